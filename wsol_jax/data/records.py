@@ -1,0 +1,54 @@
+"""What every data source gives: an indexed list of records."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+def no_boxes() -> np.ndarray:
+    """An empty (0, 4) float32 array, for images whose boxes are unknown."""
+    return np.zeros((0, 4), np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One photo, what is known of it, and how to find it again.
+
+    Attributes:
+      image_id: unique in its source, stable between runs; names score-map files and errors.
+      image: a path to the encoded image, or its encoded bytes.
+      size: (width, height) in pixels if known without decoding, else None.
+      labels: class indices present in the image, ascending, without repeats.
+      boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the stored image, 0-based, both corners
+        inside the object (inclusive); (0, 4) where unknown. For metrics only.
+      box_labels: (N,) int32, the class index of each box.
+    """
+
+    image_id: str
+    image: str | bytes
+    labels: tuple[int, ...]
+    size: tuple[int, int] | None = None
+    boxes: np.ndarray = dataclasses.field(default_factory=no_boxes)
+    box_labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0,), np.int32))
+
+
+class Source(Protocol):
+    """An indexed list of records; picklable, since worker processes read it.
+
+    Attributes:
+      name: the list's name, e.g. "wsol_train"; keys metrics.json.
+      class_names: a name for each class index.
+    """
+
+    name: str
+    class_names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Ground truth pixels, (H, W) uint8: 0 background, 1 + c class c, 255 ignore; or None."""
+        ...
