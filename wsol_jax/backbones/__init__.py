@@ -1,0 +1,1 @@
+"""Trunks: images -> a dict of named endpoints, each (B, H, W, C)."""
