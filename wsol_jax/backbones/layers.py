@@ -1,4 +1,4 @@
-"""Layers that the backbones share: normalisation that can be frozen, and a depthwise convolution."""
+"""What the backbones share: normalisation that can be frozen, and a depthwise convolution."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ BatchNormMode = Literal["inference", "batch"]
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """Channels rounded to a multiple of ``divisor``, never more than 10% below (MobileNet's rule)."""
+    """Channels rounded to a multiple of ``divisor``, at most 10% below (MobileNet's rule)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 

@@ -1,0 +1,55 @@
+"""The seam between a paper and the rest of the house: four pure functions."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Variables = Mapping[str, Any]
+Batch = Mapping[str, jax.Array]
+
+
+class Localization(NamedTuple):
+    """What a network says of a batch of images.
+
+    Attributes:
+      logits: (B, C) float32, class scores before softmax.
+      maps: (B, h, w, C) float32, raw class maps of any range; more is more object.
+    """
+
+    logits: jax.Array
+    maps: jax.Array
+
+
+class Aux(NamedTuple):
+    """What a loss gives beside its value.
+
+    Attributes:
+      metrics: name -> scalar, means over the batch, for the log.
+      collections: updated variable collections, e.g. {"batch_stats": ...}; {} for none.
+      pictures: name -> (B, H, W): float maps in [0, 1] or uint8 seed masks, for the report.
+    """
+
+    metrics: dict[str, jax.Array]
+    collections: dict[str, Any]
+    pictures: dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A paper as pure functions; the loop, the checkpoints and the report know nothing else.
+
+    Attributes:
+      init: (rng, images) -> variables, pretrained weights merged in.
+      param_groups: params -> a tree of labels like params: "<part>/<kind>" with part "backbone",
+        "head" or "frozen" and kind "kernel", "bias" or "norm". The optimizer reads them.
+      loss: (variables, batch, rng, step) -> (loss, Aux). Batch: "image" (B, H, W, 3) uint8,
+        "labels" (B, C) multi-hot, "valid" (B,) bool, False at padded examples.
+      localize: (variables, images uint8) -> Localization. No randomness, no guidance branches.
+    """
+
+    init: Callable[[jax.Array, jax.Array], Variables]
+    param_groups: Callable[[Any], Any]
+    loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
+    localize: Callable[[Variables, jax.Array], Localization]

@@ -1,0 +1,67 @@
+"""What sits on a backbone's endpoint: the class-map head and SPG's branches."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wsol_jax.ops import cam
+
+
+class CamHead(nn.Module):
+    """Class maps by a fully convolutional classifier, pooled to logits (Zhou 2016; ACoL 2018).
+
+    Attributes:
+      num_classes: C.
+      channels: width of the 3x3 layers before the class maps.
+      layers: how many of them; 0 puts the 1x1 class-map layer straight onto the features.
+      dropout: rate before the class-map layer.
+      dtype: of the computation; maps and logits are float32 whatever it is.
+    """
+
+    num_classes: int
+    channels: int = 1024
+    layers: int = 1
+    dropout: float = 0.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool = False):
+        """(B, H, W, D) -> logits (B, C), maps (B, H, W, C), features before the maps."""
+        for layer in range(self.layers):
+            conv = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name=f"conv{layer + 1}")
+            features = nn.relu(conv(features))
+        x = nn.Dropout(self.dropout, deterministic=not train)(features)
+        maps = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, name="class_maps")(x)
+        maps = maps.astype(jnp.float32)
+        return cam.class_logits(maps), maps, features
+
+
+class SpgBranches(nn.Module):
+    """SPG-B on two intermediate features and SPG-C on the last one (Zhang 2018, section 3.3).
+
+    B1 and B2 each adapt their input by a 3x3 layer of their own; the layers after it are shared, so
+    that both look for the same regions. Every branch ends in one logit a cell.
+
+    Attributes:
+      channels: width of the branches, 512 in the paper.
+    """
+
+    channels: int = 512
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, b1: jax.Array, b2: jax.Array, c: jax.Array) -> dict[str, jax.Array]:
+        """Three features (B, H, W, D) -> {"b1", "b2", "c"}: logits (B, H, W), float32."""
+
+        def conv(name, channels=self.channels, size=3):
+            return nn.Conv(channels, (size, size), dtype=self.dtype, name=name)
+
+        shared, shared_out = conv("b_shared"), conv("b_shared_out", 1, 1)
+        logits = {}
+        for name, features in (("b1", b1), ("b2", b2)):
+            x = nn.relu(conv(f"{name}_adapt")(features))
+            logits[name] = shared_out(nn.relu(shared(x)))
+        logits["c"] = conv("c_out", 1, 1)(nn.relu(conv("c_conv")(c)))
+        return {name: x[..., 0].astype(jnp.float32) for name, x in logits.items()}

@@ -1,0 +1,40 @@
+"""Losses on image labels; per example, the caller reduces."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy against the image's labels, shared equally where there are several.
+
+    Args:
+      logits: (B, C).
+      labels: (B, C) multi-hot; a row of zeros (a padded example) gives 0.
+
+    Returns:
+      (B,) float32, in nats.
+    """
+    chex.assert_rank([logits, labels], 2)
+    chex.assert_equal_shape([logits, labels])
+    labels = labels.astype(jnp.float32)
+    target = labels / jnp.maximum(jnp.sum(labels, axis=-1, keepdims=True), 1.0)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), target)
+
+
+def masked_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean over the valid examples; 0 when there is none.
+
+    Args:
+      values: (B,).
+      valid: (B,) bool or 0/1.
+
+    Returns:
+      () float32.
+    """
+    chex.assert_equal_shape([values, valid])
+    valid = valid.astype(jnp.float32)
+    # where, and not a product: 0 * inf of a padded example would be NaN.
+    total = jnp.sum(jnp.where(valid > 0, values.astype(jnp.float32), 0.0))
+    return total / jnp.maximum(jnp.sum(valid), 1.0)

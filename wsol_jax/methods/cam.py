@@ -1,0 +1,73 @@
+"""CAM: Learning Deep Features for Discriminative Localization (Zhou et al. 2016).
+
+A classifier whose last layer is convolutional, followed by a global average: the class's score is
+the mean of its map, so the map says where the score came from. The baseline that every other method
+here starts from, and what SPG calls its plain network.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wsol_jax import backbones
+from wsol_jax.heads import CamHead
+from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
+from wsol_jax.methods import Aux, Localization, Method, networks
+from wsol_jax.ops.images import normalise
+
+
+class CamNetwork(nn.Module):
+    """A trunk and a class-map head on one of its endpoints."""
+
+    backbone: nn.Module
+    head: nn.Module
+    endpoint: str
+    preprocessing: str
+
+    def __call__(self, images: jax.Array, train: bool = False, valid: jax.Array | None = None):
+        """(B, H, W, 3) in 0..255 -> logits (B, C), maps (B, h, w, C), features."""
+        mask = None if valid is None else valid[:, None, None, None]
+        x = normalise(images, self.preprocessing)
+        endpoints = self.backbone(x, train=train, mask=mask)
+        return self.head(endpoints[self.endpoint], train=train)
+
+
+def cam(config: Any, num_classes: int) -> Method:
+    """The method of Zhou et al. 2016, from a config's ``model`` section."""
+    model = config.model
+    dtype = networks.compute_dtype(config.dtype)
+    backbone = backbones.build(model, dtype)
+    network = CamNetwork(
+        backbone=backbone,
+        head=CamHead(num_classes, model.head_channels, model.head_layers, model.dropout, dtype),
+        endpoint=model.endpoint or model.final_endpoint,
+        preprocessing=model.preprocessing,
+    )
+
+    def loss(variables, batch, rng, step):
+        del step
+        (logits, _, _), updates = network.apply(
+            variables,
+            batch["image"],
+            train=True,
+            valid=batch["valid"],
+            rngs={"dropout": rng},
+            mutable=["batch_stats"],
+        )
+        ce = masked_mean(softmax_cross_entropy(logits, batch["labels"]), batch["valid"])
+        hit = jnp.take_along_axis(batch["labels"], jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
+        metrics = {"loss": ce, "accuracy": masked_mean(hit, batch["valid"])}
+        return ce, Aux(metrics, dict(updates), {})
+
+    def localize(variables, images):
+        logits, maps, _ = network.apply(variables, images)
+        return Localization(logits, maps)
+
+    return Method(
+        init=networks.initialiser(network, model),
+        param_groups=networks.param_grouper(backbone, model.freeze_until),
+        loss=loss,
+        localize=localize,
+    )

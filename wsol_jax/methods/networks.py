@@ -1,0 +1,81 @@
+"""What every method does alike: compute dtype, pretrained weights, parameter groups."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wsol_jax import weights
+from wsol_jax.errors import UserError
+from wsol_jax.methods import Variables
+
+
+def compute_dtype(name: str) -> Any:
+    """The dtype that a config's ``dtype`` means: "auto" is bfloat16 on accelerators alone."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"dtype: {name!r} is not one of 'auto', 'float32', 'bfloat16'.")
+    return jnp.dtype(name)
+
+
+def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Array], Variables]:
+    """``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
+
+    Raises (from init):
+      UserError: the weight file is missing, or does not fit the backbone.
+    """
+
+    def init(rng: jax.Array, images: jax.Array) -> Variables:
+        variables = jax.jit(lambda rng, images: network.init({"params": rng}, images))(rng, images)
+        if not model.weights:
+            return variables
+        trunk = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
+        trunk = weights.load_pretrained(model.weights, model.backbone, trunk)
+        return {
+            name: {**tree, "backbone": trunk[name]} if name in trunk else tree
+            for name, tree in variables.items()
+        }
+
+    return init
+
+
+def _frozen_layers(backbone: nn.Module, freeze_until: str) -> set[str]:
+    """Names of the backbone's layers up to an endpoint: those of a trunk that ends there."""
+    if not freeze_until:
+        return set()
+    if freeze_until == "all":
+        freeze_until = backbone.final_endpoint
+    trunk = backbone.clone(final_endpoint=freeze_until, parent=None)
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    try:
+        shapes = jax.eval_shape(lambda x: trunk.init(jax.random.key(0), x), images)
+    except ValueError as error:
+        raise UserError(f"model.freeze_until: {error}") from None
+    return set(shapes["params"])
+
+
+def param_grouper(backbone: nn.Module, freeze_until: str = "") -> Callable[[Any], Any]:
+    """``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
+
+    part: "backbone", "head" (everything that is not the backbone) or "frozen"; kind: "norm"
+    (scales and offsets of normalisation), "bias" or "kernel".
+    """
+    frozen = _frozen_layers(backbone, freeze_until)
+
+    def label(path: tuple[Any, ...], leaf: Any) -> str:
+        names = [key.key for key in path]
+        part = "backbone" if names[0] == "backbone" else "head"
+        if part == "backbone" and names[1] in frozen:
+            part = "frozen"
+        # A normalisation layer has a one-dimensional scale or shares its layer with one; biases
+        # of convolutions stand beside a kernel of more dimensions.
+        layer = names[-2].lower()
+        is_norm = names[-1] == "scale" or "bn" in layer or "norm" in layer
+        kind = "norm" if is_norm else "bias" if np.ndim(leaf) == 1 else "kernel"
+        return f"{part}/{kind}"
+
+    return lambda params: jax.tree_util.tree_map_with_path(label, params)

@@ -1,0 +1,49 @@
+"""Class activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def class_logits(maps: jax.Array) -> jax.Array:
+    """Global average pooling: a class's score is the mean of its map (Zhou 2016, eq. 1).
+
+    Args:
+      maps: (B, H, W, C), raw class maps.
+
+    Returns:
+      (B, C) float32.
+    """
+    chex.assert_rank(maps, 4)
+    return jnp.mean(maps.astype(jnp.float32), axis=(1, 2))
+
+
+def select_map(maps: jax.Array, labels: jax.Array) -> jax.Array:
+    """One class's map per image.
+
+    Args:
+      maps: (B, H, W, C).
+      labels: (B,) int, a class each, in 0..C-1.
+
+    Returns:
+      (B, H, W).
+    """
+    chex.assert_rank([maps, labels], [4, 1])
+    return jnp.take_along_axis(maps, labels[:, None, None, None], axis=-1)[..., 0]
+
+
+def min_max(maps: jax.Array) -> jax.Array:
+    """Each map brought to 0..1 by itself; a constant map becomes zeros.
+
+    Args:
+      maps: (B, H, W), finite, any range.
+
+    Returns:
+      (B, H, W) float32 in [0, 1]; the gradient is zero, not NaN, for a constant map.
+    """
+    chex.assert_rank(maps, 3)
+    maps = maps.astype(jnp.float32)
+    low = jnp.min(maps, axis=(1, 2), keepdims=True)
+    spread = jnp.max(maps, axis=(1, 2), keepdims=True) - low
+    constant = spread <= 0
+    return jnp.where(constant, 0.0, (maps - low) / jnp.where(constant, 1.0, spread))
