@@ -1,0 +1,20 @@
+"""CAM (Zhou et al. 2016): the baseline of every comparison here.
+
+    python -m wsol_jax.main --config=configs/cam.py:embedded --workdir=runs/cam_embedded
+    python -m wsol_jax.main --config=configs/cam.py:voc,root=VOC2012,backbone=vgg16 --workdir=W
+
+Bare (``configs/cam.py``) it is CUB-200-2011 on VGG16, pool5 gone, one 3x3x1024 layer before the
+class maps: 256 pixels, random crop of 224, batch 30, learning rate 1e-3 (1e-2 on the new layers).
+"""
+
+from configs import common, recipes
+
+
+def get_config(arg: str = ""):
+    config = common.base()
+    config.method = "cam"
+    name, pairs = common.parse(arg)
+    config.data.name = name
+    recipes.shared(config, name, pairs)
+    common.apply(config, pairs)
+    return common.finish(config)

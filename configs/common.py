@@ -1,0 +1,201 @@
+"""Fields that every method's config has, and the ``:DATASET,key=value,...`` after its path.
+
+``get_config(arg)`` of a method's file starts from ``base()``, adds the method's own section and
+recipes, and ends with ``apply(config, arg)``. Fields left as None are filled by ``finish``: a size
+or an endpoint that depends on the data set or the backbone.
+"""
+
+import difflib
+
+import ml_collections
+
+from wsol_jax.errors import UserError
+
+DATASETS = ("embedded", "folder", "cub", "ilsvrc", "voc")
+
+# What may stand after the data set's name, and the field that it sets.
+KEYS = {
+    "root": "data.root",
+    "train": "data.train",
+    "tune": "data.tune",
+    "test": "data.test",
+    "boxes": "data.boxes",
+    "backbone": "model.backbone",
+    "weights": "model.weights",
+    "width": "model.width",
+    "output_stride": "model.output_stride",
+    "size": "data.crop",
+    "batch": "train.batch_size",
+    "accumulate": "train.accumulate",
+    "epochs": "train.epochs",
+    "lr": "optimizer.backbone_lr",
+    "seed": "seed",
+    "dtype": "dtype",
+    "recipe": "recipe",
+}
+
+# Lists of a data set's usual splits.
+LISTS = {
+    "embedded": dict(train="train", tune="tune", test="test"),
+    "folder": dict(train="train", tune="tune", test="test"),
+    # CUB has no validation list: a tenth of each training class is held out for the threshold.
+    "cub": dict(train="fit", tune="tune", test="test"),
+    # ILSVRC's training boxes cover half of it: a tenth of val chooses, the rest of it is scored.
+    "ilsvrc": dict(train="train", tune="val_tune", test="val_rest"),
+    "voc": dict(train="train", tune="", test="val"),
+}
+
+# How each backbone is used unless a recipe says otherwise. Endpoints: where the class-map head
+# hangs. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14 (VGG16-CAM).
+BACKBONES = {
+    "vgg16": dict(output_stride=16, final_endpoint="conv5_3", head_layers=1, preprocessing="caffe"),
+    "inception_v3": dict(
+        output_stride=8, final_endpoint="Mixed_6e", head_layers=2, preprocessing="tf"
+    ),
+    "mobilenet_v2": dict(
+        output_stride=16, final_endpoint="Conv_1", head_layers=1, preprocessing="tf"
+    ),
+}
+
+
+def base() -> ml_collections.ConfigDict:
+    """The fields of every run. Units and meaning stand beside each."""
+    c = ml_collections.ConfigDict()
+    c.method = "cam"
+    c.recipe = "paper"  # a method's named set of choices; see its config file
+    c.seed = 0  # decides a run: order, crops, initial values, dropout
+    c.dtype = "auto"  # of the computation: bfloat16 on accelerators, float32 on CPU
+
+    c.data = ml_collections.ConfigDict()
+    c.data.name = "cub"
+    c.data.root = ""  # the data set's folder; "" where it needs none or has a usual place
+    c.data.train = ""  # list names; several test lists joined by "+"
+    c.data.tune = ""  # chooses the box threshold; "" takes the training list's threshold of 0.2
+    c.data.test = ""
+    c.data.boxes = ""  # folder: a CSV of boxes
+    c.data.multi_label = False  # several of the classes in one image
+    c.data.resize = 256  # before the crop, pixels
+    c.data.resize_mode = "warp"  # to resize x resize, or "shorter" side to resize
+    c.data.crop = 224  # what the network sees, pixels
+    c.data.flip = 0.5  # probability of mirroring
+    c.data.workers = 0  # worker processes; 0 reads in this process's threads
+    c.data.threads = 4  # readers per process
+    c.data.max_corrupt = 10  # unreadable images to skip before the run stops
+
+    c.model = ml_collections.ConfigDict()
+    c.model.backbone = "vgg16"
+    c.model.width = 1.0  # multiplies the trunk's channels
+    c.model.output_stride = ml_collections.config_dict.placeholder(int)  # pixels per map cell
+    c.model.final_endpoint = ml_collections.config_dict.placeholder(str)  # the trunk ends here
+    c.model.endpoint = ""  # the class-map head hangs here; "" is final_endpoint
+    c.model.trunk = ml_collections.ConfigDict()  # further arguments of the backbone's module
+    c.model.weights = ""  # a file of pretrained weights, "imagenet" to download them, "" for none
+    c.model.preprocessing = ml_collections.config_dict.placeholder(str)  # "tf", "torch", "caffe"
+    c.model.batch_norm = "inference"  # "batch" lets the statistics move
+    c.model.freeze_until = ""  # layers up to this endpoint do not train; "all" is the whole trunk
+    c.model.head_layers = ml_collections.config_dict.placeholder(int)  # 3x3 layers before the maps
+    c.model.head_channels = 1024  # their width
+    c.model.dropout = 0.5  # before the class-map layer
+
+    c.train = ml_collections.ConfigDict()
+    c.train.batch_size = 30  # over all devices
+    c.train.accumulate = 1  # micro-batches per step
+    c.train.epochs = 10.0
+    c.train.devices = 0  # 0 is all
+    c.train.log_every = 10  # steps
+    c.train.eval_epochs = 1.0  # epochs between evaluations on the tune list; 0 only at the end
+    c.train.checkpoint_minutes = 10.0  # between saves, beside those at evaluations
+    c.train.keep = 2  # latest checkpoints to keep, beside the best
+
+    c.optimizer = ml_collections.ConfigDict()
+    c.optimizer.backbone_lr = 1e-3
+    c.optimizer.head_lr = 1e-2  # of all added layers
+    c.optimizer.bias_lr = 1.0  # factor on the learning rate of biases
+    c.optimizer.momentum = 0.9
+    c.optimizer.nesterov = False
+    c.optimizer.weight_decay = 5e-4
+    c.optimizer.decay_all = True  # biases and normalisation too, as the papers' solvers do
+    c.optimizer.schedule = "step"  # "constant", "cosine", "step"
+    c.optimizer.decay_epochs = 1.0  # schedule "step": epochs between the falls
+    c.optimizer.decay_factor = 0.1
+    c.optimizer.warmup_steps = 0
+
+    c.eval = ml_collections.ConfigDict()
+    c.eval.batch_size = 32
+    c.eval.size = 0  # pixels of the warped test image; 0 is data.crop
+    c.eval.ten_crop = False  # class scores averaged over ten crops
+    c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
+    c.eval.checkpoint = "latest"  # or "best"
+    c.eval.best_metric = "pxap"  # on the tune list; falls back to max_box_acc, then top1_acc
+    c.eval.threshold = -1.0  # of the boxes, in [0, 1); negative: chosen on the tune list
+    c.eval.gallery = 24  # images per list in the report
+    return c
+
+
+def _nearest(word: str, known) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _value(text: str, current, key: str):
+    """``text`` as the type of the field's present value."""
+    kind = type(current) if current is not None else (int if text.lstrip("-").isdigit() else str)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        raise UserError(f"config key {key}={text}: expected a {kind.__name__}.") from None
+
+
+def parse(arg: str) -> tuple[str, dict[str, str]]:
+    """Splits ``DATASET,key=value,...``; the data set may be left out.
+
+    Raises:
+      UserError: an unknown data set or key (with the nearest known name), or a word without "=".
+    """
+    words = [word for word in arg.split(",") if word]
+    name = words.pop(0) if words and "=" not in words[0] else "cub"
+    if name not in DATASETS:
+        raise UserError(f"config: no data set {name!r}{_nearest(name, DATASETS)}")
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"config: {word!r} after the data set should read key=value.")
+        if key not in KEYS:
+            raise UserError(f"config: no key {key!r}{_nearest(key, KEYS)}")
+        pairs[key] = value
+    return name, pairs
+
+
+def apply(config: ml_collections.ConfigDict, pairs: dict[str, str]) -> None:
+    """Writes the ``key=value`` pairs into their fields."""
+    for key, text in pairs.items():
+        path = KEYS[key]
+        *sections, field = path.split(".")
+        section = config
+        for name in sections:
+            section = section[name]
+        section[field] = _value(text, section[field], key)
+
+
+def fill(section: ml_collections.ConfigDict, values: dict) -> None:
+    """Gives ``values`` to the fields that nobody has set."""
+    for name, value in values.items():
+        if section[name] in (None, ""):
+            section[name] = value
+
+
+def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Fills what depends on the backbone and the data set, and locks the fields.
+
+    Raises:
+      UserError: an unknown backbone.
+    """
+    name = config.model.backbone
+    if name not in BACKBONES:
+        raise UserError(f"config: no backbone {name!r}{_nearest(name, BACKBONES)}")
+    fill(config.model, BACKBONES[name])
+    fill(config.data, LISTS[config.data.name])
+    return config.lock()

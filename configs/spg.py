@@ -1,0 +1,54 @@
+"""SPG (Zhang et al. 2018): self-produced guidance on top of CAM.
+
+    python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg_embedded
+    python -m wsol_jax.main --config=configs/spg.py:ilsvrc,root=ILSVRC,weights=W.h5 --workdir=W
+
+Bare (``configs/spg.py``) it is CUB-200-2011 on the paper's Inception-v3. ``recipe=paper`` (default):
+256 pixels, random crop of 224, batch 30, learning rate 1e-3 and 1e-2, times 0.1.
+``recipe=released``: the authors' code: shorter side 356, crop 321, Nesterov momentum. The seeds'
+thresholds are a choice of their own, ``--config.spg.thresholds=released|paper|custom``.
+"""
+
+import ml_collections
+
+from configs import common, recipes
+
+# Where the branches hang: B1 on A1's output, B2 on A2's (paper, section 3.1), and their counterparts.
+BRANCHES = {
+    "inception_v3": dict(b1_endpoint="Mixed_5d", b2_endpoint="Mixed_6d"),
+    "vgg16": dict(b1_endpoint="conv4_3", b2_endpoint="conv5_3"),
+    "mobilenet_v2": dict(b1_endpoint="block_12", b2_endpoint="block_13"),
+}
+
+
+def get_config(arg: str = ""):
+    config = common.base()
+    config.method = "spg"
+    config.model.backbone = "inception_v3"
+
+    config.spg = ml_collections.ConfigDict()
+    config.spg.b1_endpoint = ""  # features that SPG-B1 and SPG-B2 look at
+    config.spg.b2_endpoint = ""
+    config.spg.channels = 512  # width of the branches
+    config.spg.thresholds = "released"  # of the seeds: "released", "paper", or "custom":
+    config.spg.seeds_b2 = (0.7, 0.05)  # (high, low) on the class map, teaches B2
+    config.spg.seeds_b1 = (0.5, 0.05)  # on B2's output, teaches B1
+    config.spg.seeds_c = (0.7, 0.1)  # on the mean of B1 and B2, teaches C
+    config.spg.min_foreground = 30  # object pixels under which a map's own peak sets the threshold
+    config.spg.weight_b2 = 1.0
+    config.spg.weight_b1 = 1.0
+    config.spg.weight_c = 1.0
+    config.spg.ramp_steps = 0  # steps over which the guidance fades in
+
+    name, pairs = common.parse(arg)
+    config.data.name = name
+    recipes.shared(config, name, pairs)
+    if pairs.get("recipe") == "released":
+        config.data.resize, config.data.resize_mode, config.data.crop = 356, "shorter", 321
+        config.optimizer.nesterov = True
+    if name == "embedded":
+        config.spg.channels = 64
+    common.apply(config, pairs)
+    if config.model.backbone in BRANCHES:
+        common.fill(config.spg, BRANCHES[config.model.backbone])
+    return common.finish(config)

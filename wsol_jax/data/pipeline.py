@@ -1,0 +1,282 @@
+"""Batches for training and for evaluation, on grain.
+
+The order of a run is a pure function of a position: example ``i`` of the run is decided by the seed
+and ``i`` alone, whichever process or worker makes it. So the iterator's state is the number of
+steps done, a resumed run sees the very batches that the unbroken one would have, and a global batch
+holds the same rows on one process as on eight.
+"""
+
+import dataclasses
+import functools
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grain
+import numpy as np
+from absl import logging
+
+from wsol_jax.data import transforms
+from wsol_jax.data.decode import CorruptImage, decode_rgb
+from wsol_jax.data.records import Source
+from wsol_jax.errors import UserError
+
+PADDING = -1  # the record index of a row that only fills up a batch
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(size)
+
+
+def uniform_order(size: int, seed: int, position: int) -> int:
+    """Record index at a position of endless reshuffled epochs; no record twice in one epoch."""
+    epoch, offset = divmod(position, size)
+    return int(_permutation(size, seed, epoch)[offset])
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchRows:
+    """This process's rows of every global batch, as (record index, position in the run).
+
+    A batch of ``batch_size`` is padded to ``padded_size`` rows, which split evenly into contiguous
+    blocks, one a process; rows past ``batch_size`` are PADDING.
+    """
+
+    num_records: int
+    batch_size: int
+    padded_size: int
+    num_steps: int
+    seed: int
+    first_step: int = 0
+    process_index: int = 0
+    process_count: int = 1
+
+    @property
+    def local_size(self) -> int:
+        return self.padded_size // self.process_count
+
+    def __len__(self) -> int:
+        return max(self.num_steps - self.first_step, 0) * self.local_size
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        step, row = divmod(index, self.local_size)
+        row += self.process_index * self.local_size
+        if row >= self.batch_size:
+            return PADDING, 0
+        position = (self.first_step + step) * self.batch_size + row
+        return uniform_order(self.num_records, self.seed, position), position
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainExample:
+    """(record index, position) -> one row of a training batch. Reads image and labels alone.
+
+    Ground truth boxes and masks stop here: the row is built key by key from the pixels and the
+    image labels.
+    """
+
+    source: Source
+    num_classes: int
+    crop: int
+    resize: int
+    resize_mode: str
+    flip: float
+    seed: int
+
+    def __call__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
+        index, position = item
+        row = {
+            "image": np.zeros((self.crop, self.crop, 3), np.uint8),
+            "labels": np.zeros((self.num_classes,), np.float32),
+            "valid": np.asarray(False),
+            "index": np.asarray(index, np.int32),
+        }
+        if index == PADDING:
+            return row
+        record = self.source[index]
+        try:
+            image = decode_rgb(record.image, record.image_id)
+        except CorruptImage:
+            return row  # the loop names it and counts it: index set, valid not
+        rng = np.random.Generator(np.random.Philox(key=[self.seed + 1, position]))
+        image = transforms.resize_for_crop(image, self.resize, self.resize_mode)
+        row["image"] = transforms.random_crop_flip(image, self.crop, rng, self.flip)
+        row["labels"][list(record.labels)] = 1.0
+        row["valid"] = np.asarray(True)
+        return row
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalExample:
+    """Record index -> one row of an evaluation batch: the whole image warped to size x size."""
+
+    source: Source
+    size: int
+    ten_crop_resize: int = 0  # 0: no crops
+
+    def __call__(self, index: int) -> dict[str, np.ndarray]:
+        row = {
+            "image": np.zeros((self.size, self.size, 3), np.uint8),
+            "valid": np.asarray(False),
+            "index": np.asarray(index, np.int32),
+        }
+        if self.ten_crop_resize:
+            row["crops"] = np.zeros((10, self.size, self.size, 3), np.uint8)
+        if index == PADDING:
+            return row
+        record = self.source[index]
+        try:
+            image = decode_rgb(record.image, record.image_id)
+        except CorruptImage:
+            return row
+        row["image"] = transforms.resize(image, self.size, self.size)
+        if self.ten_crop_resize:
+            large = transforms.resize(image, self.ten_crop_resize, self.ten_crop_resize)
+            row["crops"] = transforms.ten_crops(large, self.size)
+        row["valid"] = np.asarray(True)
+        return row
+
+
+class CorruptCounter:
+    """Names each unreadable image once, and stops the run past the config's limit."""
+
+    def __init__(self, source: Source, limit: int):
+        self._source, self._limit = source, limit
+        self._seen: set[int] = set()
+
+    def check(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Reads "index" and "valid" of a host batch.
+
+        Raises:
+          UserError: more than ``limit`` different images could not be read.
+        """
+        bad = batch["index"][(batch["index"] != PADDING) & ~batch["valid"]]
+        for index in map(int, bad):
+            if index in self._seen:
+                continue
+            self._seen.add(index)
+            record = self._source[index]
+            try:
+                decode_rgb(record.image, record.image_id)
+                reason = "unreadable a moment ago"
+            except CorruptImage as error:
+                reason = str(error)
+            logging.warning("skipped: %s", reason)
+            if len(self._seen) > self._limit:
+                raise UserError(
+                    f"{len(self._seen)} images of list {self._source.name!r} cannot be read, more "
+                    f"than data.max_corrupt={self._limit} allows; the last: {reason}"
+                )
+
+
+def _host_batches(rows: Any, example: Any, batch_size: int, workers: int, threads: int):
+    """grain's part: rows -> examples -> host batches, in order, in threads or worker processes."""
+    dataset = grain.MapDataset.source(rows).map(example)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * batch_size, 32))
+    batches = dataset.to_iter_dataset(options).batch(batch_size, drop_remainder=True)
+    if workers:
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(batches)
+
+
+def train_batches(
+    source: Source, rows: BatchRows, example: TrainExample, *, workers: int, threads: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Host batches of ``rows.local_size`` rows from ``rows.first_step`` to the last step."""
+    del source
+    return _host_batches(rows, example, rows.local_size, workers, threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalRows:
+    """This process's share of a list in order, padded to whole batches, equally many each."""
+
+    num_records: int
+    local_size: int
+    process_index: int
+    process_count: int
+
+    def __len__(self) -> int:
+        per_step = self.local_size * self.process_count
+        return -(-self.num_records // per_step) * self.local_size
+
+    def __getitem__(self, index: int) -> int:
+        step, row = divmod(index, self.local_size)
+        step = step * self.process_count + self.process_index
+        index = step * self.local_size + row
+        return index if index < self.num_records else PADDING
+
+
+def eval_batches(
+    source: Source,
+    example: EvalExample,
+    local_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+    threads: int = 4,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Host batches of ``local_size`` rows that cover a list once; equally many on each process."""
+    rows = _EvalRows(len(source), local_size, process_index, process_count)
+    return _host_batches(rows, example, local_size, workers, threads)
+
+
+class DevicePrefetch:
+    """Moves batches onto the devices ahead of their use, and measures the time spent waiting.
+
+    Attributes:
+      waited: seconds that ``next`` has blocked since the last ``take_waited``.
+    """
+
+    def __init__(self, batches: Iterator[Any], put: Any, depth: int = 2):
+        self._queue: queue.Queue = queue.Queue(maxsize=depth)
+        self._stop = threading.Event()
+        self.waited = 0.0
+
+        def work():
+            try:
+                for batch in batches:
+                    if not self._offer(("batch", put(batch))):
+                        return
+                self._offer(("end", None))
+            except BaseException as error:
+                self._offer(("error", error))
+
+        self._thread = threading.Thread(target=work, name="device_prefetch", daemon=True)
+        self._thread.start()
+
+    def _offer(self, item: Any) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> Any:
+        start = time.perf_counter()
+        kind, value = self._queue.get()
+        self.waited += time.perf_counter() - start
+        if kind == "error":
+            raise value
+        if kind == "end":
+            raise StopIteration
+        return value
+
+    def take_waited(self) -> float:
+        """Seconds waited since the last call."""
+        waited, self.waited = self.waited, 0.0
+        return waited
+
+    def close(self) -> None:
+        """Stops the thread; batches in flight are dropped."""
+        self._stop.set()
+        self._thread.join(timeout=10)

@@ -1,0 +1,91 @@
+"""Devices, meshes and processes: the one file that knows of them.
+
+One axis, "data": a batch is split along it, everything else is replicated. The same program runs on
+one device, on eight, and on several processes; XLA inserts the sums.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from wsol_jax.errors import UserError
+
+
+def start_distributed(address: str = "", processes: int = 0, index: int = -1) -> None:
+    """Joins the other processes of a run, if there are any; call before any device is touched.
+
+    Args:
+      address: "host:port" of process 0; empty takes JAX_COORDINATOR_ADDRESS, and where that is
+        empty too the run is one process.
+      processes: how many; 0 takes JAX_NUM_PROCESSES.
+      index: this process's, from 0; -1 takes JAX_PROCESS_ID. Where a launcher that JAX knows
+        (Slurm, TPU VMs, Open MPI) started the run, ``address="auto"`` finds all three.
+
+    Raises:
+      UserError: an address without the number of processes or this one's index.
+    """
+    address = address or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if not address:
+        return
+    if address == "auto":
+        jax.distributed.initialize()
+        return
+    processes = processes or int(os.environ.get("JAX_NUM_PROCESSES", 0))
+    index = index if index >= 0 else int(os.environ.get("JAX_PROCESS_ID", -1))
+    if processes < 1 or not 0 <= index < processes:
+        raise UserError(
+            f"--coordinator_address={address} needs --num_processes (1 or more) and --process_id "
+            f"(0 to num_processes - 1); got {processes} and {index}."
+        )
+    jax.distributed.initialize(address, processes, index)
+
+
+def data_mesh(devices: int = 0) -> Mesh:
+    """A one-axis mesh over all devices of all processes, or over the first ``devices``."""
+    chosen = jax.devices()[: devices or None]
+    if devices > len(chosen):
+        raise UserError(f"train.devices: {devices} asked for, but there are {len(chosen)}.")
+    return Mesh(np.asarray(chosen), ("data",))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Split along the first axis."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def padded_size(examples: int, mesh: Mesh, multiple: int = 1) -> int:
+    """The next batch size that divides over the devices (and ``multiple`` micro-batches)."""
+    unit = mesh.size * multiple
+    return -(-examples // unit) * unit
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows of a batch as global arrays, split over the mesh."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items()
+    }
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Host or single-device values, equal on every process, as replicated global arrays."""
+    return jax.device_put(tree, replicated(mesh))
+
+
+def to_host(array: jax.Array) -> np.ndarray:
+    """A global array on this host, whichever process holds its parts."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
