@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 MAX_PIXELS = 100_000_000
 """Larger images are refused: 300 MB of RGB apiece would let one file stop all workers."""
 
+_HEAD = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _PNG_CHECKED = (b"IHDR", b"PLTE", b"IDAT")  # a damaged comment or ICC profile hurts no pixel
@@ -78,16 +79,21 @@ def image_size(image: str | bytes, name: str | None = None) -> tuple[int, int]:
     Raises CorruptImage where the header cannot be read; ``name`` (default: the path) stands in it.
     """
     name = name or (image if isinstance(image, str) else "of unknown name")
+    if isinstance(image, str):  # most headers lie in the first pages; a photo has megabytes
+        try:
+            return _header_size(_read(image, name, _HEAD), name)
+        except CorruptImage:
+            pass
     return _header_size(_read(image, name), name)
 
 
-def _read(image: str | bytes, name: str) -> bytes:
+def _read(image: str | bytes, name: str, limit: int = -1) -> bytes:
     if not isinstance(image, str):
         data = bytes(image)
     else:
         try:
             with open(image, "rb") as f:
-                data = f.read()
+                data = f.read(limit)
         except OSError as e:
             raise CorruptImage(name, f"{image} cannot be read: {os.strerror(e.errno)}") from None
     if not data:
