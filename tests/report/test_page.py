@@ -1,0 +1,322 @@
+"""The HTML page: its figures, its escaping, what it embeds, and what it stores beside itself."""
+
+import base64
+import html.parser
+import json
+import math
+import re
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from wsol_jax.errors import UserError
+from wsol_jax.report import __main__ as cli
+from wsol_jax.report import overlays, page, store, svg, tables
+
+HOSTILE = '<script>alert("x")</script>&\'"'
+
+
+def example(name="a", iou=0.6, split="test", side=40, **changes):
+    rng = np.random.default_rng(len(name))
+    score = cv2.GaussianBlur(rng.random((side, side), np.float32), (0, 0), 4)
+    score = (score - score.min()) / (score.max() - score.min())
+    given = {
+        "image_id": name,
+        "image": rng.integers(0, 256, (30, 50, 3)).astype(np.uint8),
+        "score_map": score,
+        "true_boxes": np.array([[0.1, 0.2, 0.5, 0.9]], np.float32),
+        "box": np.array([0.2, 0.2, 0.6, 0.8], np.float32),
+        "iou": iou,
+        "label": "cat",
+        "predicted": "dog",
+        "split": split,
+    }
+    return page.Example(**{**given, **changes})
+
+
+def figures(**values):
+    return {"test": {"test": values}, "seconds": 75.0}
+
+
+def write(folder, examples=(), **changes):
+    given = {
+        "title": "SPG on embedded",
+        "config_text": "lr = 0.1",
+        "figures": figures(gt_known_loc=0.658, pxap=0.601),
+        "curves": {},
+        "examples": list(examples),
+        "threshold": 0.35,
+    }
+    folder.mkdir(exist_ok=True)
+    page.write_report(folder / "report.html", **{**given, **changes})
+    return (folder / "report.html").read_text("utf-8")
+
+
+class Balance(html.parser.HTMLParser):
+    """Counts open elements; raises where an end tag closes another element than the last."""
+
+    VOID = {"meta", "img", "input", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [v for k, v in attrs if k == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parse(text):
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+    assert len(set(parser.ids)) == len(parser.ids)
+    return parser
+
+
+def test_page_is_well_formed_and_asks_for_nothing_outside(tmp_path):
+    pictures = {"B1": np.array([[0, 1], [255, 1]], np.uint8), "C": np.eye(3, dtype=np.float32)}
+    text = write(
+        tmp_path / "w",
+        [example("a", pictures=pictures), example("bb")],
+        curves={"loss": [(0, 1.0)]},
+    )
+    parser = parse(text)
+    readable = re.sub(r'(base64,|"packed":")[^"]*', "", text)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", readable)
+    sources = [a["src"] for t, a in parser.tags if "src" in a]
+    assert len(sources) == 2 + 2 + 2
+    assert all(s.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for s in sources)
+    assert all(a.get("alt") for t, a in parser.tags if t == "img")
+    for _, attributes in parser.tags:
+        assert not {"href", "srcset", "action"} & set(attributes)
+    labelled = {a["for"] for t, a in parser.tags if t == "label"}
+    assert {a["id"] for t, a in parser.tags if t == "input"} == labelled
+
+
+def test_every_user_string_is_escaped(tmp_path):
+    hostile = example(
+        HOSTILE,
+        label=HOSTILE,
+        predicted=HOSTILE,
+        split=HOSTILE,
+        pictures={HOSTILE: np.zeros((2, 2), np.uint8)},
+    )
+    text = write(
+        tmp_path / "w",
+        [hostile],
+        title=HOSTILE,
+        config_text=HOSTILE,
+        figures={"test": {HOSTILE: {HOSTILE: 0.5, "pxap": HOSTILE}}},
+        curves={HOSTILE: [(0, 1.0)]},
+        facts={HOSTILE: HOSTILE},
+        notes=[HOSTILE],
+    )
+    parser = parse(text)
+    assert "<script>alert" not in text
+    assert sum(t == "script" for t, _ in parser.tags) == 2
+    run = store.load(tmp_path / "w")
+    page.write_comparison(tmp_path / "c.html", {HOSTILE: run, "b": run}, title=HOSTILE)
+    text = (tmp_path / "c.html").read_text("utf-8")
+    parse(text)
+    assert "<script>alert" not in text
+
+
+def test_figures_as_per_cent_and_unknown_ones_as_a_dash():
+    values = {
+        "gt_known_loc": 0.658,
+        "central_box": np.float32(0.25),
+        "top1_loc": None,
+        "max_box_acc": math.nan,
+        "images": 158,
+        "pxap_interval": [0.5, 0.7],
+    }
+    shown = {
+        key: tables.percent(value)
+        for _, rows in tables.rows([("test", "", values)])
+        for key, _, _, _, (value,) in rows
+    }
+    assert shown == {
+        "gt_known_loc": "65.8 %",
+        "central_box": "25.0 %",
+        "top1_loc": "\u2013",
+        "max_box_acc": "\u2013",
+        "images": "158",
+        "pxap_interval": "50.0 % … 70.0 %",
+    }
+
+
+def test_table_says_where_each_threshold_came_from():
+    groups = dict(
+        (heading, [row[0] for row in rows])
+        for heading, rows in tables.rows(
+            [("t", "", dict.fromkeys(("max_box_acc_v2", "top1_loc", "central_box", "new"), 0.5))]
+        )
+    )
+    assert groups["Boxes, at the one threshold chosen on the tune split"] == [
+        "central_box",
+        "top1_loc",
+    ]
+    assert groups["Boxes, maximised over thresholds on the scored split itself"] == [
+        "max_box_acc_v2"
+    ]
+    assert groups["Other figures"] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(59.6, "1 min 00 s"), (7325, "2 h 02 min"), (3, "3 s")]
+)
+def test_duration(seconds, text):
+    assert tables.duration(seconds) == text
+
+
+def test_empty_gallery_and_no_figures(tmp_path):
+    text = write(tmp_path / "w", [], figures={}, curves={"loss": [], "nan": [(1, math.nan)]})
+    parse(text)
+    assert "No examples were given" in text
+    assert "no finite values" in text
+    assert store.load(tmp_path / "w").examples == []
+
+
+def test_curve_points_lie_where_their_values_say():
+    text = svg.charts({"loss": [(0, 0.0), (50, 1.0), (100, 4.0)]})
+    points = re.search(r'<polyline class="s0" points="([^"]+)"', text).group(1)
+    xy = np.array([[float(v) for v in p.split(",")] for p in points.split()])
+    np.testing.assert_allclose((xy[1] - xy[0]) / (xy[2] - xy[0]), [0.5, 0.25], atol=2e-3)
+    assert xy[2, 1] < xy[0, 1]  # SVG's y points down
+    # the tick of step 50's double stands at the last point
+    tick = re.search(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">100</text>', text)
+    assert float(tick.group(1)) == xy[2, 0]
+
+
+@pytest.mark.parametrize("points", [[(5, 0.3)], [(5, 0.0)], [(1, 2.0), (2, 2.0)]])
+def test_degenerate_curves_have_finite_coordinates(points):
+    text = svg.charts({"loss": points})
+    assert text.count("<circle") == len(points)
+    assert "nan" not in text and "inf" not in text
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.2, 7.7), (1e-5, 3e-5), (0, 123456)])
+def test_ticks_are_round_and_inside(low, high):
+    marks = np.array(svg.ticks(low, high))
+    assert 2 <= len(marks) <= 7
+    assert low - 1e-9 <= marks[0] and marks[-1] <= high * (1 + 1e-9)
+    step = marks[1] - marks[0]
+    mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
+    assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-6
+
+
+def test_score_maps_arrive_exactly(tmp_path):
+    shown = [example("a"), example("bb", side=33)]
+    text = write(tmp_path / "w", shown)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text).group(1))
+    flat = np.frombuffer(zlib.decompress(base64.b64decode(data["packed"])), np.uint8)
+    sent, start = {}, 0
+    for width, height in data["sizes"]:
+        part = flat[start : start + width * height].reshape(height, width)
+        start += width * height
+        sent[(height, width)] = part.cumsum(0, np.uint8).cumsum(1, np.uint8)
+    assert start == len(flat)
+    for e in shown:
+        expected = np.floor(255 * e.score_map.astype(np.float32)).astype(np.uint8)
+        np.testing.assert_array_equal(sent[e.score_map.shape], expected)
+
+
+def test_worst_and_drawn_examples():
+    names = [f"image{i}" for i in range(50)]
+    ious = [((7 * i) % 50) / 50 for i in range(50)]
+    ious[3] = None
+    low, drawn = page.select_examples(names, ious, worst=3, sample=10)
+    assert [ious[i] for i in low] == sorted(v for v in ious if v is not None)[:3]
+    assert len(set(drawn)) == 10
+    # Another run, other IoUs: the same draw. Choosing among the chosen: the same again.
+    assert page.select_examples(names, ious[::-1], worst=3, sample=10)[1] == drawn
+    kept = sorted({*low, *drawn})
+    again = page.select_examples([names[i] for i in kept], [ious[i] for i in kept], 3, 10)
+    assert [[kept[i] for i in part] for part in again] == [low, drawn]
+
+
+def test_each_list_has_its_worst_and_its_draw(tmp_path):
+    many = [example(f"{s}{i}", iou=i / 20, split=s, side=8) for s in "xy" for i in range(20)]
+    text = write(tmp_path / "w", many, worst=4, sample=6)
+    assert re.findall(r"<h3>(.*?)</h3>", text) == [
+        "x: worst cases",
+        "x: drawn at random",
+        "y: worst cases",
+        "y: drawn at random",
+    ]
+    assert text.count('class="card"') == 2 * (2 + 3)
+    shown = [e.image_id for e in store.load(tmp_path / "w").examples]
+    assert {"x0", "x1", "y0", "y1"} <= set(shown)
+
+
+def test_report_data_gives_back_the_run_without_pickles(tmp_path):
+    mask = np.array([[0, 1], [255, 1]], np.uint8)
+    heat = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    first = example("a", pictures={"B1": mask, "C": heat}, iou=None, box=None)
+    given = figures(pxap=np.float32(0.5), top1_acc=None)
+    write(tmp_path / "w", [first, example("bb")], figures=given, curves={"loss": [(3, 0.5)]})
+    run = store.load(tmp_path / "w")
+    back = next(e for e in run.examples if e.image_id == "a")
+    assert (back.image_id, back.iou, back.box, back.label) == ("a", None, None, "cat")
+    assert run.figures["test"]["test"] == {"pxap": 0.5, "top1_acc": None}
+    assert run.curves == {"loss": [(3, 0.5)]}
+    np.testing.assert_array_equal(back.pictures["B1"], mask)
+    np.testing.assert_allclose(back.pictures["C"], heat, atol=1 / 255)
+    # the bits that decide the box
+    bits = overlays.quantise(first.score_map)
+    np.testing.assert_array_equal(overlays.quantise(back.score_map), bits)
+    np.testing.assert_allclose(back.true_boxes, first.true_boxes)
+
+
+def test_comparison_shows_common_images_side_by_side(tmp_path, capsys):
+    write(tmp_path / "cam", [example("a", 0.2), example("bb", 0.5), example("ccc")])
+    better = figures(gt_known_loc=0.7, pxap=0.6)
+    write(tmp_path / "spg", [example("bb", 0.55), example("a", 0.9)], figures=better, threshold=0.5)
+    out = tmp_path / "both.html"
+    assert cli.main([str(tmp_path / "cam"), str(tmp_path / "spg"), f"--out={out}"]) == 0
+    text = out.read_text("utf-8")
+    parse(text)
+    assert re.findall(r"</h4><code>(.*?)</code>", text) == ["a", "bb"]  # furthest apart first
+    assert text.count('class="panel"') == 4
+    assert re.findall(r'<p class="run">(.*?)</p>', text) == ["cam", "spg"] * 2
+    assert text.count('class="best"') == 2  # spg's GT-known, cam's PxAP
+    printed = capsys.readouterr().out
+    assert re.search(r"GT-known +65\.8 % +70\.0 %", printed)
+    assert str(out) in printed
+
+
+def test_folder_without_report_is_one_sentence(tmp_path, capsys):
+    assert cli.main([str(tmp_path), f"--out={tmp_path / 'x.html'}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no report_data.npz here")
+    (tmp_path / "report_data.npz").write_bytes(b"PK\3\4 cut off")
+    with pytest.raises(UserError, match="not a report's data"):
+        store.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"image": np.zeros((4, 4), np.uint8)}, {"score_map": np.zeros(4)}]
+)
+def test_wrong_shapes_are_named(change):
+    with pytest.raises(UserError, match="example 'a': "):
+        example(**change)
+
+
+def test_size_of_forty_eight_examples_is_kept_in_check(tmp_path):
+    rng = np.random.default_rng(0)
+    examples = []
+    for i in range(48):
+        photo = cv2.GaussianBlur(rng.integers(0, 256, (224, 224, 3)).astype(np.uint8), (0, 0), 1)
+        score = cv2.resize(rng.random((14, 14), np.float32), (224, 224))
+        examples.append(example(f"{i}", image=photo, score_map=score))
+    assert len(write(tmp_path / "w", examples).encode()) < 6e6

@@ -1,0 +1,34 @@
+"""python -m wsol_jax.report WORKDIR... --out=FILE: finished runs side by side."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from wsol_jax.errors import UserError
+from wsol_jax.report import page, tables
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the comparison page, print its figures and its path; 0, or 2 with a sentence."""
+    parser = argparse.ArgumentParser(prog="python -m wsol_jax.report", description=__doc__)
+    parser.add_argument("workdirs", nargs="+", metavar="[NAME=]WORKDIR")
+    parser.add_argument("--out", required=True, help="the HTML file to write")
+    parser.add_argument("--title", default="", help="the page's heading")
+    options = parser.parse_args(arguments)
+    workdirs = options.workdirs
+    if any("=" in w for w in workdirs):
+        pairs = (w.rpartition("=") for w in workdirs)
+        workdirs = {name or os.path.basename(os.path.normpath(w)): w for name, _, w in pairs}
+    try:
+        runs = page.compare_workdirs(options.out, workdirs, options.title)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(tables.text_table(page.columns_of(runs)))
+    print(f"\nreport: {os.path.abspath(options.out)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""What a report shows: one photo with its maps and boxes, and one finished run."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from wsol_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One photo of a test list, what the network made of it, and the truth.
+
+    Attributes:
+      image_id: unique in its list.
+      image: (H, W, 3) uint8 RGB.
+      score_map: (h, w) float32 in [0, 1], the ground-truth class's map over the whole image, in the
+        frame in which the box was found (224x224 as a rule).
+      true_boxes: (N, 4) x0 y0 x1 y1 as fractions of the image's width and height.
+      box: (4,) ours at the chosen threshold, fractions; None where there is none.
+      iou: best IoU of ``box`` with a true box, None where unknown.
+      label: the true class by name.
+      predicted: the predicted class by name.
+      pictures: more pictures by name: (h, w) bool, or uint8 guidance masks with 0 background,
+        1 object, 255 ignored; (h, w) float maps in [0, 1]; (h, w, 3) uint8 photos.
+      split: the test list's name; examples are shown list by list.
+    """
+
+    image_id: str
+    image: np.ndarray
+    score_map: np.ndarray
+    true_boxes: np.ndarray
+    box: np.ndarray | None
+    iou: float | None
+    label: str
+    predicted: str
+    pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        name = f"example {self.image_id!r}"
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            got = f"{self.image.shape} {self.image.dtype}"
+            raise UserError(f"{name}: image must be (H, W, 3) uint8, got {got}")
+        if self.score_map.ndim != 2 or 0 in self.score_map.shape:
+            raise UserError(f"{name}: score_map must be (h, w), got {self.score_map.shape}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One finished run, as a report needs it.
+
+    Attributes:
+      figures: metrics.json's content: {"test": {LIST: {name: fraction}}, "threshold": tau, ...}.
+      examples: what the gallery shows.
+      threshold: the box threshold tau chosen on the tune split, in [0, 1).
+      curves: name -> [(step, value)].
+      title: the run's heading.
+      config_text: the configuration, as text.
+      facts: short facts for the header, e.g. {"Method": "SPG", "Data": "embedded"}.
+    """
+
+    figures: Mapping
+    examples: Sequence[Example]
+    threshold: float
+    curves: Mapping[str, Sequence[tuple[int, float]]] = dataclasses.field(default_factory=dict)
+    title: str = ""
+    config_text: str = ""
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def select_examples(
+    image_ids: Sequence[str],
+    ious: Sequence[float | None],
+    worst: int = 16,
+    sample: int = 32,
+) -> tuple[list[int], list[int]]:
+    """Which images of one list to show: the lowest IoUs, and a draw that is the same in every run.
+
+    The draw orders images by a hash of their ids, so two runs on one list show the same photos, and
+    choosing again among the chosen gives the same choice.
+
+    Args:
+      image_ids: unique names.
+      ious: IoU of each in [0, 1]; None or NaN (unknown) is never among the worst.
+      worst: how many of the lowest IoUs.
+      sample: how many to draw.
+    Returns: (indices of the worst, lowest first; indices of the draw). They may overlap.
+    """
+    known = [i for i, v in enumerate(ious) if v is not None and np.isfinite(v)]
+    lowest = sorted(known, key=lambda i: (ious[i], image_ids[i]))[:worst]
+    order = sorted(range(len(image_ids)), key=lambda i: _hash(image_ids[i]))
+    return lowest, order[:sample]
+
+
+def _hash(image_id: str) -> str:
+    return hashlib.sha256(image_id.encode()).hexdigest()

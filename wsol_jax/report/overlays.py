@@ -1,0 +1,122 @@
+"""Pictures of what a network saw: heat maps, masks and boxes painted over photos."""
+
+import itertools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Okabe and Ito's colour-blind safe set, lightened to stand out on dark heat; RGB.
+TRUTH = (0, 224, 150)
+OURS = (255, 176, 0)
+CASING = (16, 16, 16)
+# Guidance masks: background, object, ignored.
+MASK_COLOURS = {0: (36, 52, 94), 1: (255, 176, 0), 255: (176, 176, 184)}
+
+
+def quantise(score_map: np.ndarray) -> np.ndarray:
+    """Score map as 8 bits, floor(255 s): (h, w) floats in [0, 1] -> (h, w) uint8; NaN becomes 0."""
+    clean = np.nan_to_num(np.asarray(score_map, np.float32), nan=0.0, posinf=1.0, neginf=0.0)
+    return (np.clip(clean, 0, 1) * 255).astype(np.uint8)
+
+
+def colour_heat(score_map: np.ndarray) -> np.ndarray:
+    """Score map in the perceptually uniform inferno colours.
+
+    Args:
+      score_map: (h, w), floats in [0, 1] or uint8 in 0..255.
+    Returns: (h, w, 3) uint8 RGB.
+    """
+    grey = score_map if score_map.dtype == np.uint8 else quantise(score_map)
+    return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def colour_mask(mask: np.ndarray) -> np.ndarray:
+    """Guidance mask in colours: dark blue background, orange object, grey ignored.
+
+    Args:
+      mask: (h, w) bool or uint8: 0 background, 255 ignored, any other value object.
+    Returns: (h, w, 3) uint8 RGB.
+    """
+    mask = np.asarray(mask)
+    out = np.empty((*mask.shape, 3), np.uint8)
+    out[...] = MASK_COLOURS[1]
+    out[mask == 0] = MASK_COLOURS[0]
+    if mask.dtype != np.bool_:
+        out[mask == 255] = MASK_COLOURS[255]
+    return out
+
+
+def overlay(
+    image: np.ndarray,
+    score_map: np.ndarray | None,
+    boxes: np.ndarray,
+    true_boxes: np.ndarray | None = None,
+    captions: Sequence[str] = (),
+    alpha: float = 0.5,
+) -> np.ndarray:
+    """Photo with the heat over it, our boxes dashed in orange and true boxes solid in green.
+
+    Args:
+      image: (H, W, 3) uint8 RGB.
+      score_map: (h, w) floats in [0, 1], stretched over the whole image; None leaves the photo.
+      boxes: (N, 4) ours, x0 y0 x1 y1 in pixels of ``image``.
+      true_boxes: (M, 4) in the same frame, or None.
+      captions: a text for each of the first boxes, written inside its upper left corner.
+      alpha: the heat's share in the blend, 0..1.
+    Returns: (H, W, 3) uint8 RGB, the size of ``image``.
+    """
+    height, width = image.shape[:2]
+    out = image
+    if score_map is not None:
+        clean = np.nan_to_num(np.asarray(score_map, np.float32))
+        smooth = cv2.resize(clean, (width, height), interpolation=cv2.INTER_LINEAR)
+        out = cv2.addWeighted(image, 1 - alpha, colour_heat(smooth), alpha, 0)
+    canvas = Image.fromarray(np.ascontiguousarray(out))
+    draw = ImageDraw.Draw(canvas)
+    stroke = max(1, round(max(height, width) / 160))
+    for box in np.reshape(() if true_boxes is None else true_boxes, (-1, 4)):
+        _rectangle(draw, box, (width, height), TRUTH, stroke, dash=None)
+    for index, box in enumerate(np.reshape(boxes, (-1, 4))):
+        _rectangle(draw, box, (width, height), OURS, stroke, dash=5 * stroke)
+        if index < len(captions):
+            _caption(draw, box, captions[index], (width, height))
+    return np.asarray(canvas)
+
+
+def _rectangle(draw, box, size, colour, stroke, dash) -> None:
+    """Outlined rectangle with a dark casing, so that it shows on any ground."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    # Half a stroke inside the image, or a box at the border would lose its outer half.
+    half = (stroke + 1) / 2
+    x0, x1 = (min(max(v, half), max(size[0] - 1 - half, half)) for v in (x0, x1))
+    y0, y1 = (min(max(v, half), max(size[1] - 1 - half, half)) for v in (y0, y1))
+    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+    draw.line(corners, fill=CASING, width=stroke + 2, joint="curve")
+    if dash is None:
+        draw.line(corners, fill=colour, width=stroke, joint="curve")
+        return
+    for (ax, ay), (bx, by) in itertools.pairwise(corners):
+        length = max(abs(bx - ax), abs(by - ay))
+        # Whole periods plus a last dash: every side begins and ends with one, corners stay closed.
+        periods = max(1, round((length - dash) / (2 * dash)))
+        step = length / (periods + 0.5)
+        for k in range(periods + 1):
+            s, t = k * step, min(k * step + step / 2, length)
+            if length > 0:
+                u, v = s / length, t / length
+                start = (ax + (bx - ax) * u, ay + (by - ay) * u)
+                end = (ax + (bx - ax) * v, ay + (by - ay) * v)
+                draw.line([start, end], fill=colour, width=stroke)
+
+
+def _caption(draw, box, text, size) -> None:
+    """Dark text on the box's colour, at its upper left corner, kept inside the image."""
+    font = ImageFont.load_default(size=max(10, round(max(size) / 26)))
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    wide, tall = right - left + 8, bottom - top + 6
+    x = min(max(float(box[0]), 0), max(size[0] - wide, 0))
+    y = min(max(float(box[1]), 0), max(size[1] - tall, 0))
+    draw.rectangle([x, y, x + wide - 1, y + tall - 1], fill=OURS)
+    draw.text((x + 4 - left, y + 3 - top), text, fill=CASING, font=font)

@@ -1,0 +1,289 @@
+"""One self-contained HTML page a run, and one that puts runs side by side."""
+
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+import numpy as np
+
+from wsol_jax.report import gallery, store, svg, tables
+from wsol_jax.report.example import Example, Run, select_examples
+
+__all__ = [
+    "Example",
+    "Run",
+    "compare_workdirs",
+    "select_examples",
+    "write_comparison",
+    "write_report",
+]
+
+
+def write_report(
+    path: str | os.PathLike,
+    *,
+    title: str,
+    config_text: str,
+    figures: Mapping,
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    examples: Sequence[Example],
+    threshold: float,
+    worst: int = 16,
+    sample: int = 32,
+    facts: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a run's page, and report_data.npz beside it for ``compare_workdirs``.
+
+    Args:
+      path: the HTML file.
+      title: heading, e.g. "SPG on voc_animals".
+      config_text: the configuration, shown folded.
+      figures: metrics.json's content: {"test": {LIST: {name: fraction}}, "seconds": ..., ...};
+        None and NaN show as a dash.
+      curves: name -> [(step, value)]; names that share what stands before "/" share a chart.
+      examples: the gallery's candidates (``select_examples`` chooses beforehand where all would
+        not fit into memory); each list shows its share of ``worst`` lowest IoUs and of ``sample``
+        drawn at random, the same images in every run.
+      threshold: box threshold tau chosen on the tune split, where the slider starts.
+      facts: short facts for the header by name, e.g. {"Method": "SPG", "Backbone": "vgg16"}.
+      notes: sentences shown under the figures.
+    Raises: UserError for an example of wrong shape; OSError where the disk refuses.
+    """
+    shelves, shown = _choose(examples, worst, sample)
+    run = Run(figures, shown, threshold, curves, title, config_text, facts or {})
+    maps = gallery.MapStore()
+    index = {"": 0}
+    sections = [
+        gallery.section(heading, note, [{"": e} for e in chosen], maps, index)
+        for heading, note, chosen in shelves
+    ]
+    columns = [(name, "", f) for name, f in figures.get("test", {}).items()]
+    body = [
+        tables.tiles(columns),
+        _part("Figures", tables.html_table(columns) + _notes(notes)),
+        _part("Training", f'<div class="charts">{svg.charts(curves)}</div>' if curves else ""),
+        _gallery(sections, {"": run}),
+        _part("Record", _folded("Configuration", config_text) + _folded_figures(figures)),
+    ]
+    _write(path, _page(title, _facts(run), body, maps, [threshold], len(shown)))
+    store.save(os.path.join(os.path.dirname(os.fspath(path)), store.FILE), run)
+
+
+def write_comparison(
+    path: str | os.PathLike,
+    runs: Mapping[str, Run],
+    *,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a page of several runs side by side, on the images that all of them show.
+
+    Args:
+      runs: name -> run, in the order of the columns; the baselines come from their figures.
+      title: heading; the names by default.
+    """
+    title = title or " and ".join(runs)
+    keyed = {n: {(e.split, e.image_id): e for e in r.examples} for n, r in runs.items()}
+    first = next(iter(keyed.values()), {})
+    common = [key for key in first if all(key in mine for mine in keyed.values())]
+    maps = gallery.MapStore()
+    index = {name: i for i, name in enumerate(runs)}
+    sections = []
+    for split in dict.fromkeys(key[0] for key in common):
+        cards = [{n: mine[key] for n, mine in keyed.items()} for key in common if key[0] == split]
+        # Widest disagreement first: that is what a reader of two runs looks for.
+        cards.sort(key=_disagreement, reverse=True)
+        note = "the images that all runs show, those on which the runs differ most first"
+        sections.append(gallery.section(split or "Examples", note, cards, maps, index))
+    columns = columns_of(runs)
+    body = [
+        _part("Figures", tables.html_table(columns) + _notes(notes)),
+        _part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
+        _gallery(sections, runs),
+        _part(
+            "Record",
+            "".join(_folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
+        ),
+    ]
+    facts = "".join(
+        f"<div><dt>{html.escape(n)}</dt><dd>τ {r.threshold:.3g}, "
+        f"{tables.duration(r.figures.get('seconds'))}</dd></div>"
+        for n, r in runs.items()
+    )
+    thresholds = [run.threshold for run in runs.values()]
+    _write(path, _page(title, facts, body, maps, thresholds, len(common)))
+
+
+def compare_workdirs(
+    path: str | os.PathLike, workdirs: Sequence[str] | Mapping[str, str], title: str = ""
+) -> dict[str, Run]:
+    """``write_comparison`` of finished work directories, named by their last folder.
+
+    Args:
+      workdirs: folders that hold report_data.npz, or name -> folder.
+    Returns: the runs by name.
+    Raises: UserError where a folder holds no report's data.
+    """
+    if not isinstance(workdirs, Mapping):
+        plain = [os.path.normpath(os.fspath(w)) for w in workdirs]
+        short = [os.path.basename(w) for w in plain]
+        names = short if len(set(short)) == len(short) else plain
+        workdirs = dict(zip(names, plain, strict=True))
+    runs = {name: store.load(os.fspath(folder)) for name, folder in workdirs.items()}
+    write_comparison(path, runs, title=title)
+    return runs
+
+
+def columns_of(runs: Mapping[str, Run]) -> list[tuple[str, str, Mapping]]:
+    """(list, run, figures), list by list, as ``tables`` takes them."""
+    splits = dict.fromkeys(s for r in runs.values() for s in r.figures.get("test", {}))
+    return [
+        (split, name, run.figures["test"][split])
+        for split in splits
+        for name, run in runs.items()
+        if split in run.figures.get("test", {})
+    ]
+
+
+def _choose(examples, worst, sample):
+    """[(heading, note, examples)] list by list, and all that are shown, each once."""
+    splits = list(dict.fromkeys(e.split for e in examples))
+    shelves, shown = [], []
+    for split in splits:
+        mine = [e for e in examples if e.split == split]
+        few, many = max(1, worst // len(splits)), max(1, sample // len(splits))
+        low, drawn = select_examples([e.image_id for e in mine], [e.iou for e in mine], few, many)
+        prefix = f"{split}: " if split else ""
+        if len(mine) <= few + many:
+            order = sorted(mine, key=lambda e: (e.iou is None, e.iou or 0.0))
+            shelves.append((f"{prefix}all examples", "lowest IoU first", order))
+            shown += order
+            continue
+        note = "the lowest IoUs at the chosen threshold"
+        shelves.append((f"{prefix}worst cases", note, [mine[i] for i in low]))
+        note = f"from all {len(mine)} given; a run on the same list shows the same images"
+        shelves.append((f"{prefix}drawn at random", note, [mine[i] for i in drawn]))
+        shown += [mine[i] for i in dict.fromkeys(drawn + low)]
+    return shelves, shown
+
+
+def _disagreement(card: Mapping[str, Example]) -> float:
+    ious = [e.iou for e in card.values() if e.iou is not None and np.isfinite(e.iou)]
+    return max(ious) - min(ious) if ious else 0.0
+
+
+def _joined(runs: Mapping[str, Run]) -> dict:
+    """Curves that every run has, run by run in one chart: "loss" -> "loss/cam", "loss/spg"."""
+    first = next(iter(runs.values()), None)
+    names = [
+        n for n in (first.curves if first else ()) if all(n in r.curves for r in runs.values())
+    ]
+    return {f"{n.replace('/', ' · ')}/{m}": r.curves[n] for n in names for m, r in runs.items()}
+
+
+def _page(title: str, facts: str, body: Sequence[str], maps, thresholds, shown: int) -> str:
+    here = resources.files("wsol_jax.report")
+    data = {"thresholds": [float(t) for t in thresholds], **maps.payload()}
+    # "</script" inside the JSON would end it; "<" is the only character that needs care here.
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;\
+ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{html.escape(title)}</title>
+<style>
+{(here / "page.css").read_text("utf-8")}
+</style>
+</head>
+<body>
+<main>
+<header class="top"><p class="eyebrow">weakly supervised object localization</p>
+<h1>{html.escape(title)}</h1>
+<dl class="facts">{facts}<div><dt>Shown</dt><dd>{shown} images</dd></div></dl></header>
+{"".join(body)}
+</main>
+<script type="application/json" id="data">{text}</script>
+<script>
+{(here / "page.js").read_text("utf-8")}
+</script>
+</body>
+</html>
+"""
+
+
+def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
+    if not sections:
+        return _part("Gallery", '<p class="quiet">No examples were given.</p>')
+    sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))
+    has_masks = any(
+        p.ndim == 2 and p.dtype in (np.bool_, np.uint8)
+        for r in runs.values()
+        for e in r.examples
+        for p in e.pictures.values()
+    )
+    controls = (
+        f'<form class="controls" aria-label="Gallery controls" hidden>{sliders}'
+        '<div class="control heat-control"><label for="heat">Photo</label>'
+        '<input type="range" id="heat" min="0" max="100" step="5" value="40" '
+        'aria-label="Heat map opacity in per cent"><span aria-hidden="true">Heat</span>'
+        "</div></form>"
+        "<noscript><p>Without JavaScript the boxes stay at the chosen threshold.</p></noscript>"
+    )
+    return _part("Gallery", gallery.legend(has_masks) + controls + "".join(sections))
+
+
+def _slider(index: int, name: str, threshold: float) -> str:
+    label = f"Threshold τ{' ' + html.escape(name) if name else ''}"
+    return (
+        f'<div class="control"><label for="tau-{index}">{label}</label>'
+        f'<input type="range" id="tau-{index}" min="0" max="0.99" step="0.01" '
+        f'value="{threshold:.2f}" data-run="{index}">'
+        f'<output id="tau-{index}-value" for="tau-{index}">{threshold:.3g}</output>'
+        f'<button type="button" data-reset="{index}" title="back to the threshold chosen on the '
+        f'tune split">chosen {threshold:.3g}</button>'
+        f'<span class="share" id="share-{index}" role="status"></span></div>'
+    )
+
+
+def _facts(run: Run) -> str:
+    facts = dict(run.facts)
+    facts["Box threshold"] = f"τ = {run.threshold:.3g}, chosen on tune"
+    if "seconds" in run.figures:
+        facts["Time"] = tables.duration(run.figures["seconds"])
+    return "".join(
+        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>"
+        for k, v in facts.items()
+    )
+
+
+def _part(heading: str, content: str) -> str:
+    return f'<section class="part"><h2>{heading}</h2>{content}</section>' if content else ""
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return "".join(f'<p class="quiet note">{html.escape(n)}</p>' for n in notes)
+
+
+def _folded(summary: str, text: str) -> str:
+    if not text:
+        return ""
+    head = f"<summary>{html.escape(summary)}</summary>"
+    return f"<details>{head}<pre>{html.escape(text)}</pre></details>"
+
+
+def _folded_figures(figures: Mapping) -> str:
+    return _folded("All figures (metrics.json)", json.dumps(store.plain(figures), indent=2))
+
+
+def _write(path: str | os.PathLike, text: str) -> None:
+    temporary = f"{os.fspath(path)}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(temporary, path)

@@ -1,0 +1,195 @@
+"""metrics.json as a table: what each figure means, and where its threshold came from."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+DASH = "\N{EN DASH}"  # an unknown figure
+MINUS = "\N{MINUS SIGN}"
+
+# (heading, [(key, name, meaning, is it a baseline)]), in the order of the page.
+ROWS = (
+    (
+        "Boxes, at the one threshold chosen on the tune split",
+        (
+            ("gt_known_loc", "GT-known", "box with IoU ≥ 0.5, the class given", False),
+            ("central_box", "central box", "baseline: the best fixed box, fit on train", True),
+            ("top1_loc", "Top-1 localization", "box and first class both right", False),
+            ("top5_loc", "Top-5 localization", "box, and class among the first five", False),
+            ("top5_star_loc", "Top-5* localization", "SPG's five boxes of three classes", False),
+        ),
+    ),
+    (
+        "Boxes, maximised over thresholds on the scored split itself",
+        (
+            ("max_box_acc", "MaxBoxAcc", "IoU ≥ 0.5, largest contour", False),
+            ("max_box_acc_v2", "MaxBoxAccV2", "mean over IoU 0.3, 0.5, 0.7; any contour", False),
+        ),
+    ),
+    (
+        "Pixels, over all thresholds",
+        (
+            ("pxap", "PxAP", "average precision of the pixels", False),
+            ("gaussian_pxap", "centred Gaussian", "baseline: looks at no pixel", True),
+        ),
+    ),
+    (
+        "Classes",
+        (
+            ("top1_acc", "Top-1 accuracy", "", False),
+            ("top5_acc", "Top-5 accuracy", "", False),
+        ),
+    ),
+)
+_KNOWN = {key for _, rows in ROWS for key, *_ in rows}
+# (figure, its name, the baseline that it has to beat, that baseline in words)
+_HEADLINES = (
+    ("gt_known_loc", "GT-known", "central_box", "central box"),
+    ("pxap", "PxAP", "gaussian_pxap", "Gaussian"),
+    ("top1_acc", "Top-1", "", "of the classes right"),
+)
+
+Columns = Sequence[tuple[str, str, Mapping]]  # (list's name, run's name, its figures)
+
+
+def percent(value, digits: int = 1) -> str:
+    """A fraction as per cent, anything unknown (None, NaN) as a dash, counts as they are."""
+    if isinstance(value, (list, tuple)):
+        return " … ".join(percent(v, digits) for v in value)
+    if value is None or isinstance(value, (str, dict)):
+        return DASH if not value else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    value = float(value)
+    if not math.isfinite(value):
+        return DASH
+    return f"{100 * value:.{digits}f} %" if -1 <= value <= 1 else f"{value:,.4g}"
+
+
+def duration(seconds) -> str:
+    """Seconds as "7 min 12 s"."""
+    if seconds is None or not math.isfinite(float(seconds)):
+        return DASH
+    total = round(float(seconds))
+    hours, minutes = total // 3600, total % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {total % 60:02d} s" if minutes else f"{total} s"
+
+
+def rows(columns: Columns) -> list[tuple[str, list[tuple[str, str, str, bool, list]]]]:
+    """[(heading, [(key, name, meaning, is baseline, value of each column)])], absent rows left out.
+
+    Figures that this file does not know come last, under their own names.
+    """
+    present = {key for _, _, figures in columns for key in figures}
+    groups = [(heading, list(entries)) for heading, entries in ROWS]
+    others = sorted(k for k in present - _KNOWN if not isinstance(_first(columns, k), Mapping))
+    groups.append(("Other figures", [(k, k.replace("_", " "), "", False) for k in others]))
+    out = []
+    for heading, entries in groups:
+        kept = [(*e, [f.get(e[0]) for _, _, f in columns]) for e in entries if e[0] in present]
+        if kept:
+            out.append((heading, kept))
+    return out
+
+
+def html_table(columns: Columns) -> str:
+    """The figures as an HTML table: a column a list, or a list and a run; the best run in bold."""
+    if not columns:
+        return '<p class="quiet">No figures yet.</p>'
+    many = len({run for _, run, _ in columns}) > 1
+    lists = list(dict.fromkeys(name for name, _, _ in columns))
+    width = len(columns) + 1
+    head = "".join(
+        f'<th scope="colgroup" colspan="{sum(c[0] == name for c in columns)}">'
+        f"{html.escape(name)}</th>"
+        for name in lists
+    )
+    lines = ['<div class="scroll"><table><thead><tr><td></td>' + head + "</tr>"]
+    if many:
+        runs = "".join(f'<th scope="col">{html.escape(run)}</th>' for _, run, _ in columns)
+        lines.append(f'<tr class="runs"><td></td>{runs}</tr>')
+    lines.append("</thead>")
+    for heading, entries in rows(columns):
+        lines.append(
+            f'<tbody><tr class="group"><th colspan="{width}" scope="colgroup">'
+            f"{html.escape(heading)}</th></tr>"
+        )
+        for key, name, meaning, baseline, values in entries:
+            ranked = many and not baseline and key in _KNOWN
+            best = _best(columns, values) if ranked else set()
+            cells = "".join(_cell(v, i in best) for i, v in enumerate(values))
+            note = f"<small>{html.escape(meaning)}</small>" if meaning else ""
+            kind = ' class="baseline"' if baseline else ""
+            lines.append(f'<tr{kind}><th scope="row">{html.escape(name)}{note}</th>{cells}</tr>')
+        lines.append("</tbody>")
+    return "\n".join([*lines, "</table></div>"])
+
+
+def text_table(columns: Columns) -> str:
+    """The same figures for a terminal, runs side by side, baselines under what they bound."""
+    groups = rows(columns)
+    names = ["  " * base + name for _, es in groups for _, name, _, base, _ in es]
+    if not names:
+        return "no figures"
+    label = max(len(n) for n in names) + 2
+    heads = [f"{run} {name}".strip() for name, run, _ in columns]
+    wide = [max(len(h), 8) + 2 for h in heads]
+    lines = [" " * label + "".join(h.rjust(w) for h, w in zip(heads, wide, strict=True))]
+    for heading, entries in groups:
+        lines.append(heading)
+        for _, name, _, base, values in entries:
+            cells = "".join(percent(v).rjust(w) for v, w in zip(values, wide, strict=True))
+            lines.append(("  " * base + name).ljust(label) + cells)
+    return "\n".join(lines)
+
+
+def tiles(columns: Columns) -> str:
+    """The headline figures of each list, large, each beside the baseline that it has to beat."""
+    out = []
+    most = 1
+    for name, run, figures in columns:
+        mine = len(out)
+        for key, title, base, words in _HEADLINES:
+            value = figures.get(key)
+            if not _finite(value):
+                continue
+            if _finite(figures.get(base)):
+                gap = f"{100 * (value - figures[base]):+.1f}".replace("-", MINUS)
+                words = f"{gap} points over the {words}"
+            elif base:
+                words = ""
+            where = " · ".join(html.escape(w) for w in (name, run) if w)
+            out.append(
+                f'<div class="tile"><span>{title} <em>{where}</em></span>'
+                f"<strong>{percent(value)}</strong><small>{words}</small></div>"
+            )
+        most = max(most, len(out) - mine)
+    return f'<div class="tiles" style="--tiles:{most}">{"".join(out)}</div>' if out else ""
+
+
+def _first(columns: Columns, key: str):
+    return next(f[key] for _, _, f in columns if key in f)
+
+
+def _finite(value) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _best(columns: Columns, values: list) -> set[int]:
+    """Indices of the highest value within each list; none where all are equal."""
+    out = set()
+    for name in {c[0] for c in columns}:
+        mine = [i for i, c in enumerate(columns) if c[0] == name and _finite(values[i])]
+        top = {i for i in mine if values[i] == max(values[j] for j in mine)}
+        if len(top) < len(mine):
+            out |= top
+    return out
+
+
+def _cell(value, best: bool) -> str:
+    kind = ' class="best"' if best else ""
+    return f"<td{kind}>{html.escape(percent(value))}</td>"
