@@ -31,14 +31,19 @@ def test_mask_has_a_colour_for_each_kind():
     np.testing.assert_array_equal(overlays.colour_mask(mask == 1)[0, :2], colours[:2])
 
 
-def test_overlay_without_boxes_is_the_weighted_sum():
+def test_heat_is_light_added_to_the_dimmed_photo():
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
     score = rng.random((20, 30), np.float32)
     got = overlays.overlay(photo, score, np.zeros((0, 4)), alpha=0.25)
-    expected = 0.75 * photo + 0.25 * overlays.colour_heat(score).astype(float)
+    p, h = photo / 255, overlays.colour_heat(score) / 255
+    expected = 255 * (0.75 * p + 0.5 * h - 0.75 * p * 0.5 * h)
     assert got.dtype == np.uint8
-    np.testing.assert_allclose(got, expected, atol=1)
+    np.testing.assert_allclose(got, expected, atol=0.51)
+    np.testing.assert_array_equal(
+        overlays.overlay(photo, score, (), alpha=1.0), overlays.colour_heat(score)
+    )
+    np.testing.assert_array_equal(overlays.overlay(photo, score, (), alpha=0.0), photo)
     before = photo.copy()
     np.testing.assert_array_equal(overlays.overlay(photo, None, ()), before)
     overlays.overlay(photo, None, [[1, 1, 9, 9]])

@@ -54,7 +54,7 @@ def overlay(
     boxes: np.ndarray,
     true_boxes: np.ndarray | None = None,
     captions: Sequence[str] = (),
-    alpha: float = 0.5,
+    alpha: float = 0.4,
 ) -> np.ndarray:
     """Photo with the heat over it, our boxes dashed in orange and true boxes solid in green.
 
@@ -64,7 +64,8 @@ def overlay(
       boxes: (N, 4) ours, x0 y0 x1 y1 in pixels of ``image``.
       true_boxes: (M, 4) in the same frame, or None.
       captions: a text for each of the first boxes, written inside its upper left corner.
-      alpha: the heat's share in the blend, 0..1.
+      alpha: 0 the photo, 1 the heat alone. Between them the heat is added as light ("screen") to
+        the dimmed photo, so that cold places keep their own colours, as in the report.
     Returns: (H, W, 3) uint8 RGB, the size of ``image``.
     """
     height, width = image.shape[:2]
@@ -72,7 +73,7 @@ def overlay(
     if score_map is not None:
         clean = np.nan_to_num(np.asarray(score_map, np.float32))
         smooth = cv2.resize(clean, (width, height), interpolation=cv2.INTER_LINEAR)
-        out = cv2.addWeighted(image, 1 - alpha, colour_heat(smooth), alpha, 0)
+        out = _screen(image, colour_heat(smooth), alpha)
     canvas = Image.fromarray(np.ascontiguousarray(out))
     draw = ImageDraw.Draw(canvas)
     stroke = max(1, round(max(height, width) / 160))
@@ -83,6 +84,13 @@ def overlay(
         if index < len(captions):
             _caption(draw, box, captions[index], (width, height))
     return np.asarray(canvas)
+
+
+def _screen(photo: np.ndarray, heat: np.ndarray, alpha: float) -> np.ndarray:
+    """255 (1 - (1 - (1 - alpha) p) (1 - min(1, 2 alpha) h)) of two (H, W, 3) uint8 pictures."""
+    dark = 1 - photo.astype(np.float32) * ((1 - alpha) / 255)
+    dark *= 1 - heat.astype(np.float32) * (min(1.0, 2 * alpha) / 255)
+    return np.rint(255 * (1 - dark)).astype(np.uint8)
 
 
 def _rectangle(draw, box, size, colour, stroke, dash) -> None:
