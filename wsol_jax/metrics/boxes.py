@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+THRESHOLDS = np.arange(0, 1, 0.001)  # the community's grid of tau
+
 
 def _quantise(score_map: np.ndarray) -> np.ndarray:
     scores = np.asarray(score_map)

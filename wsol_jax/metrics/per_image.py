@@ -1,0 +1,89 @@
+"""Per-image results by image id: what every accumulator here keeps, merges and resamples."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+
+class PerImage:
+    """One row of fixed shape and type for each image id.
+
+    Figures are computed from the rows in the order of the ids, so that neither the order of the
+    images nor the way they were shared out between processes changes a bit.
+
+    Attributes:
+      shape, dtype: of a row.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: np.typing.DTypeLike):
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self._rows: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def update(
+        self, image_ids: Sequence[str], rows: np.ndarray, mask: np.ndarray | None = None
+    ) -> None:
+        """Adds a batch.
+
+        Args:
+          image_ids: B ids. rows: (B, *shape). mask: (B,) bool, False leaves an entry out (the
+            padding of a last batch).
+        Raises:
+          ValueError: an id that is there already, or shapes that do not fit.
+        """
+        rows = np.asarray(rows)
+        if rows.shape != (len(image_ids), *self.shape):
+            raise ValueError(
+                f"{len(image_ids)} ids need rows of shape {(len(image_ids), *self.shape)}, "
+                f"not {rows.shape}"
+            )
+        for i, image_id in enumerate(image_ids):
+            if mask is not None and not mask[i]:
+                continue
+            if image_id in self._rows:
+                raise ValueError(f"image {image_id!r} is counted twice")
+            self._rows[str(image_id)] = rows[i].astype(self.dtype)
+
+    def merge(self, other: "PerImage", *, overlap: bool = False) -> "PerImage":
+        """The images of both; with overlap, an image in both keeps this one's row.
+
+        Raises:
+          ValueError: rows of another kind; without overlap, an image in both.
+        """
+        if (self.shape, self.dtype) != (other.shape, other.dtype):
+            raise ValueError("the two hold different kinds of rows")
+        both = self._rows.keys() & other._rows.keys()
+        if both and not overlap:
+            raise ValueError(f"image {min(both)!r} is counted twice")
+        merged = PerImage(self.shape, self.dtype)
+        merged._rows = {**other._rows, **self._rows}
+        return merged
+
+    def ids(self) -> tuple[str, ...]:
+        """The image ids in ascending order."""
+        return tuple(sorted(self._rows))
+
+    def rows(self) -> np.ndarray:
+        """(N, *shape) in the order of ``ids``."""
+        if not self._rows:
+            return np.zeros((0, *self.shape), self.dtype)
+        return np.stack([self._rows[i] for i in self.ids()])
+
+    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(image id, row) in the order of ``ids``."""
+        return ((i, self._rows[i]) for i in self.ids())
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays (no pickle needed), for a file or another process."""
+        return {"ids": np.array(self.ids(), np.str_), "rows": self.rows()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "PerImage":
+        """The inverse of ``to_arrays``."""
+        rows = arrays["rows"]
+        made = cls(rows.shape[1:], rows.dtype)
+        made.update([str(i) for i in arrays["ids"]], rows)
+        return made
