@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from wsol_jax.metrics import _neighbours
+
 THRESHOLDS = np.arange(0, 1, 0.001)  # the community's grid of tau
 
 
@@ -42,9 +44,9 @@ def _largest(q: np.ndarray) -> np.ndarray:
     from wsol_jax.metrics import _contours  # numba takes half a second to import
 
     height, width = q.shape
-    shift = _contours.row_shift(width)
+    shift = _neighbours.row_shift(width)
     boxes = np.empty((257, 4), np.int64)
-    boxes[:256] = _contours.largest_boxes(q, shift, *_contours.neighbour_table(8, shift))
+    boxes[:256] = _contours.largest_boxes(q, shift, *_neighbours.neighbour_table(8, shift))
     nothing = boxes[:, 2] < 0
     _clamp(boxes, width, height)[nothing] = 0
     boxes[-1] = (0, 0, width - 1, height - 1)
@@ -60,9 +62,9 @@ def _all(q: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     from wsol_jax.metrics import _contours
 
     height, width = q.shape
-    shift = _contours.row_shift(width)
-    groups8, _ = _contours.neighbour_table(8, shift)
-    groups4, _ = _contours.neighbour_table(4, shift)
+    shift = _neighbours.row_shift(width)
+    groups8, _ = _neighbours.neighbour_table(8, shift)
+    groups4, _ = _neighbours.neighbour_table(4, shift)
     # {q > t} is {q > v} for the largest value v <= t that occurs; everything where none does.
     occurs = np.bincount(q.reshape(-1), minlength=256) > 0
     same = np.maximum.accumulate(np.where(occurs, np.arange(256), -1))
