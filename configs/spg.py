@@ -3,8 +3,8 @@
     python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg_embedded
     python -m wsol_jax.main --config=configs/spg.py:ilsvrc,root=ILSVRC,weights=W.h5 --workdir=W
 
-Bare (``configs/spg.py``) it is CUB-200-2011 on the paper's Inception-v3. ``recipe=paper`` (default):
-256 pixels, random crop of 224, batch 30, learning rate 1e-3 and 1e-2, times 0.1.
+Bare (``configs/spg.py``) it is CUB-200-2011 on the paper's Inception-v3. ``recipe=paper`` (the
+default): 256 pixels, random crop of 224, batch 30, learning rate 1e-3 and 1e-2, times 0.1.
 ``recipe=released``: the authors' code: shorter side 356, crop 321, Nesterov momentum. The seeds'
 thresholds are a choice of their own, ``--config.spg.thresholds=released|paper|custom``.
 """
@@ -13,7 +13,7 @@ import ml_collections
 
 from configs import common, recipes
 
-# Where the branches hang: B1 on A1's output, B2 on A2's (paper, section 3.1), and their counterparts.
+# Where the branches hang: B1 on A1's output, B2 on A2's (section 3.1), and their counterparts.
 BRANCHES = {
     "inception_v3": dict(b1_endpoint="Mixed_5d", b2_endpoint="Mixed_6d"),
     "vgg16": dict(b1_endpoint="conv4_3", b2_endpoint="conv5_3"),

@@ -63,9 +63,7 @@ def learning_rate(options: Any, num_steps: int, steps_per_epoch: int) -> optax.S
     return schedule
 
 
-def optimizer(
-    options: Any, labels: Any, schedule: optax.Schedule
-) -> optax.GradientTransformation:
+def optimizer(options: Any, labels: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
     """SGD with momentum, a learning rate and a decay for each parameter group.
 
     Args:

@@ -122,6 +122,7 @@ class EvalExample:
             "image": np.zeros((self.size, self.size, 3), np.uint8),
             "valid": np.asarray(False),
             "index": np.asarray(index, np.int32),
+            "size": np.ones((2,), np.int32),  # width and height as stored
         }
         if self.ten_crop_resize:
             row["crops"] = np.zeros((10, self.size, self.size, 3), np.uint8)
@@ -132,6 +133,7 @@ class EvalExample:
             image = decode_rgb(record.image, record.image_id)
         except CorruptImage:
             return row
+        row["size"] = np.asarray(image.shape[1::-1], np.int32)
         row["image"] = transforms.resize(image, self.size, self.size)
         if self.ten_crop_resize:
             large = transforms.resize(image, self.ten_crop_resize, self.ten_crop_resize)
@@ -183,10 +185,9 @@ def _host_batches(rows: Any, example: Any, batch_size: int, workers: int, thread
 
 
 def train_batches(
-    source: Source, rows: BatchRows, example: TrainExample, *, workers: int, threads: int
+    rows: BatchRows, example: TrainExample, *, workers: int, threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Host batches of ``rows.local_size`` rows from ``rows.first_step`` to the last step."""
-    del source
     return _host_batches(rows, example, rows.local_size, workers, threads)
 
 
@@ -211,7 +212,6 @@ class _EvalRows:
 
 
 def eval_batches(
-    source: Source,
     example: EvalExample,
     local_size: int,
     *,
@@ -221,7 +221,7 @@ def eval_batches(
     threads: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Host batches of ``local_size`` rows that cover a list once; equally many on each process."""
-    rows = _EvalRows(len(source), local_size, process_index, process_count)
+    rows = _EvalRows(len(example.source), local_size, process_index, process_count)
     return _host_batches(rows, example, local_size, workers, threads)
 
 

@@ -1,10 +1,14 @@
 """The seam between a paper and the rest of the house: four pure functions."""
 
 import dataclasses
+import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+
+from wsol_jax.errors import UserError
 
 Variables = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]
@@ -53,3 +57,15 @@ class Method:
     param_groups: Callable[[Any], Any]
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
     localize: Callable[[Variables, jax.Array], Localization]
+
+
+def build(config: Any, num_classes: int) -> Method:
+    """The method that ``config.method`` names: the function of that name in the file of that name.
+
+    Raises:
+      UserError: there is no such file in methods/.
+    """
+    name = config.method
+    if not name.isidentifier() or importlib.util.find_spec(f"{__name__}.{name}") is None:
+        raise UserError(f"method: no file wsol_jax/methods/{name}.py.")
+    return getattr(importlib.import_module(f"{__name__}.{name}"), name)(config, num_classes)

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The tests on this machine, from nothing: makes .venv, installs, runs pytest. --all adds the slow ones;
+# what follows goes to pytest.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
+setup test
+marks=()
+if [ "${1:-}" = "--all" ]; then
+  shift
+  marks=(-m "slow or not slow")
+fi
+echo "Running the tests ..."
+exec "$venv/bin/python" -m pytest "${marks[@]}" "$@"

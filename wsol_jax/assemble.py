@@ -1,0 +1,120 @@
+"""From a config to the things of a run: its plan, its state, its compiled step."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from wsol_jax import sharding
+from wsol_jax.checkpoint import Checkpoints
+from wsol_jax.errors import UserError
+from wsol_jax.methods import Method, Variables
+from wsol_jax.state import TrainState, learning_rate, optimizer, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many steps of how many rows."""
+
+    num_records: int
+    batch_size: int
+    padded_size: int
+    num_steps: int
+    eval_steps: int  # between evaluations; 0 for none
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, options: Any, num_records: int, mesh: Any) -> "Plan":
+        """From the config's ``train`` section.
+
+        Raises:
+          UserError: a budget or batch that is not positive.
+        """
+        for name in ("batch_size", "accumulate", "epochs", "log_every", "checkpoint_steps"):
+            if not options[name] > 0:
+                raise UserError(f"train.{name}: expected more than 0, got {options[name]}.")
+        per_epoch = max(round(num_records / options.batch_size), 1)
+        exact = num_records / options.batch_size
+        return cls(
+            num_records=num_records,
+            batch_size=options.batch_size,
+            padded_size=sharding.padded_size(options.batch_size, mesh, options.accumulate),
+            num_steps=max(round(options.epochs * exact), 1),
+            eval_steps=math.ceil(options.eval_epochs * exact) if options.eval_epochs > 0 else 0,
+            steps_per_epoch=per_epoch,
+        )
+
+
+def create_state(
+    config: Any, method: Method, plan: Plan, mesh: Any
+) -> tuple[TrainState, Callable, Callable[[Any], Any]]:
+    """The state before step 1, the pure step function, and step -> learning-rate factor."""
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    images = jnp.zeros((1, config.data.crop, config.data.crop, 3), jnp.uint8)
+    variables = dict(method.init(init_key, images))
+    params = variables.pop("params")
+    labels = method.param_groups(params)
+    schedule = learning_rate(config.optimizer, plan.num_steps, plan.steps_per_epoch)
+    tx = optimizer(config.optimizer, labels, schedule)
+    state = TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), run_key)
+    step = train_step(method, tx, labels, config.train.accumulate)
+    return (sharding.replicate(state, mesh) if mesh else state), step, schedule
+
+
+def abstract_state(config: Any, method: Method, plan: Plan) -> tuple[Any, Callable]:
+    """Shapes of the state, and the step function, with nothing computed (``--mode=describe``)."""
+    mesh = sharding.data_mesh(config.train.devices)
+    found = {}
+
+    def make():
+        state, found["step"], _ = create_state(config, method, plan, None)
+        return state
+
+    state = jax.eval_shape(make)
+    whole = sharding.replicated(mesh)
+    shaped = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
+    return jax.tree.map(shaped, state), found["step"]
+
+
+def compile_step(
+    step: Callable, state: TrainState, plan: Plan, config: Any, num_classes: int, mesh
+):
+    """The step ahead of time, for exactly these shapes: it cannot recompile, only refuse.
+
+    The state's buffers are donated: the old state is gone after a call.
+    """
+    split = sharding.batch_sharding(mesh)
+    rows, crop = plan.padded_size, config.data.crop
+    shapes = {
+        "image": ((rows, crop, crop, 3), jnp.uint8),
+        "labels": ((rows, num_classes), jnp.float32),
+        "valid": ((rows,), jnp.bool_),
+        "index": ((rows,), jnp.int32),
+    }
+    batch = {n: jax.ShapeDtypeStruct(*shape, sharding=split) for n, shape in shapes.items()}
+    whole = sharding.replicated(mesh)
+    return jax.jit(step, donate_argnums=0, out_shardings=whole).lower(state, batch).compile()
+
+
+def restore_variables(
+    config: Any, workdir: pathlib.Path, method: Method, mesh: Any
+) -> tuple[Variables, int]:
+    """The variables of a run's checkpoint, and its step; ``eval.checkpoint`` says which.
+
+    Raises:
+      UserError: there is no checkpoint, or it does not fit the config.
+    """
+    plan = Plan.of(config.train, config.train.batch_size, mesh)
+    checkpoints = Checkpoints(workdir, read_only=True)
+    best = config.eval.checkpoint == "best"
+    step = checkpoints.best_step() if best else checkpoints.latest_step()
+    if step is None:
+        raise UserError(f"{checkpoints.folder} holds no checkpoint: train there first.")
+    template, _ = abstract_state(config, method, plan)
+    state, _ = checkpoints.restore(step, template)
+    checkpoints.close()
+    return state.variables, step

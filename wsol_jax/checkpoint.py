@@ -1,0 +1,127 @@
+"""Checkpoints on Orbax: atomic, asynchronous, the latest and the best kept."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from wsol_jax.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one run, under ``workdir/checkpoints``.
+
+    A checkpoint is the state tree and ``data``, a small JSON of where the input stood. It is
+    written beside and renamed when whole, so a killed save leaves the one before it.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, keep: int = 2, read_only: bool = False):
+        self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        # Orbax' own best_fn with max_to_keep would delete the newest checkpoint when it is not
+        # among the best; so latest and best are two policies, either of which keeps.
+        best = checkpoint_managers.BestN(
+            get_metric_fn=lambda metrics: metrics["best"],
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [checkpoint_managers.LatestN(max(keep, 1)), best]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=lambda metrics: metrics["best"],
+            best_mode="max",
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=("state", "data")
+        )
+
+    def latest_step(self) -> int | None:
+        """Steps done at the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """Steps done at the checkpoint with the highest tune metric; the latest where none has."""
+        best = self._manager.best_step()
+        return self.latest_step() if best is None else best
+
+    def save(
+        self, step: int, state: Any, data: Mapping[str, Any], best: float | None = None
+    ) -> None:
+        """Starts a save; the state is copied before this returns, the writing goes on behind.
+
+        Args:
+          step: steps done.
+          state: a tree of global arrays.
+          data: JSON of the input's position.
+          best: the tune metric that ``best_step`` compares, if it was measured at this step.
+
+        Raises:
+          UserError: this save or the one before it could not be written.
+        """
+        metrics = {"best": best} if best is not None and math.isfinite(best) else None
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(dict(data))
+        )
+        try:
+            # force: a save at every step asked for, also when one is going on.
+            self._manager.save(step, args=args, metrics=metrics, force=True)
+        except Exception as error:
+            raise self._failed(step, error) from error
+
+    def wait(self) -> None:
+        """Until every save is whole on disk.
+
+        Raises:
+          UserError: one could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failed(None, error) from error
+
+    def _failed(self, step: int | None, error: Exception) -> UserError:
+        whole = [s for s in self._manager.all_steps(read=True) if s != step]
+        kept = f"step {max(whole)} is whole and kept" if whole else "no earlier one exists"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        return UserError(
+            f"a checkpoint could not be written to {self.folder} ({reason}); {kept}. "
+            "Free some space and run the same command to go on."
+        )
+
+    def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        """The state and ``data`` of a step.
+
+        Args:
+          step: from ``latest_step`` or ``best_step``.
+          template: arrays or ShapeDtypeStructs with the shardings to restore to.
+
+        Raises:
+          UserError: the checkpoint does not fit the template.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+        )
+        try:
+            restored = self._manager.restore(step, args=args)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.folder / str(step)} does not fit this config's network: "
+                f"{str(error).strip().splitlines()[0][:300]}"
+            ) from error
+        return restored.state, restored.data
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether the cluster asked all processes to stop; needs ``jax.distributed``."""
+        return self._manager.reached_preemption(step)
+
+    def close(self) -> None:
+        self._manager.close()

@@ -1,0 +1,96 @@
+"""Opens the lists that a config names."""
+
+import dataclasses
+from typing import Any
+
+from wsol_jax.data.records import Source
+from wsol_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """The lists of a run. All have the same class names in the same order."""
+
+    train: Source
+    tune: Source | None
+    tests: dict[str, Source]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.train.class_names)
+
+
+def open_lists(data: Any) -> Lists:
+    """The training, tuning and test lists of a config's ``data`` section.
+
+    Raises:
+      UserError: a folder, file or list is missing or malformed, or a list is empty.
+    """
+    if not data.train:
+        raise UserError("data.train is empty: name the list to train on.")
+    opened = _opener(data)
+    tests = {name: opened(name) for name in data.test.split("+") if name}
+    lists = Lists(
+        train=opened(data.train), tune=opened(data.tune) if data.tune else None, tests=tests
+    )
+    for source in (lists.train, lists.tune, *tests.values()):
+        if source is not None and len(source) == 0:
+            raise UserError(f"list {source.name!r} of data set {data.name!r} has no images.")
+    if not data.multi_label:
+        _check_single_label(lists.train)
+    return lists
+
+
+def _check_single_label(source: Source) -> None:
+    # The first record stands for the list: sources refuse several labels themselves when opened.
+    labels = source[0].labels
+    if len(labels) != 1:
+        raise UserError(
+            f"list {source.name!r}: {source[0].image_id} has {len(labels)} labels, not 1."
+        )
+
+
+def _opener(data: Any):
+    match data.name:
+        case "embedded":
+            from wsol_jax.data.embedded import open_embedded
+
+            return lambda name: open_embedded(name, multi=data.multi_label)
+        case "voc":
+            from wsol_jax.data.voc import open_voc, voc_classes_in
+
+            _need_root(data)
+            classes = None if data.multi_label else voc_classes_in(data.root, data.train)
+            return lambda name: open_voc(
+                data.root, name, classes=classes, multi_label=data.multi_label
+            )
+        case "folder":
+            from wsol_jax.data.folder import open_folder
+
+            _need_root(data)
+            return lambda name: open_folder(
+                data.root, name, boxes_csv=data.boxes or None, train_list=data.train
+            )
+        case "cub":
+            from wsol_jax.data.cub import open_cub
+            from wsol_jax.data.download import ensure_cub
+
+            root = ensure_cub(data.root)
+            return lambda name: open_cub(root, name)
+        case "ilsvrc":
+            from wsol_jax.data.ilsvrc import open_ilsvrc
+
+            _need_root(data)
+            return lambda name: open_ilsvrc(data.root, name)
+        case other:
+            raise UserError(
+                f"data.name: {other!r} is not one of embedded, folder, cub, ilsvrc, voc."
+            )
+
+
+def _need_root(data: Any) -> None:
+    if not data.root:
+        raise UserError(
+            f"data.root is empty: name the folder of the {data.name} data, e.g. "
+            f"--config=configs/spg.py:{data.name},root=/data/{data.name}"
+        )

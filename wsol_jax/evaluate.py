@@ -1,0 +1,118 @@
+"""The figures of a run: threshold from the tune list, every test list scored, metrics.json."""
+
+import contextlib
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from wsol_jax import gallery, methods, sharding, workdirs
+from wsol_jax.assemble import restore_variables
+from wsol_jax.data.lists import Lists, open_lists
+from wsol_jax.errors import UserError
+from wsol_jax.methods import Method
+from wsol_jax.metrics.boxes import THRESHOLDS
+from wsol_jax.scoring import Scores, fit_central_box, score_list
+
+# Without a tune list there is nothing to choose a threshold on: the CAM paper's 20% of the peak.
+DEFAULT_THRESHOLD = 0.2
+
+
+def evaluate_run(
+    config: Any, workdir: pathlib.Path, method: Method, variables: Any, lists: Lists, mesh: Any
+) -> dict[str, Any]:
+    """Chooses the threshold on tune, scores every test list, writes scores/ and report.html.
+
+    Returns:
+      metrics.json's content but for the run's times.
+    """
+    start = time.monotonic()
+    tune = None
+    if lists.tune is not None:
+        tune = score_list(
+            config, method, variables, lists.tune, mesh, what=f"evaluate {lists.tune.name}"
+        )
+    threshold, reason = choose_threshold(config, tune)
+    central = fit_central_box(lists.train)
+    figures: dict[str, Any] = {"test": {}, "threshold": threshold, "threshold_from": reason}
+    if tune is not None:
+        figures["tune"] = {lists.tune.name: tune.figures(threshold)}
+    scored: dict[str, Scores] = {}
+    for name, source in lists.tests.items():
+        scored[name] = score_list(
+            config,
+            method,
+            variables,
+            source,
+            mesh,
+            threshold=threshold,
+            central=central,
+            what=f"evaluate {name}",
+        )
+    everything = dict(scored)
+    if len(scored) > 1:
+        union = Scores()
+        for scores in scored.values():
+            union = union.merge(scores)
+        everything["+".join(scored)] = union
+    for name, scores in everything.items():
+        figures["test"][name] = scores.figures(threshold)
+        if jax.process_index() == 0:
+            scores.save(workdir / "scores" / f"{name}.npz")
+    figures["max_box_acc_note"] = "maximises over thresholds on the scored list itself"
+    figures["images_per_second"] = sum(len(s.hits.images) for s in scored.values()) / max(
+        time.monotonic() - start, 1e-9
+    )
+    if jax.process_index() == 0:
+        gallery.collect(config, workdir, method, variables, lists, scored, threshold)
+    return figures
+
+
+def choose_threshold(config: Any, tune: Scores | None) -> tuple[float, str]:
+    """The box threshold, and where it comes from in words."""
+    if config.eval.threshold >= 0:
+        if config.eval.threshold >= 1:
+            raise UserError(f"eval.threshold: expected below 1, got {config.eval.threshold}.")
+        nearest = THRESHOLDS[np.abs(THRESHOLDS - config.eval.threshold).argmin()]
+        return float(nearest), "eval.threshold"
+    if tune is not None and len(tune.boxes):
+        return tune.boxes.best_threshold(), f"highest GT-known accuracy on {config.data.tune}"
+    logging.warning("no tune list with boxes: the box threshold is %.1f", DEFAULT_THRESHOLD)
+    return DEFAULT_THRESHOLD, "default, for want of a tune list with boxes"
+
+
+def finish_run(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> None:
+    """Writes metrics.json and the report, and prints the figures."""
+    if jax.process_index() != 0:
+        return
+    temporary = workdir / "metrics.json.tmp"
+    temporary.write_text(json.dumps(figures, indent=1))
+    temporary.replace(workdir / "metrics.json")
+    gallery.write_page(config, workdir, figures)
+
+
+def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+    """``--mode=evaluate``: scores the checkpoint of a finished or unfinished run again.
+
+    Raises:
+      UserError: the folder holds no checkpoint of this config.
+    """
+    start = time.monotonic()
+    lists = open_lists(config.data)
+    workdirs.load(workdir)
+    workdirs.claim(workdir, config, lists.class_names)
+    mesh = sharding.data_mesh(config.train.devices)
+    method = methods.build(config, len(lists.class_names))
+    variables, step = restore_variables(config, workdir, method, mesh)
+    figures = evaluate_run(config, workdir, method, variables, lists, mesh)
+    figures["steps"] = step
+    with contextlib.suppress(OSError, json.JSONDecodeError, KeyError):
+        before = json.loads((workdir / "metrics.json").read_text())
+        figures["train_seconds"] = before["train_seconds"]
+    figures["seconds"] = time.monotonic() - start
+    finish_run(config, workdir, figures)
+    return figures

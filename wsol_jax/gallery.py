@@ -1,0 +1,139 @@
+"""Which images a run's report shows, with their maps, boxes and guidance masks."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wsol_jax import progress
+from wsol_jax.data import transforms
+from wsol_jax.data.decode import decode_rgb, image_size
+from wsol_jax.data.lists import Lists
+from wsol_jax.data.records import Source
+from wsol_jax.methods import Method
+from wsol_jax.metrics.boxes import boxes_from_score_map, iou
+from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
+from wsol_jax.report import page, store, tables
+from wsol_jax.report.example import Example, Run
+from wsol_jax.scoring import Scores, true_boxes
+
+_WORST_SHARE = 1 / 3
+
+
+def _example(
+    source: Source, index: int, raw_map: np.ndarray, predicted: int, threshold: float, split: str
+) -> Example:
+    record = source[index]
+    image = decode_rgb(record.image, record.image_id)
+    size = image.shape[1::-1]
+    score_map = prepare_map(raw_map)
+    box = boxes_from_score_map(score_map, [threshold])[0, 0]
+    boxes, labels = true_boxes(source, index, size)
+    own = boxes[labels == record.labels[0]]
+    scale = np.array([*size, *size], np.float64)
+    return Example(
+        image_id=record.image_id,
+        image=image,
+        score_map=score_map,
+        true_boxes=np.asarray(record.boxes, np.float64).reshape(-1, 4) / scale,
+        box=box / MAP_SIZE,
+        iou=float(iou(box[None], own).max()) if len(own) else None,
+        label=source.class_names[record.labels[0]],
+        predicted=source.class_names[predicted],
+        split=split,
+    )
+
+
+def _ious(source: Source, scores: Scores, threshold: float) -> list[float | None]:
+    """Each image's IoU at the threshold, in the order of the list; None where unknown."""
+    ious: list[float | None] = []
+    for index, raw_map in scores.true_maps.items():
+        record = source[index]
+        if not len(record.boxes):
+            ious.append(None)
+            continue
+        boxes, labels = true_boxes(source, index, record.size or image_size(record.image))
+        own = boxes[labels == record.labels[0]]
+        box = boxes_from_score_map(prepare_map(raw_map), [threshold])[0]
+        ious.append(float(iou(box, own).max()) if len(own) else None)
+    return ious
+
+
+def guidance_pictures(
+    config: Any, method: Method, variables: Any, source: Source, indices: list[int]
+) -> list[dict[str, np.ndarray]]:
+    """The pictures of the method's loss (SPG's masks, say) for some images of a list."""
+    size = config.data.crop
+    call = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), jnp.int32(2**30))[1].pictures)
+    found = []
+    for index in indices:
+        record = source[index]
+        image = decode_rgb(record.image, record.image_id)
+        labels = np.zeros((1, len(source.class_names)), np.float32)
+        labels[0, list(record.labels)] = 1
+        batch = {
+            "image": transforms.resize(image, size, size)[None],
+            "labels": labels,
+            "valid": np.ones(1, bool),
+        }
+        pictures = call(variables, batch)
+        found.append({name: np.asarray(value)[0] for name, value in pictures.items()})
+    return found
+
+
+def collect(
+    config: Any,
+    workdir: pathlib.Path,
+    method: Method,
+    variables: Any,
+    lists: Lists,
+    scored: dict[str, Scores],
+    threshold: float,
+) -> None:
+    """Chooses each list's worst images and a fixed draw, and stores what the page needs."""
+    examples = []
+    wanted = config.eval.gallery
+    local = jax.tree.map(lambda x: np.asarray(x), variables)
+    for name, scores in scored.items():
+        source, order = lists.tests[name], list(scores.true_maps)
+        ids = [source[index].image_id for index in order]
+        worst = round(wanted * _WORST_SHARE)
+        chosen = page.select_examples(ids, _ious(source, scores, threshold), worst, wanted - worst)
+        indices = [order[i] for i in dict.fromkeys([*chosen[0], *chosen[1]])]
+        pictures = guidance_pictures(config, method, local, source, indices)
+        for index, extra in zip(indices, pictures, strict=True):
+            raw, predicted = scores.true_maps[index], scores.predicted[index]
+            example = _example(source, index, raw, predicted, threshold, name)
+            examples.append(Example(**{**vars(example), "pictures": extra}))
+    store.save(str(workdir / store.FILE), Run({}, examples, threshold))
+
+
+def write_page(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> None:
+    """report.html from what ``collect`` stored and the figures; prints them as a table."""
+    run = store.load(str(workdir))
+    title = f"{config.method.upper()} on {config.data.name}"
+    data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
+    page.write_report(
+        workdir / "report.html",
+        title=title,
+        config_text=json.dumps(config.to_dict(), indent=1),
+        figures=figures,
+        curves=progress.curves(workdir),
+        examples=run.examples,
+        threshold=figures["threshold"],
+        worst=round(config.eval.gallery * _WORST_SHARE) * max(len(figures["test"]), 1),
+        sample=config.eval.gallery * max(len(figures["test"]), 1),
+        facts={
+            "Method": config.method,
+            "Backbone": f"{config.model.backbone}, width {config.model.width:g}",
+            "Data": data,
+            "Steps": str(figures.get("steps", "")),
+        },
+    )
+    columns = [(name, "", values) for name, values in figures["test"].items()]
+    print(tables.text_table(columns))
+    print(f"box threshold {figures['threshold']:.3f} ({figures['threshold_from']})")
+    print(f"figures: {workdir / 'metrics.json'}\nreport:  {workdir / 'report.html'}")

@@ -1,0 +1,133 @@
+"""Flags and dispatch.
+
+python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg
+python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from wsol_jax.errors import UserError
+
+MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File and data set: configs/spg.py:voc,root=...", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, figures, report.")
+_MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
+_IMAGES = flags.DEFINE_string("images", None, "predict: a folder of photos, or one photo.")
+_OUT = flags.DEFINE_string("out", None, "predict: where boxes, heat maps and overlays go.")
+_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", "", "host:port of process 0, or 'auto' under Slurm and on TPU VMs."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes share the run.")
+_INDEX = flags.DEFINE_integer("process_id", -1, "This process's index, from 0.")
+
+
+def _need(flag: flags.FlagHolder, what: str) -> str:
+    if not flag.value:
+        raise UserError(f"--{flag.name} is missing: {what}.")
+    return flag.value
+
+
+def _set_up_jax() -> None:
+    import jax
+
+    from wsol_jax import sharding
+    from wsol_jax.data.download import cache_folder
+
+    # Compiled programs are kept, so that the second run of a config starts at once.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    sharding.start_distributed(_ADDRESS.value, _PROCESSES.value, _INDEX.value)
+    logging.info("process %d of %d", jax.process_index(), jax.process_count())
+    kinds = {device.device_kind for device in jax.devices()}
+    logging.info("%d device(s): %s", jax.device_count(), ", ".join(sorted(kinds)))
+
+
+def _dispatch() -> None:
+    mode = _MODE.value
+    if mode == "predict":
+        from wsol_jax import predict
+
+        workdir = _need(_WORKDIR, "the folder of a trained run")
+        images = _need(_IMAGES, "a folder of photos, or one photo")
+        out = _need(_OUT, "the folder for boxes, heat maps and overlays")
+        _set_up_jax()
+        predict.predict(pathlib.Path(workdir), pathlib.Path(images), pathlib.Path(out))
+        return
+    workdir = pathlib.Path(_need(_WORKDIR, "the folder that the run is written to"))
+    if mode == "evaluate" and _CONFIG.value is None:
+        from wsol_jax import workdirs
+
+        config, _ = workdirs.load(workdir)
+    else:
+        if _CONFIG.value is None:
+            raise UserError(
+                "--config is missing: name a file, e.g. --config=configs/spg.py:embedded"
+            )
+        config = _CONFIG.value
+    _set_up_jax()
+    if mode == "describe":
+        from wsol_jax import describe
+
+        describe.describe(config, workdir)
+    elif mode == "evaluate":
+        from wsol_jax import evaluate
+
+        evaluate.evaluate_workdir(config, workdir)
+    else:
+        from wsol_jax import train
+
+        train.train_and_evaluate(config, workdir)
+
+
+def _main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        print(f"error: {argv[1]!r} is no flag; flags read --name=value.", file=sys.stderr)
+        return 2
+    logging.set_verbosity(logging.INFO)
+    # Orbax and grain tell every rename at INFO; a run's own lines would drown.
+    logging.get_absl_handler().addFilter(lambda record: _is_ours(record))
+    from wsol_jax.train import Interrupted
+
+    try:
+        _dispatch()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(str(stop), file=sys.stderr)
+        return 128 + stop.signum
+    return 0
+
+
+def _is_ours(record) -> bool:
+    return record.levelno >= 30 or f"{os.sep}wsol_jax{os.sep}" in record.pathname
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with a config's mistakes as one sentence."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except UserError as error:
+        text = str(error)
+    except (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError) as error:
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        text = f"--config: {text}"
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run() -> None:
+    """The command's entry point."""
+    app.run(_main, flags_parser=_parse_flags)
+
+
+if __name__ == "__main__":
+    run()

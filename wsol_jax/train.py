@@ -1,0 +1,225 @@
+"""The one training loop. It knows no method, no device and no data set by name."""
+
+import contextlib
+import math
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+from absl import logging
+
+from wsol_jax import evaluate, methods, scoring, sharding, workdirs
+from wsol_jax.assemble import Plan, compile_step, create_state
+from wsol_jax.checkpoint import Checkpoints
+from wsol_jax.data import pipeline
+from wsol_jax.data.lists import Lists, open_lists
+from wsol_jax.data.records import Source
+from wsol_jax.errors import UserError
+from wsol_jax.methods import Method
+from wsol_jax.progress import MetricWriter, Progress
+from wsol_jax.state import TrainState
+
+
+class Interrupted(Exception):
+    """A signal stopped the run after a whole checkpoint; ``signum`` is the signal's number."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}, which is saved; "
+            "the same command goes on from there."
+        )
+        self.signum = signum
+
+
+class _StopRequest:
+    """Remembers the first SIGTERM or SIGINT; a second one acts at once."""
+
+    def __init__(self):
+        self.signum: int | None = None
+        self._old: dict[int, Any] = {}
+
+    def _remember(self, signum, frame):
+        self.signum = signum
+        signal.signal(signum, self._old[signum])
+
+    def __enter__(self):
+        with contextlib.suppress(ValueError):  # not the main thread: no handler, no harm
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                self._old[signum] = signal.signal(signum, self._remember)
+        return self
+
+    def __exit__(self, *_):
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)
+
+
+def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
+    """Trains to the config's last step, or goes on to it, and scores the test lists.
+
+    Args:
+      config: from ``configs/*.py``.
+      workdir: holds checkpoints/, config.json, history.jsonl, tensorboard/, metrics.json and
+        report.html; a run found in it goes on where it was.
+
+    Returns:
+      The content of metrics.json.
+
+    Raises:
+      UserError: bad config, data, weights or workdir; NaN losses; a save that failed.
+      Interrupted: SIGTERM or SIGINT, after a whole save.
+    """
+    start = time.monotonic()
+    workdir = pathlib.Path(workdir)
+    mesh = sharding.data_mesh(config.train.devices)
+    lists = open_lists(config.data)
+    method = methods.build(config, len(lists.class_names))
+    plan = Plan.of(config.train, len(lists.train), mesh)
+    workdirs.claim(workdir, config, lists.class_names)
+    with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
+        state = train(config, workdir, method, lists, plan, mesh, checkpoints)
+        if config.eval.checkpoint == "best":
+            state, _ = checkpoints.restore(checkpoints.best_step(), state)
+    trained = time.monotonic()
+    figures = evaluate.evaluate_run(config, workdir, method, state.variables, lists, mesh)
+    figures["steps"] = plan.num_steps
+    figures["train_seconds"] = trained - start
+    figures["seconds"] = time.monotonic() - start
+    evaluate.finish_run(config, workdir, figures)
+    return figures
+
+
+def _batches(config: Any, source: Source, num_classes: int, plan: Plan, mesh: Any, first_step: int):
+    """Device batches from ``first_step`` on, checked for unreadable images."""
+    rows = pipeline.BatchRows(
+        num_records=len(source),
+        batch_size=plan.batch_size,
+        padded_size=plan.padded_size,
+        num_steps=plan.num_steps,
+        seed=config.seed,
+        first_step=first_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    data = config.data
+    example = pipeline.TrainExample(
+        source=source,
+        num_classes=num_classes,
+        crop=data.crop,
+        resize=data.resize,
+        resize_mode=data.resize_mode,
+        flip=data.flip,
+        seed=config.seed,
+    )
+    corrupt = pipeline.CorruptCounter(source, data.max_corrupt)
+
+    def put(batch):
+        corrupt.check(batch)
+        return sharding.to_devices(batch, mesh)
+
+    batches = pipeline.train_batches(rows, example, workers=data.workers, threads=data.threads)
+    return pipeline.DevicePrefetch(batches, put)
+
+
+def train(
+    config: Any,
+    workdir: pathlib.Path,
+    method: Method,
+    lists: Lists,
+    plan: Plan,
+    mesh: Any,
+    checkpoints: Checkpoints,
+) -> TrainState:
+    """The loop: from the newest checkpoint, if any, to ``plan.num_steps``."""
+    state, step_function, schedule = create_state(config, method, plan, mesh)
+    position = dict(list=lists.train.name, records=plan.num_records, batch_size=plan.batch_size)
+    first_step = checkpoints.latest_step() or 0
+    if first_step:
+        state, saved = checkpoints.restore(first_step, state)
+        _check_position(saved, position)
+        logging.info("goes on at step %d of %d", first_step, plan.num_steps)
+    if first_step >= plan.num_steps:
+        return state
+    compiled = compile_step(step_function, state, plan, config, len(lists.class_names), mesh)
+    leader = jax.process_index() == 0
+    writer = MetricWriter(workdir, first_step) if leader else None
+    batches = _batches(config, lists.train, len(lists.class_names), plan, mesh, first_step)
+    bar = Progress("train", plan.num_steps, first_step)
+    last_log, step = time.perf_counter(), first_step
+
+    def report(step, metrics, steps_since):
+        """Logs a step's metrics; the only place where the host waits for the device."""
+        nonlocal last_log
+        values = {name: float(value) for name, value in metrics.items()}
+        now = time.perf_counter()
+        seconds, last_log = now - last_log, now
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            good = checkpoints.latest_step()
+            kept = f"the checkpoint of step {good} is kept" if good else "nothing was saved yet"
+            raise UserError(
+                f"{bad[0]} is {values[bad[0]]} at step {step}; {kept}. A lower learning rate "
+                "(optimizer.backbone_lr, optimizer.head_lr) is the usual cure."
+            )
+        values["learning_rate"] = float(schedule(step - 1)) * config.optimizer.head_lr
+        values["steps_per_second"] = steps_since / seconds
+        values["input_wait_share"] = min(batches.take_waited() / seconds, 1.0)
+        if writer:
+            writer.write_scalars(step, {f"train/{name}": v for name, v in values.items()})
+        bar.update(0, loss=values["loss"], wait=values["input_wait_share"])
+
+    def save(best=None):
+        state_now = {"step": step, **position}
+        checkpoints.save(step, state, state_now, best)
+
+    with _StopRequest() as stop, contextlib.closing(batches), bar:
+
+        def stop_asked():
+            if jax.process_count() > 1:
+                return signal.SIGTERM if checkpoints.reached_preemption(step) else None
+            return stop.signum
+
+        logged = first_step
+        for batch in batches:
+            state, metrics = compiled(state, batch)
+            step += 1
+            last = step == plan.num_steps
+            evaluates = plan.eval_steps and (step % plan.eval_steps == 0 or last)
+            saves = evaluates or last or step % config.train.checkpoint_steps == 0
+            signum = stop_asked()
+            if step % config.train.log_every == 0 or saves or signum:
+                report(step, metrics, step - logged)
+                logged = step
+            bar.update(1)
+            best = None
+            if evaluates and lists.tune is not None and not signum:
+                begun = time.perf_counter()
+                scores = scoring.score_tune(
+                    config, method, state.variables, lists.tune, mesh, lambda: stop.signum
+                )
+                if scores is not None:
+                    if writer:
+                        tune = {f"tune/{name}": value for name, value in scores.items()}
+                        writer.write_scalars(step, tune)
+                    best = scoring.best_value(scores, config.eval.best_metric)
+                last_log += time.perf_counter() - begun  # evaluation is no training time
+                signum = signum or stop_asked()
+            if saves or signum:
+                save(best)
+            if signum and not last:
+                checkpoints.wait()
+                raise Interrupted(signum, step)
+        checkpoints.wait()
+    if writer:
+        writer.close()
+    return state
+
+
+def _check_position(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    for name, value in now.items():
+        if saved.get(name) != value:
+            raise UserError(
+                f"the run was trained with {name}={saved.get(name)!r} and the data now has "
+                f"{value!r}: it cannot go on where it was."
+            )

@@ -1,0 +1,81 @@
+"""A run's folder: which config it belongs to, and how later modes find it again."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from wsol_jax.errors import UserError
+
+# May differ when a run goes on: where things lie, how fast they are read, how they are scored.
+_FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
+_FREE += ("model.weights", "train.log_every", "train.keep", "train.checkpoint_steps", "eval")
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict | ml_collections.ConfigDict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+    """Writes the config into a new folder, or checks that the folder's run is this config's.
+
+    Raises:
+      UserError: the folder cannot be made, or it holds a run of another config or other classes;
+        the first differing field is named.
+    """
+    flat = _flat(config)
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            text = json.dumps(
+                {"config": config.to_dict(), "class_names": list(class_names)}, indent=1
+            )
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(text)
+            temporary.replace(path)
+            return
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
+    before, names = _load(workdir)
+    before = _flat(before)
+    for name in sorted(set(flat) | set(before)):
+        free = any(name == field or name.startswith(f"{field}.") for field in _FREE)
+        if not free and flat.get(name) != before.get(name):
+            raise UserError(
+                f"--workdir={workdir} holds a run with {name}={before.get(name)!r}, but this "
+                f"config has {flat.get(name)!r}: take another workdir, or that config."
+            )
+    if tuple(names) != tuple(class_names):
+        raise UserError(
+            f"--workdir={workdir} holds a run on other classes ({len(names)}: "
+            f"{', '.join(names[:3])}, ...) than the data has now ({len(class_names)})."
+        )
+
+
+def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(f"--workdir={workdir} holds no run: {path} is missing. Train there first.")
+    try:
+        content = json.loads(path.read_text())
+        return content["config"], content["class_names"]
+    except (json.JSONDecodeError, KeyError):
+        raise UserError(f"{path} is not a run's config: expected config and class_names.") from None
+
+
+def load(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, tuple[str, ...]]:
+    """The config and class names of a finished or unfinished run.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    config, names = _load(pathlib.Path(workdir))
+    return ml_collections.ConfigDict(config, convert_dict=True).lock(), tuple(names)
