@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
 
 from wsol_jax.metrics.masks import (
     PixelAP,
@@ -11,6 +10,12 @@ from wsol_jax.metrics.masks import (
     histogram,
     pxap_bootstrap,
 )
+
+
+@pytest.fixture
+def average_precision_score():
+    """scikit-learn's, of the test extra."""
+    return pytest.importorskip("sklearn.metrics").average_precision_score
 
 
 def random_images(n=6, seed=0):
@@ -31,7 +36,7 @@ def scored(images, thresholds=None):
     return metric
 
 
-def test_equals_scikit_learn_on_quantised_scores():
+def test_equals_scikit_learn_on_quantised_scores(average_precision_score):
     edges = np.append(np.arange(0, 1, 0.001), 1.0)
     labels, levels = [], []
     for _, scores, foreground, ignore in random_images():
@@ -55,7 +60,7 @@ def test_bins_are_the_communitys_edges():
         assert got[0].sum() == 0
 
 
-def test_uneven_thresholds():
+def test_uneven_thresholds(average_precision_score):
     images = list(random_images())
     taus = np.array([0, 0.1, 0.11, 0.5, 0.9])
     labels, levels = [], []
