@@ -94,8 +94,8 @@ def test_the_mask_is_where_the_creature_covers_more_than_half(monkeypatch):
 
 def test_the_telling_part_is_small(singles):
     shares = np.array([s.parts.sum() / (s.mask > 0).sum() for s in singles])
-    assert 0.08 < np.median(shares) < 0.12
-    assert shares.min() > 0.05 and shares.max() < 0.16
+    assert 0.09 < np.median(shares) < 0.13
+    assert shares.min() > 0.05 and shares.max() < 0.2
 
 
 def test_all_classes_occur_and_none_is_rare(singles):
@@ -105,14 +105,14 @@ def test_all_classes_occur_and_none_is_rare(singles):
 
 
 def _linear_accuracy(features, labels):
-    """Accuracy on the second half of a linear classifier fit on the first."""
-    from sklearn import linear_model, pipeline, preprocessing
-
+    """Accuracy on the second half of linear discriminants fit on the first."""
     half = len(labels) // 2
-    model = pipeline.make_pipeline(
-        preprocessing.StandardScaler(), linear_model.LogisticRegression(C=0.1, max_iter=500)
-    )
-    return model.fit(features[:half], labels[:half]).score(features[half:], labels[half:])
+    fit, seen = features[:half], labels[:half]
+    means = np.stack([fit[seen == c].mean(0) for c in range(len(scenes.CLASS_NAMES))])
+    within = np.cov((fit - means[seen]).T) + 1e-6 * np.diag(fit.var(0))
+    apart = features[half:, None] - means
+    distance = np.einsum("nci,ij,ncj->nc", apart, np.linalg.inv(within), apart)
+    return (distance.argmin(1) == labels[half:]).mean()
 
 
 def _colours(scene, pixels):
@@ -132,7 +132,7 @@ def test_bodies_and_boxes_tell_no_class_and_heads_do(singles):
     # Chance is 1 in 8; three standard errors of 120 test scenes are 9 points.
     assert _linear_accuracy(body, labels) < 0.125 + 0.09
     assert _linear_accuracy(sides, labels) < 0.125 + 0.09
-    assert _linear_accuracy(head, labels) > 0.7
+    assert _linear_accuracy(head, labels) > 0.9
 
 
 def test_no_fixed_central_box_does_well(singles):

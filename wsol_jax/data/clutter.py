@@ -40,14 +40,14 @@ def backdrop(rng: np.random.Generator, side: int, palette: list[np.ndarray]) -> 
 
     grain = _noise(rng, side, (0.8, 1.0, 1.3)[rng.integers(3)])
     drift = _noise(rng, side, 1.7)
-    rough = np.full((side, side), rng.uniform(0.02, 0.09), np.float32)
+    rough = np.full((side, side), rng.uniform(0.02, 0.06), np.float32)
     if rng.random() < 0.75:  # a horizon, a table's edge, the foot of a wall
         wavy = (0.0, 0.012, 0.04)[rng.integers(3)]
         line = ramp - np.float32(rng.uniform(-0.25, 0.3)) + drift * np.float32(wavy)
         ground = np.clip(line * (side / float(rng.uniform(0.5, 5))) + 0.5, 0, 1)
         floor = _mix(palette[2] * 0.8, palette[2] * 1.15, np.clip(ramp + 0.5, 0, 1))
         canvas = _mix(canvas, floor, ground)
-        rough += (np.float32(rng.uniform(0.03, 0.11)) - rough) * ground
+        rough += (np.float32(rng.uniform(0.03, 0.08)) - rough) * ground
 
     for blur in (0.03, 0.012, 0.004):  # out of focus first, in focus last
         for _ in range(rng.integers(2, 6)):
@@ -94,7 +94,7 @@ def _piece(rng, canvas: np.ndarray, colour: np.ndarray, grain: np.ndarray) -> No
         cv2.fillPoly(cover, [np.int32(corners * 16)], 255, cv2.LINE_AA, 4)
     x0, y0, w, h = cv2.boundingRect(cover)
     roi = np.s_[y0 : y0 + h, x0 : x0 + w]
-    rough = float(rng.uniform(0.02, 0.08))
+    rough = float(rng.uniform(0.02, 0.06))
     shade = colour * float(rng.uniform(0.6, 1.3)) + (grain[roi] * rough)[..., None]
     canvas[roi] += (shade - canvas[roi]) * (cover[roi] * np.float32(1 / 255))[..., None]
 
@@ -112,9 +112,9 @@ def thing(rng: np.random.Generator, side: int, light: np.ndarray) -> creatures.S
     cover, tone = np.zeros((n, n), np.uint8), np.ones((n, n), np.float32)
     mid = n / 2
     colour = creatures.natural_colour(rng)
-    if rng.random() < 0.3:  # a vivid one now and then: a strong colour is no proof of a head
+    if rng.random() < 0.2:  # a vivid one now and then: a strong colour is no proof of a head
         grey = colour.mean()
-        colour = np.clip(grey + (colour - grey) * 2.5, 0.02, 0.98)
+        colour = np.clip(grey + (colour - grey) * 2, 0.02, 0.98)
     kind = rng.integers(4)
     if kind == 0:
         cv2.circle(cover, (int(mid), int(mid)), int(r), 255, -1, cv2.LINE_AA)

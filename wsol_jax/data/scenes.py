@@ -72,7 +72,7 @@ def render_scene(
         _paste(canvas, thing, (x, y), light)
 
     count = int(rng.integers(objects[0], objects[1] + 1))
-    few = ((0.10, 0.44), (0.09, 0.24), (0.08, 0.17), (0.07, 0.14))[min(count, 4) - 1]
+    few = ((0.11, 0.42), (0.09, 0.24), (0.08, 0.17), (0.07, 0.14))[min(count, 4) - 1]
     alphas, parts, labels = [], [], []
     for _ in range(count):
         label = int(rng.integers(len(CLASS_NAMES)))
@@ -81,7 +81,7 @@ def render_scene(
             label,
             extent=(few[0] * side**2, few[1] * side**2),
             limit=0.92 * side,
-            min_head=0.085 * side,
+            min_head=0.11 * side,
             light=light,
             nearby=palette[rng.integers(len(palette))],
         )
@@ -100,7 +100,7 @@ def _find_spot(rng, sprite, side, alphas, parts) -> tuple[int, int] | None:
     h, w = sprite.alpha.shape
     for _ in range(12 if alphas else 1):
         # Drawn towards the borders, else a box in the middle would be too good a guess.
-        x, y = (rng.beta(0.6, 0.6, 2) * (side - w + 6, side - h + 6) - 3).tolist()
+        x, y = (rng.beta(0.5, 0.5, 2) * (side - w + 6, side - h + 6) - 3).tolist()
         spot = (round(x), round(y))
         if all(
             _covered(sprite, spot, alpha) < 0.3 and _covered(sprite, spot, part) < 0.3
