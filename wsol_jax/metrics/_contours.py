@@ -155,9 +155,12 @@ def _value_order(q, shift):
     for y in range(height):
         for x in range(width):
             ends[q[y, x]] += 1
-    ends[:] = np.cumsum(ends)
-    cursor = np.zeros(256, np.int64)
-    cursor[1:] = ends[:-1]
+    cursor = np.empty(256, np.int64)
+    total = np.int64(0)
+    for v in range(256):
+        cursor[v] = total
+        total += ends[v]
+        ends[v] = total
     order = np.empty(height * width, np.int32)
     for y in range(height):
         base = ((y + 1) << shift) + 1
@@ -255,7 +258,7 @@ def _grow(order, ends, wanted, rising, shift, groups, label, parent, joined):
         born |= on[p]
     if born:
         parent[0] = 0
-        parts[0] = 0
+        parts[0, FIRST] = parts[0, LAST] = parts[0, LEFT] = parts[0, RIGHT] = 0
         parts[0, MASS] = label.shape[0]  # stays the root whatever it meets
     rows = np.empty((1024, 6), np.int32)
     n_rows = 0
@@ -277,7 +280,9 @@ def _grow(order, ends, wanted, rising, shift, groups, label, parent, joined):
         if wanted[level]:
             while rows.shape[0] < n_rows + n_alive:
                 longer = np.empty((2 * rows.shape[0], 6), np.int32)
-                longer[:n_rows] = rows[:n_rows]
+                for i in range(n_rows):
+                    for k in range(6):
+                        longer[i, k] = rows[i, k]
                 rows = longer
             row_start[level] = n_rows
             kept = 0
@@ -286,17 +291,37 @@ def _grow(order, ends, wanted, rising, shift, groups, label, parent, joined):
                 if parent[root] == root:
                     alive[kept] = root
                     kept += 1
-                    row, part = rows[n_rows], parts[root]
+                    rows[n_rows, 0] = root
+                    rows[n_rows, 1] = parts[root, FIRST]
+                    rows[n_rows, 2] = parts[root, LEFT]
+                    rows[n_rows, 3] = parts[root, FIRST] >> shift
+                    rows[n_rows, 4] = parts[root, RIGHT]
+                    rows[n_rows, 5] = parts[root, LAST] >> shift
                     n_rows += 1
-                    row[0] = root
-                    row[1] = part[FIRST]
-                    row[2] = part[LEFT]
-                    row[3] = part[FIRST] >> shift
-                    row[4] = part[RIGHT]
-                    row[5] = part[LAST] >> shift
             n_alive = kept
             row_count[level] = kept
     return rows, row_start, row_count
+
+
+@_jit
+def _rank(keys):
+    """argsort of distinct keys (Shell's; numba's own takes seconds to compile)."""
+    order = np.empty(keys.size, np.int64)
+    gap = 1
+    while gap < keys.size // 3:
+        gap = 3 * gap + 1
+    for i in range(keys.size):
+        order[i] = i
+    while gap > 0:
+        for i in range(gap, keys.size):
+            moved = order[i]
+            j = i
+            while j >= gap and keys[order[j - gap]] > keys[moved]:
+                order[j] = order[j - gap]
+                j -= gap
+            order[j] = moved
+        gap //= 3
+    return order
 
 
 @_jit
@@ -351,20 +376,20 @@ def all_boxes(q, shift, wanted, groups8, groups4):
         if not wanted[t]:
             continue
         n_fg, n = fg_count[above[t]], offsets[t + 1] - offsets[t]
-        fg_rows = fg[fg_start[above[t]] :]
-        bg_rows = bg[bg_start[t] :]
+        fg_row = fg_start[above[t]]
+        bg_row = bg_start[t] - n_fg
         begin = np.empty(n, np.int64)  # the foreground pixel at which a raster scan finds it
         for i in range(n_fg):
-            begin[i] = fg_rows[i, 1]
+            begin[i] = fg[fg_row + i, 1]
         for i in range(n_fg, n):
-            begin[i] = bg_rows[i - n_fg, 1] - 1
-        found = np.argsort(begin)
+            begin[i] = bg[bg_row + i, 1] - 1
+        found = _rank(begin)
         for rank in range(n):
             i = found[rank]
             if i < n_fg:
-                fg_slot[fg_rows[i, 0]] = rank
+                fg_slot[fg[fg_row + i, 0]] = rank
             else:
-                bg_slot[bg_rows[i - n_fg, 0]] = rank
+                bg_slot[bg[bg_row + i, 0]] = rank
         # What encloses each contour (n: nothing but the image), and how many it encloses.
         outer = np.empty(n, np.int64)
         extent = np.ones(n + 1, np.int64)
@@ -389,11 +414,11 @@ def all_boxes(q, shift, wanted, groups8, groups4):
             end[outer[rank]] -= extent[rank]
             place = end[outer[rank]]
             end[rank] = place + extent[rank]
-            grown = 0 if i < n_fg else 1
-            row = fg_rows[i] if i < n_fg else bg_rows[i - n_fg]
-            box = boxes[offsets[t] + place]
-            box[0] = row[2] - 1 - grown
-            box[1] = row[3] - 1 - grown
-            box[2] = row[4] - 1 + grown
-            box[3] = row[5] - 1 + grown
+            row = offsets[t] + place
+            if i < n_fg:
+                for k in range(4):
+                    boxes[row, k] = fg[fg_row + i, k + 2] - 1
+            else:  # a hole's contour is one pixel outside of it
+                for k in range(4):
+                    boxes[row, k] = bg[bg_row + i, k + 2] - (2 if k < 2 else 0)
     return boxes, offsets
