@@ -63,6 +63,7 @@ def localize_list(
     mesh: Any,
     *,
     class_scores: np.ndarray | None = None,
+    exif: bool = False,
     stop: Callable[[], Any] = lambda: None,
     what: str = "",
 ) -> Iterator[LocalizedImage]:
@@ -72,6 +73,7 @@ def localize_list(
       config: data and eval sections.
       variables: replicated over the mesh.
       class_scores: (N, C) probabilities from another classifier, or None for the network's own.
+      exif: turn photos as their camera says; the boxes of data sets refer to stored pixels.
       stop: asked after each batch; anything true ends the list early.
       what: stands before the progress bar; "" shows none.
 
@@ -82,7 +84,7 @@ def localize_list(
     crops = config.eval.ten_crop and class_scores is None
     # The crops keep the training's proportion of the resized image.
     large = round(size * max(config.data.resize / config.data.crop, 1.0)) if crops else 0
-    example = pipeline.EvalExample(source, size, large)
+    example = pipeline.EvalExample(source, size, large, exif)
     # No smaller list than a batch: fewer rows mean less padding.
     rows = sharding.padded_size(min(config.eval.batch_size, max(len(source), 1)), mesh)
     processes = jax.process_count()

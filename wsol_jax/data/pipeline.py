@@ -116,6 +116,7 @@ class EvalExample:
     source: Source
     size: int
     ten_crop_resize: int = 0  # 0: no crops
+    exif: bool = False  # turn photos as their camera says
 
     def __call__(self, index: int) -> dict[str, np.ndarray]:
         row = {
@@ -130,7 +131,7 @@ class EvalExample:
             return row
         record = self.source[index]
         try:
-            image = decode_rgb(record.image, record.image_id)
+            image = decode_rgb(record.image, record.image_id, exif=self.exif)
         except CorruptImage:
             return row
         row["size"] = np.asarray(image.shape[1::-1], np.int32)

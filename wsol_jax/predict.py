@@ -1,0 +1,223 @@
+"""``--mode=predict``: any folder of photos -> classes, boxes, heat maps and overlays."""
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import logging
+
+from wsol_jax import methods, sharding, workdirs
+from wsol_jax.assemble import restore_variables
+from wsol_jax.data.decode import decode_rgb
+from wsol_jax.data.records import Record
+from wsol_jax.errors import UserError
+from wsol_jax.evaluate import DEFAULT_THRESHOLD
+from wsol_jax.localizing import LocalizedImage, localize_list
+from wsol_jax.metrics.boxes import boxes_from_score_map
+from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
+from wsol_jax.report import overlays, page
+from wsol_jax.report.example import Example
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_SHOWN = 48  # photos on the page
+
+
+class Photos:
+    """A folder of photos, searched with its sub-folders, or one photo, as a source.
+
+    Raises:
+      UserError: no such place, or no photo in it.
+    """
+
+    name = "photos"
+
+    def __init__(self, place: pathlib.Path, class_names: Sequence[str]):
+        self.class_names = tuple(class_names)
+        if place.is_file():
+            self.root, self._names = place.parent, [place.name]
+        elif place.is_dir():
+            self.root = place
+            found = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+            hidden = lambda p: any(part.startswith(".") for part in p.relative_to(place).parts)
+            self._names = [str(p.relative_to(place)) for p in found if not hidden(p)]
+        else:
+            raise UserError(f"--images={place}: no such folder or file.")
+        if not self._names:
+            raise UserError(f"--images={place}: no photo in it ({', '.join(SUFFIXES)}).")
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Record:
+        name = self._names[index]
+        return Record(image_id=name, image=str(self.root / name), labels=(0,))
+
+    def mask(self, index: int) -> None:
+        return None
+
+
+def run_threshold(config: Any, workdir: pathlib.Path) -> float:
+    """The box threshold that the run's evaluation chose; else the config's, else 0.2."""
+    try:
+        return float(json.loads((workdir / "metrics.json").read_text())["threshold"])
+    except (OSError, ValueError, KeyError):
+        if config.eval.threshold >= 0:
+            return float(config.eval.threshold)
+        logging.warning(
+            "%s has no metrics.json: the box threshold is %.1f", workdir, DEFAULT_THRESHOLD
+        )
+        return DEFAULT_THRESHOLD
+
+
+def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> dict[str, Any]:
+    """Localizes the likeliest class of every photo.
+
+    Writes, below ``out``: ``predictions.json`` in COCO's layout (bbox is x, y, width, height in the
+    photo's pixels, EXIF orientation applied; score is the class's probability; each image also has
+    its five likeliest classes), ``heatmaps/NAME.png`` (8 bits, the photo's size), ``overlays/
+    NAME.jpg`` and ``index.html``, a page with a slider over the box threshold.
+
+    Args:
+      workdir: of a trained run.
+      images: a folder, searched with its sub-folders, or one photo.
+      out: made if absent; files of the same names are replaced.
+
+    Returns:
+      predictions.json's content.
+
+    Raises:
+      UserError: no run, no photos, more unreadable ones than data.max_corrupt, or ``out`` refuses.
+    """
+    config, class_names = workdirs.load(workdir)
+    photos = Photos(images, class_names)
+    mesh = sharding.data_mesh()
+    with config.unlocked():
+        config.model.weights = ""  # the checkpoint has them
+        config.eval.class_scores = ""
+        config.train.devices = 0
+    method = methods.build(config, len(class_names))
+    variables, step = restore_variables(config, workdir, method, mesh)
+    threshold = run_threshold(config, workdir)
+    logging.info("%s at step %d, box threshold %.3f", config.method, step, threshold)
+    result: dict[str, Any] = {
+        "info": {
+            "description": f"wsol_jax {config.method}, {workdir}, step {step}",
+            "threshold": threshold,
+        },
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(class_names)],
+    }
+    shown: list[Example] = []
+    found = localize_list(config, method, variables, photos, mesh, exif=True, what="predict")
+    for image in found:
+        example = _write_one(out, photos, image, threshold, result)
+        if len(shown) < _SHOWN:
+            shown.append(example)
+    skipped = len(photos) - len(result["images"])
+    _write_text(out / "predictions.json", json.dumps(result, indent=1))
+    page.write_report(
+        out / "index.html",
+        title=f"{len(result['images'])} photos",
+        config_text=json.dumps(config.to_dict(), indent=1),
+        figures={"test": {}},
+        curves={},
+        examples=shown,
+        threshold=threshold,
+        worst=0,
+        sample=_SHOWN,
+        facts={"Run": str(workdir), "Method": config.method, "Step": str(step)},
+        notes=[f"{skipped} unreadable photos were skipped."] if skipped else [],
+    )
+    print(f"{len(result['images'])} photos -> {out / 'predictions.json'}, {out / 'index.html'}")
+    if skipped:
+        print(f"{skipped} could not be read; their names stand above")
+    return result
+
+
+def _write_one(
+    out: pathlib.Path,
+    photos: Photos,
+    image: LocalizedImage,
+    threshold: float,
+    result: dict[str, Any],
+) -> Example:
+    """One photo's files and its entries in ``result``."""
+    record = photos[image.index]
+    pixels = decode_rgb(record.image, record.image_id, exif=True)
+    width, height = image.size
+    score_map = prepare_map(image.class_maps[0])
+    box = boxes_from_score_map(score_map, [threshold])[0, 0]
+    # Inclusive corners of the map's cells -> edges in the photo's pixels.
+    scale = np.array([width, height, width, height]) / MAP_SIZE
+    x0, y0, x1, y1 = (box + (0, 0, 1, 1)) * scale
+    best = int(image.ranked[0])
+    name = photos.class_names[best]
+    score = float(image.probabilities[best])
+    identity = len(result["images"]) + 1
+    result["images"].append(
+        {
+            "id": identity,
+            "file_name": record.image_id,
+            "width": width,
+            "height": height,
+            "classes": [
+                {"name": photos.class_names[c], "score": float(image.probabilities[c])}
+                for c in map(int, image.ranked)
+            ],
+        }
+    )
+    result["annotations"].append(
+        {
+            "id": identity,
+            "image_id": identity,
+            "category_id": best + 1,
+            "bbox": [round(float(v), 2) for v in (x0, y0, x1 - x0, y1 - y0)],
+            "area": round(float((x1 - x0) * (y1 - y0)), 2),
+            "iscrowd": 0,
+            "score": score,
+        }
+    )
+    heat = cv2.resize(score_map, (width, height), interpolation=cv2.INTER_LINEAR)
+    # The suffix stays in the name: a.jpg and a.png are two photos.
+    _write_image(out / "heatmaps" / f"{record.image_id}.png", overlays.quantise(heat))
+    drawn = overlays.overlay(
+        pixels, heat, np.array([[x0, y0, x1, y1]]), captions=[f"{name} {100 * score:.0f} %"]
+    )
+    _write_image(out / "overlays" / f"{record.image_id}.jpg", drawn[..., ::-1])
+    fractions = np.array([x0, y0, x1, y1]) / np.array([width, height, width, height])
+    return Example(
+        image_id=record.image_id,
+        image=pixels,
+        score_map=score_map,
+        true_boxes=np.zeros((0, 4)),
+        box=fractions,
+        iou=None,
+        label="",
+        predicted=f"{name} {100 * score:.0f} %",
+        split="Photos",
+    )
+
+
+def _write_image(path: pathlib.Path, pixels: np.ndarray) -> None:
+    encoded, data = cv2.imencode(path.suffix, pixels)
+    assert encoded, path
+    _write_bytes(path, data.tobytes())
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: pathlib.Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from None
