@@ -76,6 +76,9 @@ class TrainExample:
 
     Ground truth boxes and masks stop here: the row is built key by key from the pixels and the
     image labels.
+
+    Raises:
+      UserError: a crop larger than the resized image.
     """
 
     source: Source
@@ -85,6 +88,12 @@ class TrainExample:
     resize_mode: str
     flip: float
     seed: int
+
+    def __post_init__(self):
+        if self.crop > self.resize:
+            raise UserError(
+                f"data.resize: expected at least data.crop={self.crop}, got {self.resize}."
+            )
 
     def __call__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         index, position = item
@@ -178,10 +187,17 @@ class CorruptCounter:
 def _host_batches(rows: Any, example: Any, batch_size: int, workers: int, threads: int):
     """grain's part: rows -> examples -> host batches, in order, in threads or worker processes."""
     dataset = grain.MapDataset.source(rows).map(example)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * batch_size, 32))
-    batches = dataset.to_iter_dataset(options).batch(batch_size, drop_remainder=True)
     if workers:
+        # grain deals a data set's elements out to the workers in turn: batched first, so that a
+        # batch holds the same rows, and none is dropped, whatever the number of workers.
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, 2))
+        batches = dataset.batch(batch_size, drop_remainder=True).to_iter_dataset(options)
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    else:
+        options = grain.ReadOptions(
+            num_threads=threads, prefetch_buffer_size=max(2 * batch_size, 32)
+        )
+        batches = dataset.to_iter_dataset(options).batch(batch_size, drop_remainder=True)
     return iter(batches)
 
 
@@ -264,13 +280,19 @@ class DevicePrefetch:
 
     def __next__(self) -> Any:
         start = time.perf_counter()
-        kind, value = self._queue.get()
+        # The thread stops after its last item: whoever asks again must not wait for it.
+        kind, value = "end", None
+        while not self._stop.is_set():
+            try:
+                kind, value = self._queue.get(timeout=0.2)
+                break
+            except queue.Empty:
+                continue
         self.waited += time.perf_counter() - start
-        if kind == "error":
-            raise value
-        if kind == "end":
-            raise StopIteration
-        return value
+        if kind == "batch":
+            return value
+        self._stop.set()
+        raise value if kind == "error" else StopIteration
 
     def take_waited(self) -> float:
         """Seconds waited since the last call."""

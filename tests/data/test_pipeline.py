@@ -1,0 +1,379 @@
+"""Batches: no ground truth, no lost or doubled image, the same rows on any number of processes."""
+
+import dataclasses
+import io
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsol_jax.data import pipeline
+from wsol_jax.data.records import Record
+from wsol_jax.errors import UserError
+
+
+def png(index: int, size: int = 20) -> bytes:
+    """An image whose every pixel says which it is."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((size, size + 4, 3), 10 * index + 5, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Sealed:
+    """A record whose ground truth must not be touched."""
+
+    def __init__(self, index, image, labels):
+        self.image_id, self.image, self.labels, self.size = f"id{index}", image, labels, None
+
+    @property
+    def boxes(self):
+        raise AssertionError("boxes were read for a training batch")
+
+    @property
+    def box_labels(self):
+        raise AssertionError("box labels were read for a training batch")
+
+
+@dataclasses.dataclass
+class Photos:
+    """Tiny picklable source; ``broken`` images do not decode."""
+
+    count: int = 7
+    broken: tuple[int, ...] = ()
+    sealed: bool = False
+    name: str = "photos"
+    class_names: tuple[str, ...] = ("a", "b", "c")
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        image = b"no image at all" if index in self.broken else png(index)
+        labels = (index % 3,)
+        if self.sealed:
+            return Sealed(index, image, labels)
+        return Record(f"id{index}", image, labels)
+
+    def mask(self, index):
+        raise AssertionError("a mask was read")
+
+
+def example(source, **changes):
+    fields = dict(num_classes=3, crop=12, resize=16, resize_mode="warp", flip=0.5, seed=4)
+    return pipeline.TrainExample(source, **{**fields, **changes})
+
+
+def rows_of(source, **changes):
+    fields = dict(num_records=len(source), batch_size=3, padded_size=3, num_steps=8, seed=4)
+    return pipeline.BatchRows(**{**fields, **changes})
+
+
+def batches(source, *, threads=2, workers=0, **changes):
+    made = pipeline.train_batches(
+        rows_of(source, **changes), example(source), workers=workers, threads=threads
+    )
+    return list(made)
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+# ---------------------------------------------------------------- ground truth
+
+
+def test_ground_truth_never_reaches_a_training_batch():
+    for batch in batches(Photos(sealed=True)):
+        assert set(batch) == {"image", "labels", "valid", "index"}
+
+
+def test_rows_hold_pixels_and_image_labels():
+    for batch in batches(Photos()):
+        assert batch["image"].dtype == np.uint8 and batch["image"].shape == (3, 12, 12, 3)
+        assert batch["valid"].all()
+        for image, labels, index in zip(
+            batch["image"], batch["labels"], batch["index"], strict=True
+        ):
+            assert (image == 10 * index + 5).all()
+            np.testing.assert_array_equal(labels, np.eye(3)[index % 3])
+
+
+# ---------------------------------------------------------------- order
+
+
+@pytest.mark.parametrize("size, seed", [(1, 0), (7, 4), (50, 2**31)])
+def test_each_epoch_is_another_permutation(size, seed):
+    epochs = [
+        [pipeline.uniform_order(size, seed, epoch * size + i) for i in range(size)]
+        for epoch in range(3)
+    ]
+    for order in epochs:
+        assert sorted(order) == list(range(size))
+    if size > 2:
+        assert len(set(map(tuple, epochs))) == 3
+
+
+def test_seeds_give_other_orders():
+    orders = {tuple(pipeline.uniform_order(20, seed, i) for i in range(20)) for seed in range(5)}
+    assert len(orders) == 5
+
+
+def test_batches_follow_the_order_across_epochs():
+    """Seven images in threes: epochs end inside a batch, no image is left out."""
+    found = np.concatenate([b["index"] for b in batches(Photos(), num_steps=7)])
+    for epoch in range(3):
+        assert sorted(found[7 * epoch : 7 * epoch + 7]) == list(range(7))
+
+
+def test_one_image_gets_other_crops_in_other_epochs():
+    source = Photos(count=1)
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    noise.save(buffer, "PNG")
+    source.__class__ = type(
+        "Noise", (Photos,), {"__getitem__": lambda s, i: Record("noise", buffer.getvalue(), (0,))}
+    )
+    make = example(source)
+    crops = {make((0, position))["image"].tobytes() for position in range(20)}
+    assert len(crops) > 10
+    np.testing.assert_array_equal(make((0, 5))["image"], make((0, 5))["image"])
+
+
+# ---------------------------------------------------------------- resume, processes
+
+
+@pytest.mark.parametrize("first_step", [1, 3, 7, 8])
+def test_resume_gives_bitwise_the_same_batches(first_step):
+    whole = batches(Photos())
+    assert len(whole) == 8
+    assert_same(batches(Photos(), first_step=first_step, threads=3), whole[first_step:])
+
+
+def test_threads_do_not_change_the_batches():
+    assert_same(batches(Photos(), threads=5), batches(Photos(), threads=1))
+
+
+def test_worker_processes_do_not_change_the_batches():
+    """Two workers and an odd number of steps: none is lost, none holds another's rows."""
+    whole = batches(Photos(), num_steps=5)
+    assert_same(batches(Photos(), num_steps=5, workers=2), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
+def test_resume_with_worker_processes(workers):
+    assert_same(batches(Photos(), workers=workers, first_step=3), batches(Photos())[3:])
+
+
+@pytest.mark.slow
+def test_worker_processes_lose_no_image_of_an_evaluation():
+    example = pipeline.EvalExample(Photos(count=7), 8)
+    found = list(pipeline.eval_batches(example, 3, workers=2))
+    rows = np.concatenate([batch["index"][batch["valid"]] for batch in found])
+    assert rows.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("padded, processes", [(6, 2), (6, 3), (8, 2), (8, 4)])
+def test_processes_rows_make_one_process_batch(padded, processes):
+    """Five examples a batch, padded: process p has the p-th block of the global batch."""
+    shape = dict(batch_size=5, padded_size=padded, num_steps=4)
+    whole = batches(Photos(), **shape)
+    parts = [
+        batches(Photos(), **shape, process_index=p, process_count=processes)
+        for p in range(processes)
+    ]
+    joined = [
+        {name: np.concatenate([part[name] for part in step]) for name in step[0]}
+        for step in zip(*parts, strict=True)
+    ]
+    assert_same(joined, whole)
+    for batch in whole:
+        assert batch["valid"].tolist() == [True] * 5 + [False] * (padded - 5)
+        assert not batch["image"][5:].any() and not batch["labels"][5:].any()
+        assert (batch["index"][5:] == pipeline.PADDING).all()
+
+
+def test_padding_does_not_move_the_order():
+    plain = batches(Photos(), batch_size=5, padded_size=5)
+    padded = batches(Photos(), batch_size=5, padded_size=8)
+    for one, other in zip(plain, padded, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"][:5])
+
+
+def test_a_crop_larger_than_the_resized_image_is_refused_in_words():
+    with pytest.raises(UserError, match=r"data\.resize"):
+        example(Photos(), crop=20, resize=16)
+
+
+# ---------------------------------------------------------------- corrupt images
+
+
+def test_a_corrupt_image_is_an_invalid_row_with_its_index():
+    seen = set()
+    for batch in batches(Photos(broken=(2,))):
+        bad = ~batch["valid"]
+        seen |= set(batch["index"][bad].tolist())
+        assert not batch["labels"][bad].any() and not batch["image"][bad].any()
+        assert batch["labels"][~bad].sum(axis=1).tolist() == [1] * int((~bad).sum())
+    assert seen == {2}
+
+
+def test_corrupt_images_are_named_once_and_counted_up_to_the_limit(caplog):
+    source = Photos(broken=(2, 5))
+    counter = pipeline.CorruptCounter(source, limit=2)
+    with caplog.at_level("WARNING", logger="absl"):
+        for batch in batches(source, num_steps=14):
+            counter.check(batch)
+    named = [r.getMessage() for r in caplog.records]
+    assert len(named) == 2
+    assert all(any(f"id{i}" in text for text in named) for i in (2, 5))
+
+
+def test_more_corrupt_images_than_the_limit_stop_the_run():
+    source = Photos(broken=(2, 5))
+    counter = pipeline.CorruptCounter(source, limit=1)
+    with pytest.raises(UserError, match=r"2 images of list 'photos'.*max_corrupt=1"):
+        for batch in batches(source):
+            counter.check(batch)
+
+
+def test_padding_is_not_counted_as_corrupt():
+    counter = pipeline.CorruptCounter(Photos(), limit=0)
+    for batch in batches(Photos(), batch_size=5, padded_size=8):
+        counter.check(batch)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("count, local", [(7, 2), (8, 4), (1, 3)])
+def test_evaluation_covers_each_image_once(processes, count, local):
+    source = Photos(count=count)
+    example = pipeline.EvalExample(source, 8)
+    parts = [
+        list(
+            pipeline.eval_batches(
+                example, local, process_index=p, process_count=processes, threads=2
+            )
+        )
+        for p in range(processes)
+    ]
+    assert len({len(part) for part in parts}) == 1
+    rows = [b["index"][b["valid"]] for step in zip(*parts, strict=True) for b in step]
+    assert np.concatenate(rows).tolist() == list(range(count))  # in order, too
+    for batch in itertools.chain(*parts):
+        assert len(batch["index"]) == local
+        np.testing.assert_array_equal(batch["valid"], batch["index"] != pipeline.PADDING)
+
+
+def test_evaluation_rows_know_the_stored_size():
+    (batch,) = pipeline.eval_batches(pipeline.EvalExample(Photos(count=2), 8), 3)
+    assert batch["size"][:2].tolist() == [[24, 20]] * 2
+    assert batch["image"].shape == (3, 8, 8, 3)
+
+
+def test_ten_crops_of_an_evaluation_batch():
+    (batch,) = pipeline.eval_batches(pipeline.EvalExample(Photos(count=2), 8, 10), 2)
+    assert batch["crops"].shape == (2, 10, 8, 8, 3)
+    assert (batch["crops"][1] == 15).all()
+
+
+def test_a_corrupt_evaluation_image_is_an_invalid_row():
+    source = Photos(count=3, broken=(1,))
+    (batch,) = pipeline.eval_batches(pipeline.EvalExample(source, 8, 10), 3)
+    assert batch["valid"].tolist() == [True, False, True]
+    assert batch["index"].tolist() == [0, 1, 2]
+
+
+# ---------------------------------------------------------------- prefetch
+
+
+def test_prefetch_keeps_order_and_puts_each_batch():
+    ahead = pipeline.DevicePrefetch(iter(range(20)), lambda x: x * x)
+    assert list(ahead) == [x * x for x in range(20)]
+    ahead.close()
+
+
+def test_prefetch_measures_waiting():
+    def slow():
+        for x in range(4):
+            time.sleep(0.05)
+            yield x
+
+    ahead = pipeline.DevicePrefetch(slow(), lambda x: x)
+    assert list(ahead) == [0, 1, 2, 3]
+    assert 0.1 < ahead.take_waited() < 5
+    assert ahead.take_waited() == 0
+
+    fast = pipeline.DevicePrefetch(iter(range(3)), lambda x: x)
+    time.sleep(0.3)
+    next(fast)
+    assert fast.take_waited() < 0.1
+    fast.close()
+
+
+@pytest.mark.parametrize("where", ["batches", "put"])
+def test_prefetch_passes_errors_on(where):
+    def broken():
+        yield 1
+        if where == "batches":
+            raise UserError("the disk is gone")
+        yield 2
+
+    def put(x):
+        if x == 2:
+            raise UserError("the disk is gone")
+        return x
+
+    ahead = pipeline.DevicePrefetch(broken(), put)
+    assert next(ahead) == 1
+    with pytest.raises(UserError, match="the disk is gone"):
+        next(ahead)
+    ahead.close()
+
+
+def within(seconds, function):
+    """Runs a function that may hang; fails rather than hanging the suite."""
+    done = threading.Event()
+    result = []
+
+    def work():
+        try:
+            result.append(function())
+        except BaseException as error:
+            result.append(error)
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert done.wait(seconds), "hangs"
+    return result[0]
+
+
+def test_prefetch_ends_again_and_again():
+    """An iterator that is spent stays spent; it does not wait for a thread that has gone."""
+    ahead = pipeline.DevicePrefetch(iter([1]), lambda x: x)
+    assert list(ahead) == [1]
+    assert within(3, lambda: next(ahead, "end")) == "end"
+
+
+def test_close_does_not_hang_on_a_full_queue():
+    ahead = pipeline.DevicePrefetch(itertools.count(), lambda x: x)
+    next(ahead)
+    within(5, ahead.close)
+    assert not ahead._thread.is_alive()
+
+
+def test_next_after_close_does_not_hang():
+    ahead = pipeline.DevicePrefetch(itertools.count(), lambda x: x)
+    next(ahead)
+    within(5, ahead.close)
+    within(3, lambda: [next(ahead) for _ in range(5)])
