@@ -111,6 +111,27 @@ def collect(
     store.save(str(workdir / store.FILE), Run({}, examples, threshold))
 
 
+# The chart that each curve is drawn in; what is not named has a chart of its own.
+_CHARTS = {
+    "train/accuracy": "accuracy/train",
+    "tune/top1_acc": "accuracy/tune",
+    "tune/pxap": "localization on tune/PxAP",
+    "tune/max_box_acc": "localization on tune/MaxBoxAcc",
+    "train/loss": "loss/total",
+    "train/classification": "loss/classification",
+}
+
+
+def report_curves(workdir: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
+    """The run's curves, those of one scale under one heading."""
+    named = {}
+    for name, points in progress.curves(workdir).items():
+        plain = name.removeprefix("train/").replace("_", " ")
+        guess = f"loss/{plain}" if plain.startswith("bce") else plain
+        named[_CHARTS.get(name, guess)] = points
+    return dict(sorted(named.items(), key=lambda item: "/" not in item[0]))
+
+
 def write_page(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> None:
     """report.html from what ``collect`` stored and the figures; prints them as a table."""
     run = store.load(str(workdir))
@@ -121,7 +142,7 @@ def write_page(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> N
         title=title,
         config_text=json.dumps(config.to_dict(), indent=1),
         figures=figures,
-        curves=progress.curves(workdir),
+        curves=report_curves(workdir),
         examples=run.examples,
         threshold=figures["threshold"],
         worst=round(config.eval.gallery * _WORST_SHARE) * max(len(figures["test"]), 1),

@@ -48,10 +48,12 @@ def section(
     body = "\n".join(_card(card, store, run_index) for card in cards)
     title = html.escape(heading)
     wide = f' style="--runs:{max((len(c) for c in cards), default=1)}"'
+    known = any(len(e.true_boxes) for c in cards for e in c.values())
     counts = "".join(
         f'<span class="count" data-count-run="{index}">'
         f"{_count(name, [c[name] for c in cards if name in c], len(run_index) > 1)}</span>"
         for name, index in run_index.items()
+        if known  # photos without truth have nothing to count
     )
     return (
         f'<section class="shelf"><header><h3>{title}</h3><p class="quiet">{html.escape(note)}</p>'
@@ -60,8 +62,9 @@ def section(
     )
 
 
-def legend(has_masks: bool) -> str:
+def legend(has_masks: bool, has_truth: bool = True) -> str:
     """What the colours and line styles mean."""
+    truth = '<span><i class="line truth"></i>true box</span>' if has_truth else ""
     masks = ""
     if has_masks:
         for value, name in ((1, "object"), (0, "background"), (255, "ignored")):
@@ -72,7 +75,7 @@ def legend(has_masks: bool) -> str:
         _css(c) for c in overlays.colour_heat(np.linspace(0, 1, 9, dtype=np.float32)[None])[0]
     )
     return (
-        '<p class="legend"><span><i class="line truth"></i>true box</span>'
+        f'<p class="legend">{truth}'
         '<span><i class="line ours"></i>our box at the threshold of the slider</span>'
         f'<span>score 0 <i class="ramp" style="background:linear-gradient(90deg,{stops})"></i> 1'
         f"</span>{masks}</p>"
@@ -116,11 +119,13 @@ def _panel(example: Example, store: MapStore, run: int, run_name: str) -> str:
     photo = encode.jpeg_uri(encode.shrink(example.image, _PHOTO_SIDE))
     heat = encode.jpeg_uri(overlays.colour_heat(encode.shrink(example.score_map, 224)))
     rects = "".join(_rect("truth", box) for box in truth) + _rect("ours", example.box)
-    right = example.predicted == example.label
-    verdict = "✓" if right else "✗"
-    said = f"{verdict} {html.escape(example.predicted)}" if example.predicted else ""
+    right = not example.label or example.predicted == example.label
+    verdict = ("✓ " if right else "✗ ") if example.label else ""
+    said = f"{verdict}{html.escape(example.predicted)}" if example.predicted else ""
     heading = f'<p class="run">{html.escape(run_name)}</p>' if run_name else ""
     hit = example.iou is not None and example.iou >= 0.5
+    known = len(truth) or example.label
+    shown = f'<span class="badge{" hit" if hit else ""}">{badge(example.iou)}</span>'
     return (
         f'<div class="panel" data-map="{store.add(example.score_map)}" data-run="{run}" '
         f'data-truth="{";".join(" ".join(f"{v:.7g}" for v in box) for box in truth)}">{heading}'
@@ -129,7 +134,7 @@ def _panel(example: Example, store: MapStore, run: int, run_name: str) -> str:
         f'<img class="heat" src="{heat}" alt="Heat map of {label} on photo {name}" loading="lazy">'
         f'<svg viewBox="0 0 1 1" preserveAspectRatio="none" role="img" '
         f'aria-label="{len(truth)} true and our box on photo {name}">{rects}</svg></div></div>'
-        f'<p class="verdict"><span class="badge{" hit" if hit else ""}">{badge(example.iou)}</span>'
+        f'<p class="verdict">{shown if known else ""}'
         f'<span class="said{"" if right else " wrong"}" title="predicted class">{said}</span></p>'
         f"{_extras(example)}</div>"
     )

@@ -114,8 +114,10 @@
       const truths = panel.dataset.truth.split(";").filter(Boolean);
       const best = Math.max(...truths.map((t) => iou(box, t.split(" ").map(Number), map.w, map.h)));
       const badge = panel.querySelector(".badge");
-      badge.textContent = truths.length ? `IoU ${best.toFixed(2)}` : "IoU –";
-      badge.classList.toggle("hit", best >= 0.5);
+      if (badge) {
+        badge.textContent = truths.length ? `IoU ${best.toFixed(2)}` : "IoU –";
+        badge.classList.toggle("hit", best >= 0.5);
+      }
       panel.dataset.iou = truths.length ? best.toFixed(4) : "";
     }
     for (const count of document.querySelectorAll(`[data-count-run="${run}"]`)) {

@@ -63,8 +63,8 @@ def write_report(
     columns = [(name, "", f) for name, f in figures.get("test", {}).items()]
     body = [
         tables.tiles(columns),
-        _part("Figures", tables.html_table(columns) + _notes(notes)),
-        _part("Training", f'<div class="charts">{svg.charts(curves)}</div>' if curves else ""),
+        _part("Figures", tables.html_table(columns) + _notes(notes)) if columns else _notes(notes),
+        _part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
         _gallery(sections, {"": run}),
         _part("Record", _folded("Configuration", config_text) + _folded_figures(figures)),
     ]
@@ -159,7 +159,8 @@ def _choose(examples, worst, sample):
         prefix = f"{split}: " if split else ""
         if len(mine) <= few + many:
             order = sorted(mine, key=lambda e: (e.iou is None, e.iou or 0.0))
-            shelves.append((f"{prefix}all examples", "lowest IoU first", order))
+            note = "lowest IoU first" if any(e.iou is not None for e in mine) else ""
+            shelves.append((f"{prefix}all examples", note, order))
             shown += order
             continue
         note = "the lowest IoUs at the chosen threshold"
@@ -236,7 +237,8 @@ def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
         "</div></form>"
         "<noscript><p>Without JavaScript the boxes stay at the chosen threshold.</p></noscript>"
     )
-    return _part("Gallery", gallery.legend(has_masks) + controls + "".join(sections))
+    has_truth = any(len(e.true_boxes) for r in runs.values() for e in r.examples)
+    return _part("Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections))
 
 
 def _slider(index: int, name: str, threshold: float) -> str:
