@@ -132,14 +132,14 @@ def base() -> ml_collections.ConfigDict:
     return c
 
 
-def _nearest(word: str, known) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)
+def nearest(word: str, known) -> str:
+    """The end of a sentence that refuses ``word``: the known name that is most like it."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.0)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _value(text: str, current, key: str):
-    """``text`` as the type of the field's present value."""
-    kind = type(current) if current is not None else (int if text.lstrip("-").isdigit() else str)
+def _value(text: str, kind: type, key: str):
+    """``text`` as the type of its field."""
     try:
         if kind is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
@@ -157,27 +157,34 @@ def parse(arg: str) -> tuple[str, dict[str, str]]:
     words = [word for word in arg.split(",") if word]
     name = words.pop(0) if words and "=" not in words[0] else "cub"
     if name not in DATASETS:
-        raise UserError(f"config: no data set {name!r}{_nearest(name, DATASETS)}")
+        raise UserError(f"config: no data set {name!r}{nearest(name, DATASETS)}")
     pairs = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"config: {word!r} after the data set should read key=value.")
         if key not in KEYS:
-            raise UserError(f"config: no key {key!r}{_nearest(key, KEYS)}")
+            raise UserError(f"config: no key {key!r}{nearest(key, KEYS)}")
         pairs[key] = value
     return name, pairs
 
 
 def apply(config: ml_collections.ConfigDict, pairs: dict[str, str]) -> None:
-    """Writes the ``key=value`` pairs into their fields."""
+    """Writes the ``key=value`` pairs into their fields.
+
+    A ``size`` scales the resize before the crop with it, so that a crop shows as much of the photo
+    as the recipe's does.
+    """
+    proportion = config.data.resize / config.data.crop
     for key, text in pairs.items():
         path = KEYS[key]
         *sections, field = path.split(".")
         section = config
         for name in sections:
             section = section[name]
-        section[field] = _value(text, section[field], key)
+        section[field] = _value(text, section.get_type(field), key)
+    if "size" in pairs:
+        config.data.resize = round(config.data.crop * proportion)
 
 
 def fill(section: ml_collections.ConfigDict, values: dict) -> None:
@@ -195,7 +202,7 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     name = config.model.backbone
     if name not in BACKBONES:
-        raise UserError(f"config: no backbone {name!r}{_nearest(name, BACKBONES)}")
+        raise UserError(f"config: no backbone {name!r}{nearest(name, BACKBONES)}")
     fill(config.model, BACKBONES[name])
     fill(config.data, LISTS[config.data.name])
     return config.lock()

@@ -43,9 +43,6 @@ def get_config(arg: str = ""):
     name, pairs = common.parse(arg)
     config.data.name = name
     recipes.shared(config, name, pairs)
-    if pairs.get("recipe") == "released":
-        config.data.resize, config.data.resize_mode, config.data.crop = 356, "shorter", 321
-        config.optimizer.nesterov = True
     if name == "embedded":
         config.spg.channels = 64
     common.apply(config, pairs)

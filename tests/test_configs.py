@@ -1,0 +1,185 @@
+"""The words after a config's path: what they set, and what they refuse, each in a sentence."""
+
+import pytest
+
+from configs import cam, common, spg
+from wsol_jax import backbones
+from wsol_jax.errors import UserError
+
+FILES = {"cam": cam, "spg": spg}
+
+# A value for every key, as typed, and what the field then holds.
+VALUES = {
+    "root": ("some/folder", "some/folder"),
+    "train": ("mine", "mine"),
+    "tune": ("mine_tune", "mine_tune"),
+    "test": ("a+b", "a+b"),
+    "boxes": ("boxes.csv", "boxes.csv"),
+    "backbone": ("mobilenet_v2", "mobilenet_v2"),
+    "weights": ("W.npz", "W.npz"),
+    "width": ("0.25", 0.25),
+    "output_stride": ("8", 8),
+    "size": ("160", 160),
+    "batch": ("4", 4),
+    "accumulate": ("2", 2),
+    "epochs": ("0.5", 0.5),
+    "lr": ("1e-4", 1e-4),
+    "seed": ("7", 7),
+    "dtype": ("bfloat16", "bfloat16"),
+    "recipe": ("released", "released"),
+}
+
+
+def field(config, path):
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+def test_every_key_has_a_case_here():
+    assert VALUES.keys() == common.KEYS.keys()
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("dataset", common.DATASETS)
+@pytest.mark.parametrize("key", VALUES)
+def test_every_key_sets_its_field(file, dataset, key):
+    text, value = VALUES[key]
+    config = FILES[file].get_config(f"{dataset},{key}={text}")
+    found = field(config, common.KEYS[key])
+    assert found == value and type(found) is type(value)
+    assert config.data.name == dataset and config.method == file
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_all_keys_at_once(file):
+    words = ",".join(f"{key}={text}" for key, (text, _) in VALUES.items())
+    config = FILES[file].get_config(f"voc,{words}")
+    for key, (_, value) in VALUES.items():
+        assert field(config, common.KEYS[key]) == value, key
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_bare_is_cub_with_the_papers_recipe(file):
+    config = FILES[file].get_config()
+    assert config == FILES[file].get_config("") == FILES[file].get_config("cub")
+    data, train, optimizer = config.data, config.train, config.optimizer
+    assert (data.name, data.train, data.tune, data.test) == ("cub", "fit", "tune", "test")
+    # SPG, section 4.1 and 3.3: 256, crop 224, batch 30, SGD .9, decay 5e-4, lr 1e-3 and x10.
+    assert (data.resize, data.resize_mode, data.crop) == (256, "warp", 224)
+    assert train.batch_size == 30
+    assert (optimizer.backbone_lr, optimizer.head_lr) == (1e-3, 1e-2)
+    assert (optimizer.momentum, optimizer.weight_decay, optimizer.nesterov) == (0.9, 5e-4, False)
+    assert (optimizer.schedule, optimizer.decay_factor) == ("step", 0.1)
+    assert config.model.backbone == {"cam": "vgg16", "spg": "inception_v3"}[file]
+
+
+def test_the_released_recipe():
+    """facts: shorter side 356, crop 321, Nesterov .9, wd 5e-4; SPG and its plain network alike."""
+    for file in FILES.values():
+        config = file.get_config("ilsvrc,backbone=inception_v3,recipe=released")
+        assert (config.data.resize, config.data.resize_mode, config.data.crop) == (
+            356,
+            "shorter",
+            321,
+        )
+        assert config.optimizer.nesterov and config.optimizer.momentum == 0.9
+
+
+@pytest.mark.parametrize("dataset", common.DATASETS)
+@pytest.mark.parametrize("backbone", common.BACKBONES)
+def test_cam_and_spg_differ_in_the_method_alone(dataset, backbone):
+    one, other = (
+        file.get_config(f"{dataset},backbone={backbone}").to_dict() for file in FILES.values()
+    )
+    other.pop("spg")
+    assert (one.pop("method"), other.pop("method")) == ("cam", "spg")
+    assert one == other
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("dataset", common.DATASETS)
+@pytest.mark.parametrize("backbone", common.BACKBONES)
+def test_every_backbone_goes_with_every_data_set(file, dataset, backbone):
+    """The endpoints that a config names exist on its backbone."""
+    import jax
+    import jax.numpy as jnp
+
+    config = FILES[file].get_config(f"{dataset},backbone={backbone},width=0.1")
+    trunk = backbones.build(config.model)
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    endpoints = jax.eval_shape(lambda x: trunk.init_with_output(jax.random.key(0), x)[0], images)
+    assert (config.model.endpoint or config.model.final_endpoint) in endpoints
+    if file == "spg":
+        assert {config.spg.b1_endpoint, config.spg.b2_endpoint} <= endpoints.keys()
+
+
+def test_sizes_keep_the_recipes_proportion():
+    """A crop is never larger than the image that it is cut from, and no keyhole in it either."""
+    for size in (112, 160, 299, 321):
+        config = cam.get_config(f"cub,size={size}")
+        assert config.data.resize == pytest.approx(size * 256 / 224, abs=1)
+    assert cam.get_config("embedded,size=64").data.resize == 64
+
+
+MISTAKES = {
+    "embeded": "'embedded'",
+    "CUB": "cub",
+    "voc,rot=x": "'root'",
+    "voc,bach=3": "'batch'",
+    "voc,backbone=mobilenet": "'mobilenet_v2'",
+    "voc,backbone=vgg19": "'vgg16'",
+    "cub,recipe=relased": "'released'",
+    "voc,recipe=": "recipe",
+    "voc,batch": "key=value",
+    "voc,batch=ten": "int",
+    "voc,batch=2.5": "int",
+    "voc,batch=": "int",
+    "voc,width=wide": "float",
+    "voc,output_stride=x": "int",
+    "cub,seed=1e3": "int",
+    "voc,=3": "key",
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("arg, said", MISTAKES.items())
+def test_mistakes_are_refused_with_the_nearest_name(file, arg, said):
+    with pytest.raises(UserError) as error:
+        FILES[file].get_config(arg)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_misspelt_field_is_refused(file):
+    """What ``--config.field=value`` writes to: a locked config that names the nearest field."""
+    config = FILES[file].get_config("embedded")
+    with pytest.raises(AttributeError, match="weight_decay"):
+        config.optimizer.weight_decy = 0.1
+    with pytest.raises(KeyError, match="crop"):
+        config.data["crp"] = 3
+    with pytest.raises(TypeError):
+        config.train.batch_size = "four"
+
+
+def test_an_override_on_the_command_line(monkeypatch):
+    """The flags' own parser: the override reaches the field, a typo is refused and named."""
+    import sys
+
+    from absl import flags
+    from ml_collections import config_flags
+
+    def parse(arg, *words):
+        monkeypatch.setattr(sys, "argv", ["prog", f"--config=configs/spg.py:{arg}", *words])
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values)
+        values(sys.argv)
+        return values["config"].value
+
+    config = parse("embedded,batch=4", "--config.train.epochs=0.5", "--config.spg.thresholds=paper")
+    assert config.train.epochs == 0.5 and config.spg.thresholds == "paper"
+    assert config.train.batch_size == 4
+    with pytest.raises((AttributeError, KeyError), match="epochs"):
+        parse("embedded", "--config.train.epoch=0.5")
+    with pytest.raises(UserError, match="batch"):
+        parse("embedded,bach=4")
