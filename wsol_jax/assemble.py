@@ -110,8 +110,7 @@ def restore_variables(
     """
     plan = Plan.of(config.train, config.train.batch_size, mesh)
     checkpoints = Checkpoints(workdir, read_only=True)
-    best = config.eval.checkpoint == "best"
-    step = checkpoints.best_step() if best else checkpoints.latest_step()
+    step = checkpoints.choose(config.eval.checkpoint)
     if step is None:
         raise UserError(f"{checkpoints.folder} holds no checkpoint: train there first.")
     template, _ = abstract_state(config, method, plan)

@@ -1,5 +1,6 @@
 """Checkpoints on Orbax: atomic, asynchronous, the latest and the best kept."""
 
+import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -7,9 +8,12 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from wsol_jax.errors import UserError
+
+NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
 
 
 class Checkpoints:
@@ -52,6 +56,36 @@ class Checkpoints:
         best = self._manager.best_step()
         return self.latest_step() if best is None else best
 
+    def choose(self, which: str) -> int | None:
+        """The step that ``eval.checkpoint`` means, "latest" or "best"; None where none is saved.
+
+        Raises:
+          UserError: another word.
+        """
+        if which not in ("latest", "best"):
+            raise UserError(f"eval.checkpoint: {which!r} is not one of 'latest', 'best'.")
+        return self.best_step() if which == "best" else self.latest_step()
+
+    def is_measured(self, step: int) -> bool:
+        """Whether a step's checkpoint has its tune metric."""
+        metrics = self._manager.metrics(step)
+        return metrics is not None and metrics["best"] != NOT_MEASURED
+
+    def measure(self, step: int, best: float) -> None:
+        """Gives a checkpoint the tune metric that a signal kept from being measured.
+
+        Orbax has no such call: saving a step again would mean to delete it first. So its file of
+        metrics, a JSON, is replaced, which happens whole or not at all.
+        """
+        file = self.folder / str(step) / "metrics" / "metrics"
+        if jax.process_index() == 0:
+            temporary = file.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"best": best}))
+            temporary.replace(file)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"measured_{step}")
+        self._manager.reload()
+
     def save(
         self, step: int, state: Any, data: Mapping[str, Any], best: float | None = None
     ) -> None:
@@ -66,7 +100,8 @@ class Checkpoints:
         Raises:
           UserError: this save or the one before it could not be written.
         """
-        metrics = {"best": best} if best is not None and math.isfinite(best) else None
+        # Always a metric: Orbax warns of each save without one, and NOT_MEASURED is never best.
+        metrics = {"best": NOT_MEASURED if best is None or not math.isfinite(best) else best}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(dict(data))
         )
@@ -90,7 +125,7 @@ class Checkpoints:
     def _failed(self, step: int | None, error: Exception) -> UserError:
         whole = [s for s in self._manager.all_steps(read=True) if s != step]
         kept = f"step {max(whole)} is whole and kept" if whole else "no earlier one exists"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = _first_line(error)
         return UserError(
             f"a checkpoint could not be written to {self.folder} ({reason}); {kept}. "
             "Free some space and run the same command to go on."
@@ -114,8 +149,13 @@ class Checkpoints:
             restored = self._manager.restore(step, args=args)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self.folder / str(step)} does not fit this config's network: "
-                f"{str(error).strip().splitlines()[0][:300]}"
+                f"{self.folder / str(step)} does not fit this config's network, or is damaged: "
+                f"{_first_line(error)}"
+            ) from error
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{self.folder / str(step)} cannot be read ({_first_line(error)}); remove that "
+                "folder to go on from the checkpoint before it."
             ) from error
         return restored.state, restored.data
 
@@ -124,4 +164,16 @@ class Checkpoints:
         return self._manager.reached_preemption(step)
 
     def close(self) -> None:
-        self._manager.close()
+        """Waits for the last save.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        try:
+            self._manager.close()
+        except Exception as error:
+            raise self._failed(None, error) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -63,8 +63,11 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     print(f"parameters: {result['parameters']:,}")
     print(f"a training step at batch {config.train.batch_size}: {_units(flops)}FLOP, ", end="")
     print(f"{_units(memory)}bytes at its peak")
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "describe.json").write_text(json.dumps(result, indent=1))
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "describe.json").write_text(json.dumps(result, indent=1))
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
     return result
 
 

@@ -1,4 +1,6 @@
-"""The one exception that reaches a user as a sentence and not as a traceback."""
+"""The exceptions that reach a user as a sentence and not as a traceback."""
+
+import signal
 
 
 class UserError(Exception):
@@ -7,3 +9,17 @@ class UserError(Exception):
     ``main`` prints the text after ``error:`` and exits with status 2; a library caller catches it
     like any other exception.
     """
+
+
+class Interrupted(BaseException):
+    """A signal stopped the run after a whole checkpoint; ``signum`` is the signal's number.
+
+    No Exception, like KeyboardInterrupt: nothing on the way up should take it for a failure.
+    """
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}, which is saved; "
+            "the same command goes on from there."
+        )
+        self.signum = signum

@@ -6,12 +6,14 @@ python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=
 
 import os
 import pathlib
+import re
+import signal
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from wsol_jax.errors import UserError
+from wsol_jax.errors import Interrupted, UserError
 
 MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
 
@@ -94,17 +96,26 @@ def _main(argv: list[str]) -> int:
     logging.set_verbosity(logging.INFO)
     # Orbax and grain tell every rename at INFO; a run's own lines would drown.
     logging.get_absl_handler().addFilter(lambda record: _is_ours(record))
-    from wsol_jax.train import Interrupted
-
     try:
         _dispatch()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
+    except OSError as error:
+        if error.filename is None:  # no file of the user's: a defect, whose traceback is wanted
+            raise
+        return _fail(f"{error.filename}: {error.strerror or error}.")
     except Interrupted as stop:
         print(str(stop), file=sys.stderr)
         return 128 + stop.signum
+    except KeyboardInterrupt:
+        print("stopped by SIGINT; what was saved is kept.", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
+
+
+def _fail(text: str) -> int:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2
 
 
 def _is_ours(record) -> bool:
@@ -113,15 +124,32 @@ def _is_ours(record) -> bool:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with a config's mistakes as one sentence."""
+    path = next((w.partition("=")[2] for w in argv if re.match("--?config=", w)), "")
     try:
-        return app.parse_flags_with_usage(argv)
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _ = _CONFIG.value.method  # a file that could not be loaded says so when it is used
+        return rest
     except UserError as error:
         text = str(error)
-    except (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError) as error:
-        text = " ".join(str(error.args[0] if error.args else error).split())
-        text = f"--config: {text}"
-    print(f"error: {text}", file=sys.stderr)
-    sys.exit(2)
+    except flags.Error as error:
+        text = re.sub(r"invalid literal for int.*?: ", "expected a whole number, got ", str(error))
+        text = re.sub("could not convert string to float: ", "expected a number, got ", text)
+        if "flag 'config." in text and not path:
+            text += ": fields are set after --config=FILE, which is missing"
+    except AttributeError as error:
+        wanted = "expected a file with get_config(), such as configs/cam.py"
+        text = f"--config={path}: {wanted}" if "get_config" in str(error) else f"--config: {error}"
+    except KeyError as error:
+        # ml_collections names the nearest field on a second line of a KeyError's only argument.
+        text = str(error.args[0] if error.args else error).strip("\"'").replace("\\n", ". ")
+        text = "--config has no field " + text.replace("\\'", "'")
+    except OSError as error:
+        there = pathlib.Path(path.partition(":")[0]).is_file()
+        text = f"--config={path}: " + (str(error) if there else "there is no such file.")
+    except (TypeError, ValueError, ImportError, SyntaxError) as error:
+        text = f"--config={path}: {error}"
+    sys.exit(_fail(text))
 
 
 def run() -> None:

@@ -79,7 +79,10 @@ class MetricWriter:
         temporary = self._history.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
         temporary.replace(self._history)
-        self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), max_queue=100)
+        # purge_step: TensorBoard, too, forgets what a killed run drew past its checkpoint.
+        self._events = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), max_queue=100, purge_step=first_step + 1
+        )
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """One row of the history and one point of each curve."""

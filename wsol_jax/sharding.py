@@ -32,20 +32,46 @@ def start_distributed(address: str = "", processes: int = 0, index: int = -1) ->
     if not address:
         return
     if address == "auto":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                "--coordinator_address=auto: no launcher that JAX knows started this process "
+                f"({str(error).strip().splitlines()[0][:200]}); name host:port of process 0."
+            ) from error
         return
-    processes = processes or int(os.environ.get("JAX_NUM_PROCESSES", 0))
-    index = index if index >= 0 else int(os.environ.get("JAX_PROCESS_ID", -1))
+    processes = processes or _integer("JAX_NUM_PROCESSES", 0)
+    index = index if index >= 0 else _integer("JAX_PROCESS_ID", -1)
     if processes < 1 or not 0 <= index < processes:
         raise UserError(
             f"--coordinator_address={address} needs --num_processes (1 or more) and --process_id "
             f"(0 to num_processes - 1); got {processes} and {index}."
         )
-    jax.distributed.initialize(address, processes, index)
+    try:
+        jax.distributed.initialize(address, processes, index)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--coordinator_address={address}: process {index} of {processes} could not join "
+            f"({str(error).strip().splitlines()[0][:200]}); expected host:port of process 0."
+        ) from error
+
+
+def _integer(name: str, default: int) -> int:
+    text = os.environ.get(name, "") or default
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{name}={text} in the environment: expected a whole number.") from None
 
 
 def data_mesh(devices: int = 0) -> Mesh:
-    """A one-axis mesh over all devices of all processes, or over the first ``devices``."""
+    """A one-axis mesh over all devices of all processes, or over the first ``devices``.
+
+    Raises:
+      UserError: there are not so many.
+    """
+    if devices < 0:
+        raise UserError(f"train.devices: expected 0 (all) or more, got {devices}.")
     chosen = jax.devices()[: devices or None]
     if devices > len(chosen):
         raise UserError(f"train.devices: {devices} asked for, but there are {len(chosen)}.")

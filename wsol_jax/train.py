@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 
 from wsol_jax import evaluate, methods, scoring, sharding, workdirs
@@ -16,35 +17,33 @@ from wsol_jax.checkpoint import Checkpoints
 from wsol_jax.data import pipeline
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.records import Source
-from wsol_jax.errors import UserError
+from wsol_jax.errors import Interrupted, UserError
 from wsol_jax.methods import Method
 from wsol_jax.progress import MetricWriter, Progress
 from wsol_jax.state import TrainState
 
 
-class Interrupted(Exception):
-    """A signal stopped the run after a whole checkpoint; ``signum`` is the signal's number."""
-
-    def __init__(self, signum: int, step: int):
-        super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}, which is saved; "
-            "the same command goes on from there."
-        )
-        self.signum = signum
-
-
 class _StopRequest:
-    """Remembers the first SIGTERM or SIGINT; a second one acts at once."""
+    """Remembers the first SIGTERM or SIGINT; a second one acts at once.
 
-    def __init__(self):
+    Args:
+      saved_step: where everything is saved already: the first one, too, stops the run at once.
+    """
+
+    def __init__(self, saved_step: int | None = None):
         self.signum: int | None = None
+        self._saved_step = saved_step
         self._old: dict[int, Any] = {}
 
     def _remember(self, signum, frame):
         self.signum = signum
         signal.signal(signum, self._old[signum])
+        if self._saved_step is not None:
+            raise Interrupted(signum, self._saved_step)
 
     def __enter__(self):
+        if jax.process_count() > 1:
+            return self  # jax.distributed has its own handler, which tells all processes
         with contextlib.suppress(ValueError):  # not the main thread: no handler, no harm
             for signum in (signal.SIGTERM, signal.SIGINT):
                 self._old[signum] = signal.signal(signum, self._remember)
@@ -78,15 +77,18 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     plan = Plan.of(config.train, len(lists.train), mesh)
     workdirs.claim(workdir, config, lists.class_names)
     with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
+        checkpoints.choose(config.eval.checkpoint)  # a wrong word is refused before the training
         state = train(config, workdir, method, lists, plan, mesh, checkpoints)
-        if config.eval.checkpoint == "best":
-            state, _ = checkpoints.restore(checkpoints.best_step(), state)
+        chosen = checkpoints.choose(config.eval.checkpoint)
+        if chosen != plan.num_steps:
+            state, _ = checkpoints.restore(chosen, state)
     trained = time.monotonic()
-    figures = evaluate.evaluate_run(config, workdir, method, state.variables, lists, mesh)
-    figures["steps"] = plan.num_steps
-    figures["train_seconds"] = trained - start
-    figures["seconds"] = time.monotonic() - start
-    evaluate.finish_run(config, workdir, figures)
+    with _StopRequest(saved_step=plan.num_steps):
+        figures = evaluate.evaluate_run(config, workdir, method, state.variables, lists, mesh)
+        figures["steps"] = plan.num_steps
+        figures["train_seconds"] = trained - start
+        figures["seconds"] = time.monotonic() - start
+        evaluate.finish_run(config, workdir, figures)
     return figures
 
 
@@ -134,34 +136,33 @@ def train(
     """The loop: from the newest checkpoint, if any, to ``plan.num_steps``."""
     state, step_function, schedule = create_state(config, method, plan, mesh)
     position = dict(list=lists.train.name, records=plan.num_records, batch_size=plan.batch_size)
-    first_step = checkpoints.latest_step() or 0
+    step = first_step = checkpoints.latest_step() or 0
     if first_step:
         state, saved = checkpoints.restore(first_step, state)
         _check_position(saved, position)
         logging.info("goes on at step %d of %d", first_step, plan.num_steps)
-    if first_step >= plan.num_steps:
-        return state
-    compiled = compile_step(step_function, state, plan, config, len(lists.class_names), mesh)
-    leader = jax.process_index() == 0
-    writer = MetricWriter(workdir, first_step) if leader else None
-    batches = _batches(config, lists.train, len(lists.class_names), plan, mesh, first_step)
-    bar = Progress("train", plan.num_steps, first_step)
-    last_log, step = time.perf_counter(), first_step
+    is_finite = jax.jit(lambda tree: jnp.stack([jnp.isfinite(x).all() for x in tree]).all())
+    last_log = time.perf_counter()
 
-    def report(step, metrics, steps_since):
-        """Logs a step's metrics; the only place where the host waits for the device."""
-        nonlocal last_log
-        values = {name: float(value) for name, value in metrics.items()}
-        now = time.perf_counter()
-        seconds, last_log = now - last_log, now
+    def check(values):
+        """Stops at the first number that is none; nothing after it is saved."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
+        values = {**values, "a parameter": math.nan}
+        if not bad and not is_finite(jax.tree.leaves(state.variables)):
+            bad = ["a parameter"]
         if bad:
             good = checkpoints.latest_step()
             kept = f"the checkpoint of step {good} is kept" if good else "nothing was saved yet"
             raise UserError(
                 f"{bad[0]} is {values[bad[0]]} at step {step}; {kept}. A lower learning rate "
-                "(optimizer.backbone_lr, optimizer.head_lr) is the usual cure."
+                "(optimizer.backbone_lr, optimizer.head_lr) in a new workdir is the usual cure."
             )
+
+    def report(values, steps_since):
+        """Logs a step's metrics."""
+        nonlocal last_log
+        now = time.perf_counter()
+        seconds, last_log = now - last_log, now
         values["learning_rate"] = float(schedule(step - 1)) * config.optimizer.head_lr
         values["steps_per_second"] = steps_since / seconds
         values["input_wait_share"] = min(batches.take_waited() / seconds, 1.0)
@@ -169,50 +170,76 @@ def train(
             writer.write_scalars(step, {f"train/{name}": v for name, v in values.items()})
         bar.update(0, loss=values["loss"], wait=values["input_wait_share"])
 
-    def save(best=None):
-        state_now = {"step": step, **position}
-        checkpoints.save(step, state, state_now, best)
+    def evaluate_tune():
+        """The tune metric that decides which checkpoint is best; None if a signal cut it short."""
+        nonlocal last_log
+        begun = time.perf_counter()
+        scores = scoring.score_tune(
+            config, method, state.variables, lists.tune, mesh, lambda: stop.signum
+        )
+        last_log += time.perf_counter() - begun  # evaluation is no training time
+        if scores is None:
+            return None
+        if writer:
+            writer.write_scalars(step, {f"tune/{name}": value for name, value in scores.items()})
+        return scoring.best_value(scores, config.eval.best_metric)
 
-    with _StopRequest() as stop, contextlib.closing(batches), bar:
+    def stop_asked():
+        if jax.process_count() > 1:
+            return signal.SIGTERM if checkpoints.reached_preemption(step) else None
+        return stop.signum
 
-        def stop_asked():
-            if jax.process_count() > 1:
-                return signal.SIGTERM if checkpoints.reached_preemption(step) else None
-            return stop.signum
+    def stop_if(signum):
+        if signum:
+            checkpoints.wait()
+            raise Interrupted(signum, step)
 
+    def is_evaluated(step):
+        due = plan.eval_steps and (step % plan.eval_steps == 0 or step == plan.num_steps)
+        return bool(due) and lists.tune is not None
+
+    with contextlib.ExitStack() as stack:
+        leader = jax.process_index() == 0
+        writer = MetricWriter(workdir, first_step) if leader else None
+        if writer:
+            stack.enter_context(contextlib.closing(writer))
+        stop = stack.enter_context(_StopRequest())
+        if first_step and is_evaluated(first_step) and not checkpoints.is_measured(first_step):
+            best = evaluate_tune()  # a signal came before or during it
+            stop_if(stop_asked())
+            checkpoints.measure(first_step, best)
+        if first_step >= plan.num_steps:
+            return state
+        compiled = compile_step(step_function, state, plan, config, len(lists.class_names), mesh)
+        batches = _batches(config, lists.train, len(lists.class_names), plan, mesh, first_step)
+        stack.enter_context(contextlib.closing(batches))
+        bar = stack.enter_context(Progress("train", plan.num_steps, first_step))
         logged = first_step
         for batch in batches:
             state, metrics = compiled(state, batch)
             step += 1
-            last = step == plan.num_steps
-            evaluates = plan.eval_steps and (step % plan.eval_steps == 0 or last)
+            evaluates, last = is_evaluated(step), step == plan.num_steps
             saves = evaluates or last or step % config.train.checkpoint_steps == 0
+            logs = saves or step % config.train.log_every == 0
             signum = stop_asked()
-            if step % config.train.log_every == 0 or saves or signum:
-                report(step, metrics, step - logged)
-                logged = step
+            if logs or signum:  # the only place where the host waits for the device
+                values = {name: float(value) for name, value in metrics.items()}
+                check(values)
+                if logs:
+                    report(values, step - logged)
+                    logged = step
             bar.update(1)
             best = None
-            if evaluates and lists.tune is not None and not signum:
-                begun = time.perf_counter()
-                scores = scoring.score_tune(
-                    config, method, state.variables, lists.tune, mesh, lambda: stop.signum
-                )
-                if scores is not None:
-                    if writer:
-                        tune = {f"tune/{name}": value for name, value in scores.items()}
-                        writer.write_scalars(step, tune)
-                    best = scoring.best_value(scores, config.eval.best_metric)
-                last_log += time.perf_counter() - begun  # evaluation is no training time
-                signum = signum or stop_asked()
+            if evaluates and not signum:
+                best = evaluate_tune()
+                signum = stop_asked()
             if saves or signum:
-                save(best)
-            if signum and not last:
-                checkpoints.wait()
-                raise Interrupted(signum, step)
+                state_now = {"step": step, **position}
+                checkpoints.save(step, state, state_now, best)
+                if writer:
+                    writer.flush()
+            stop_if(signum)
         checkpoints.wait()
-    if writer:
-        writer.close()
     return state
 
 

@@ -1,7 +1,9 @@
 """A run's folder: which config it belongs to, and how later modes find it again."""
 
 import json
+import os
 import pathlib
+import socket
 from typing import Any
 
 import ml_collections
@@ -26,6 +28,8 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
     """Writes the config into a new folder, or checks that the folder's run is this config's.
 
+    A folder counts as new as long as it holds no checkpoint.
+
     Raises:
       UserError: the folder cannot be made, or it holds a run of another config or other classes;
         the first differing field is named.
@@ -34,11 +38,13 @@ def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> N
     path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
+        # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
+        if not path.is_file() or not has_checkpoint(workdir):
             text = json.dumps(
                 {"config": config.to_dict(), "class_names": list(class_names)}, indent=1
             )
-            temporary = path.with_suffix(".tmp")
+            # Every process of a run may write it at once, each its own file, all the same text.
+            temporary = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}.tmp")
             temporary.write_text(text)
             temporary.replace(path)
             return
@@ -60,6 +66,12 @@ def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> N
         )
 
 
+def has_checkpoint(workdir: pathlib.Path) -> bool:
+    """Whether a run has saved anything whole in this folder."""
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
 def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
     path = workdir / "config.json"
     if not path.is_file():
@@ -67,7 +79,7 @@ def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
     try:
         content = json.loads(path.read_text())
         return content["config"], content["class_names"]
-    except (json.JSONDecodeError, KeyError):
+    except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, or JSON of another shape
         raise UserError(f"{path} is not a run's config: expected config and class_names.") from None
 
 
