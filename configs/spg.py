@@ -17,7 +17,7 @@ from configs import common, recipes
 BRANCHES = {
     "inception_v3": dict(b1_endpoint="Mixed_5d", b2_endpoint="Mixed_6d"),
     "vgg16": dict(b1_endpoint="conv4_3", b2_endpoint="conv5_3"),
-    "mobilenet_v2": dict(b1_endpoint="block_12", b2_endpoint="block_13"),
+    "mobilenet_v2": dict(b1_endpoint="block_9", b2_endpoint="block_12"),
 }
 
 
@@ -38,14 +38,50 @@ def get_config(arg: str = ""):
     config.spg.weight_b2 = 1.0
     config.spg.weight_b1 = 1.0
     config.spg.weight_c = 1.0
+    config.spg.c_start = "random"  # first weights of SPG-C, or "non_negative": see heads.py
+    config.optimizer.guide_lr = 1e-2  # of SPG-C
     config.spg.ramp_steps = 0  # steps over which the guidance fades in
 
     name, pairs = common.parse(arg)
     config.data.name = name
     recipes.shared(config, name, pairs)
     if name == "embedded":
-        config.spg.channels = 64
+        embedded(config)
+    elif recipes.is_small_photos(name, pairs):
+        small_photos(config)
     common.apply(config, pairs)
     if config.model.backbone in BRANCHES:
         common.fill(config.spg, BRANCHES[config.model.backbone])
     return common.finish(config)
+
+
+def guided(config) -> None:
+    """Few steps on few images: seeds that leave less undecided, and a C that the features follow.
+
+    With the released thresholds B's sigmoids never fall below .05 in a few hundred steps, so B1 and
+    C would have no background at all.
+    """
+    config.spg.thresholds = "custom"
+    config.spg.seeds_b2, config.spg.seeds_b1, config.spg.seeds_c = (
+        (0.6, 0.15),
+        (0.6, 0.3),
+        (0.6, 0.3),
+    )
+    config.spg.c_start, config.spg.weight_c = "non_negative", 10.0
+    config.spg.ramp_steps = 50
+
+
+def embedded(config) -> None:
+    """The guidance on the embedded data."""
+    guided(config)
+    config.spg.channels = 64
+    config.optimizer.guide_lr = 1e-3
+
+
+def small_photos(config) -> None:
+    """The guidance on a few hundred photos: with it, the trunk's last block may train too."""
+    guided(config)
+    config.spg.channels = 128
+    config.model.freeze_until = "block_15"
+    config.optimizer.backbone_lr, config.optimizer.head_lr = 3e-3, 4e-3
+    config.optimizer.guide_lr = 8e-5

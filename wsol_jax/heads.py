@@ -1,6 +1,7 @@
 """What sits on a backbone's endpoint: the class-map head and SPG's branches."""
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,8 @@ class CamHead(nn.Module):
       channels: width of the 3x3 layers before the class maps.
       layers: how many of them; 0 puts the 1x1 class-map layer straight onto the features.
       dropout: rate before the class-map layer.
+      positive: maps are clipped at zero: what speaks against a class says nothing of where it is
+        (Grad-CAM's rule). The logits average the raw maps either way.
       dtype: of the computation; maps and logits are float32 whatever it is.
     """
 
@@ -24,6 +27,7 @@ class CamHead(nn.Module):
     channels: int = 1024
     layers: int = 1
     dropout: float = 0.0
+    positive: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -33,9 +37,23 @@ class CamHead(nn.Module):
             conv = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name=f"conv{layer + 1}")
             features = nn.relu(conv(features))
         x = nn.Dropout(self.dropout, deterministic=not train)(features)
-        maps = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, name="class_maps")(x)
+        # Small first weights: the first steps follow the classes' means, not chance.
+        init = nn.initializers.normal(1e-3)
+        maps = nn.Conv(
+            self.num_classes, (1, 1), dtype=self.dtype, kernel_init=init, name="class_maps"
+        )(x)
         maps = maps.astype(jnp.float32)
-        return cam.class_logits(maps), maps, features
+        return cam.class_logits(maps), nn.relu(maps) if self.positive else maps, features
+
+
+def non_negative(scale: float = 3.0) -> nn.initializers.Initializer:
+    """Absolute normal values of mean 0.8 * scale / fan-in: a layer that adds its inputs up."""
+
+    def init(key, shape, dtype=jnp.float32):
+        fan_in = math.prod(shape[:-1])
+        return jnp.abs(jax.random.normal(key, shape, dtype)) * (scale / fan_in)
+
+    return init
 
 
 class SpgBranches(nn.Module):
@@ -46,22 +64,33 @@ class SpgBranches(nn.Module):
 
     Attributes:
       channels: width of the branches, 512 in the paper.
+      c_start: how SPG-C's weights begin. "random" as the other layers'; "non_negative" makes it a
+        sum of the features' activations less 2, so that its loss can only be met by features that
+        are dark outside the object and bright in it, and not by a clever reading of any features.
+      dtype: of the computation; logits are float32 whatever it is.
     """
 
     channels: int = 512
+    c_start: Literal["random", "non_negative"] = "random"
     dtype: Any = None
 
     @nn.compact
     def __call__(self, b1: jax.Array, b2: jax.Array, c: jax.Array) -> dict[str, jax.Array]:
         """Three features (B, H, W, D) -> {"b1", "b2", "c"}: logits (B, H, W), float32."""
 
-        def conv(name, channels=self.channels, size=3):
-            return nn.Conv(channels, (size, size), dtype=self.dtype, name=name)
+        def conv(name, channels=self.channels, size=3, **init):
+            return nn.Conv(channels, (size, size), dtype=self.dtype, name=name, **init)
+
+        c_conv, c_out = {}, {}
+        if self.c_start == "non_negative":
+            c_conv = dict(kernel_init=non_negative())
+            c_out = dict(c_conv, bias_init=nn.initializers.constant(-2.0))
 
         shared, shared_out = conv("b_shared"), conv("b_shared_out", 1, 1)
         logits = {}
         for name, features in (("b1", b1), ("b2", b2)):
             x = nn.relu(conv(f"{name}_adapt")(features))
             logits[name] = shared_out(nn.relu(shared(x)))
-        logits["c"] = conv("c_out", 1, 1)(nn.relu(conv("c_conv")(c)))
+        c = nn.relu(conv("c_conv", **c_conv)(c))
+        logits["c"] = conv("c_out", 1, 1, **c_out)(c)
         return {name: x[..., 0].astype(jnp.float32) for name, x in logits.items()}

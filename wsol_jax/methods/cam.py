@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from wsol_jax import backbones
-from wsol_jax.heads import CamHead
 from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
 from wsol_jax.methods import Aux, Localization, Method, networks
 from wsol_jax.ops.images import normalise
@@ -41,7 +40,7 @@ def cam(config: Any, num_classes: int) -> Method:
     backbone = backbones.build(model, dtype)
     network = CamNetwork(
         backbone=backbone,
-        head=CamHead(num_classes, model.head_channels, model.head_layers, model.dropout, dtype),
+        head=networks.cam_head(model, num_classes, dtype),
         endpoint=model.endpoint or model.final_endpoint,
         preprocessing=model.preprocessing,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from wsol_jax import weights
 from wsol_jax.errors import UserError
+from wsol_jax.heads import CamHead
 from wsol_jax.methods import Variables
 
 
@@ -20,6 +21,18 @@ def compute_dtype(name: str) -> Any:
     if name not in ("float32", "bfloat16"):
         raise UserError(f"dtype: {name!r} is not one of 'auto', 'float32', 'bfloat16'.")
     return jnp.dtype(name)
+
+
+def cam_head(model: Any, num_classes: int, dtype: Any) -> CamHead:
+    """The class-map head that a config's ``model`` section describes."""
+    return CamHead(
+        num_classes=num_classes,
+        channels=model.head_channels,
+        layers=model.head_layers,
+        dropout=model.dropout,
+        positive=model.positive_maps,
+        dtype=dtype,
+    )
 
 
 def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Array], Variables]:
@@ -58,17 +71,22 @@ def _frozen_layers(backbone: nn.Module, freeze_until: str) -> set[str]:
     return set(shapes["params"])
 
 
-def param_grouper(backbone: nn.Module, freeze_until: str = "") -> Callable[[Any], Any]:
+def param_grouper(
+    backbone: nn.Module,
+    freeze_until: str = "",
+    part_of: Callable[[list[str]], str] = lambda names: "head",
+) -> Callable[[Any], Any]:
     """``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
 
-    part: "backbone", "head" (everything that is not the backbone) or "frozen"; kind: "norm"
-    (scales and offsets of normalisation), "bias" or "kernel".
+    part: "backbone", "frozen", or for what is not the backbone what ``part_of`` says of the
+    parameter's path, "head" as a rule; its learning rate is the config's ``optimizer.<part>_lr``.
+    kind: "norm" (scales and offsets of normalisation), "bias" or "kernel".
     """
     frozen = _frozen_layers(backbone, freeze_until)
 
     def label(path: tuple[Any, ...], leaf: Any) -> str:
         names = [key.key for key in path]
-        part = "backbone" if names[0] == "backbone" else "head"
+        part = "backbone" if names[0] == "backbone" else part_of(names)
         if part == "backbone" and names[1] in frozen:
             part = "frozen"
         # A normalisation layer has a one-dimensional scale or shares its layer with one; biases

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from wsol_jax import backbones
 from wsol_jax.errors import UserError
-from wsol_jax.heads import CamHead, SpgBranches
+from wsol_jax.heads import SpgBranches
 from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Localization, Method, networks
@@ -114,8 +114,8 @@ def spg(config: Any, num_classes: int) -> Method:
     backbone = backbones.build(model, dtype)
     network = SpgNetwork(
         backbone=backbone,
-        head=CamHead(num_classes, model.head_channels, model.head_layers, model.dropout, dtype),
-        branches=SpgBranches(options.channels, dtype),
+        head=networks.cam_head(model, num_classes, dtype),
+        branches=SpgBranches(options.channels, options.c_start, dtype),
         endpoint=model.endpoint or model.final_endpoint,
         b1=options.b1_endpoint,
         b2=options.b2_endpoint,
@@ -164,7 +164,12 @@ def spg(config: Any, num_classes: int) -> Method:
 
     return Method(
         init=networks.initialiser(network, model),
-        param_groups=networks.param_grouper(backbone, model.freeze_until),
+        param_groups=networks.param_grouper(
+            backbone,
+            model.freeze_until,
+            # SPG-C may learn slower than the features that it judges.
+            lambda names: "guide" if names[1].startswith("c_") else "head",
+        ),
         loss=loss,
         localize=localize,
     )
