@@ -19,6 +19,7 @@ TRUNKS = {
 NORMALISED = [
     (InceptionV3(0.125, final_endpoint="Mixed_5b"), "Mixed_5b"),
     (MobileNetV2(0.25, final_endpoint="block_2"), "block_2"),
+    (VGG16(0.125, final_endpoint="conv2_1", normalise=True), "conv2_1"),
 ]
 SHORT = [*NORMALISED, (VGG16(0.125, final_endpoint="conv2_1"), "conv2_1")]
 named = lambda cases: pytest.mark.parametrize(
@@ -159,11 +160,10 @@ def test_impossible_arguments_are_refused(module):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if "standard" in name else ()) for name in TRUNKS],
+    ("module", "last"),
+    [*SHORT, *(pytest.param(*case, marks=pytest.mark.slow) for case in TRUNKS.values())],
 )
-def test_gradients_reach_every_kernel(name):
-    module, last = TRUNKS[name]
+def test_gradients_reach_every_kernel(module, last):
     variables, images = start(module)
 
     def loss(params):
@@ -226,7 +226,12 @@ def test_padded_examples_stay_out_of_the_statistics(module, last):
 
 
 @pytest.mark.parametrize(
-    ("padding", "offset", "output_stride"), [("SAME", 1, 16), ("SAME", 1, 8), ("symmetric", 0, 8)]
+    ("padding", "offset", "output_stride"),
+    [
+        ("SAME", 1, 16),
+        pytest.param("SAME", 1, 8, marks=pytest.mark.slow),
+        pytest.param("symmetric", 0, 8, marks=pytest.mark.slow),
+    ],
 )
 def test_dilated_mobilenet_computes_the_strided_one_in_between(padding, offset, output_stride):
     """Strides turned into dilations: every k-th cell is the strided network's, on even maps."""

@@ -69,10 +69,10 @@ def compare(module, model, pairs, size, path):
 
 
 def test_vgg16(tmp_path):
-    model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(64, 64, 3))
+    model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
     randomise(model)
     pairs = {"conv1_2": "block1_conv2", "conv4_3": "block4_conv3", "pool5": "block5_pool"}
-    compare(VGG16(), model, pairs, 64, save_npz(model, tmp_path / "vgg.npz"))
+    compare(VGG16(), model, pairs, 32, save_npz(model, tmp_path / "vgg.npz"))
 
 
 @pytest.mark.parametrize("size", [75, pytest.param(96, marks=pytest.mark.slow)])
@@ -114,7 +114,10 @@ def test_vgg16_classifier_at_its_own_size(tmp_path):
     compare(module, model, {"fc6": "fc1", "logits": "predictions"}, 224, path)
 
 
-@pytest.mark.parametrize("ending", [".weights.h5", ".h5", ".keras"])
+@pytest.mark.parametrize(
+    "ending",
+    [".weights.h5", *(pytest.param(e, marks=pytest.mark.slow) for e in (".h5", ".keras"))],
+)
 def test_keras_own_files(tmp_path, ending):
     # A second network of the session: its layers' numbers start above 0.
     keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization()

@@ -50,7 +50,7 @@ def test_vgg16_with_its_classifier(tmp_path):
     )
 
 
-@pytest.mark.parametrize("size", [64, 75])
+@pytest.mark.parametrize("size", [75, pytest.param(64, marks=pytest.mark.slow)])
 def test_mobilenet_v2(tmp_path, size):
     pairs = {f"block_{i}": f"features.{i + 1}" for i in (1, 6, 16)}
     pairs |= {"Conv1": "features.0", "expanded_conv": "features.1", "Conv_1": "features.18"}
@@ -68,7 +68,7 @@ def test_inception_v3(tmp_path):
     compare(module, network, pairs, 96, tmp_path / "inception.safetensors")
 
 
-@pytest.mark.parametrize("size", [64, 75])
+@pytest.mark.parametrize("size", [75, pytest.param(64, marks=pytest.mark.slow)])
 def test_inception_v3_in_spgs_geometry(tmp_path, size):
     pairs = {name: name for name in ("Conv2d_1a_3x3", "Mixed_5b", "Mixed_6a", "Mixed_6e")}
     network = torch_networks.InceptionV3(0.5, spg=True)
