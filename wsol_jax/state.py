@@ -59,6 +59,8 @@ def learning_rate(options: Any, num_steps: int, steps_per_epoch: int) -> optax.S
             )
     if options.warmup_steps:
         warmup = optax.linear_schedule(0.0, 1.0, options.warmup_steps)
+        if options.schedule == "step":  # it falls where epochs end, counted from the first step
+            return lambda step: warmup(step) * schedule(step)
         schedule = optax.join_schedules([warmup, schedule], [options.warmup_steps])
     return schedule
 
@@ -114,8 +116,15 @@ def train_step(
             return method.loss({"params": params, **collections}, batch, rng, step)
 
         (_, aux), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        # Rows of padding alone, or of unreadable images, count for nothing: batch statistics of
+        # none are NaN, and so would be 0 times them.
+        some = jnp.any(batch["valid"])
+        keep = lambda new, old: jnp.where(some, new, old)
+        zero = lambda tree: jax.tree.map(lambda x: keep(x, jnp.zeros_like(x)), tree)
+        before = {name: collections[name] for name in aux.collections}
+        updated = jax.tree.map(keep, aux.collections, before)
         # The pictures are for the report; dropped here, XLA never makes them.
-        return gradient, aux.metrics, {**collections, **aux.collections}
+        return zero(gradient), zero(aux.metrics), {**collections, **updated}
 
     def accumulated(params, collections, batch, rng, step):
         # Row r goes to micro-batch r % accumulate: each device keeps its own rows.
