@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,12 @@ from orbax.checkpoint import checkpoint_managers
 from wsol_jax.errors import UserError
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
+
+
+def check_choice(which: str) -> None:
+    """Raises UserError where ``eval.checkpoint`` is neither "latest" nor "best"."""
+    if which not in ("latest", "best"):
+        raise UserError(f"eval.checkpoint: {which!r} is not one of 'latest', 'best'.")
 
 
 class Checkpoints:
@@ -62,8 +69,7 @@ class Checkpoints:
         Raises:
           UserError: another word.
         """
-        if which not in ("latest", "best"):
-            raise UserError(f"eval.checkpoint: {which!r} is not one of 'latest', 'best'.")
+        check_choice(which)
         return self.best_step() if which == "best" else self.latest_step()
 
     def is_measured(self, step: int) -> bool:
@@ -176,4 +182,8 @@ class Checkpoints:
 
 
 def _first_line(error: Exception) -> str:
+    # tensorstore wraps what the system said in the paths of all its layers.
+    system = re.findall(r"([^:\[\]]+) \[os_error_code=", str(error))
+    if system:
+        return system[-1].strip()
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -4,6 +4,7 @@ python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg
 python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes
 """
 
+import errno
 import os
 import pathlib
 import re
@@ -16,6 +17,9 @@ from ml_collections import config_flags
 from wsol_jax.errors import Interrupted, UserError
 
 MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
+
+# Of a write to an open file, which names none: the disk is full, or broken.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File and data set: configs/spg.py:voc,root=...", lock_config=True
@@ -93,6 +97,7 @@ def _main(argv: list[str]) -> int:
     if len(argv) > 1:
         print(f"error: {argv[1]!r} is no flag; flags read --name=value.", file=sys.stderr)
         return 2
+    sys.unraisablehook = _report_unraisable
     logging.set_verbosity(logging.INFO)
     # Orbax and grain tell every rename at INFO; a run's own lines would drown.
     logging.get_absl_handler().addFilter(lambda record: _is_ours(record))
@@ -101,9 +106,11 @@ def _main(argv: list[str]) -> int:
     except UserError as error:
         return _fail(str(error))
     except OSError as error:
-        if error.filename is None:  # no file of the user's: a defect, whose traceback is wanted
+        if error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror or error}.")
+        if error.errno not in _DISK:  # no file of the user's: a defect, whose traceback is wanted
             raise
-        return _fail(f"{error.filename}: {error.strerror or error}.")
+        return _fail(f"--workdir={_WORKDIR.value}: {error.strerror}; what was saved is kept.")
     except Interrupted as stop:
         print(str(stop), file=sys.stderr)
         return 128 + stop.signum
@@ -113,12 +120,20 @@ def _main(argv: list[str]) -> int:
     return 0
 
 
+def _report_unraisable(unraisable) -> None:
+    # The threads of a save that failed report that nobody waits for them any more, one by one.
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
 def _fail(text: str) -> int:
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     return 2
 
 
 def _is_ours(record) -> bool:
+    if f"{os.sep}orbax{os.sep}" in record.pathname:
+        return False  # what fails there is raised as well, and becomes a sentence
     return record.levelno >= 30 or f"{os.sep}wsol_jax{os.sep}" in record.pathname
 
 

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on, and what TensorBoard reads after it."""
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -27,8 +28,15 @@ class Progress:
         self._seconds, self._start, self._last = seconds, time.monotonic(), time.monotonic()
         self._text, self._bar = "", None
         if self._stream.isatty():
+            # A terminal that does not know its width says 0, in which tqdm draws nothing.
+            width = os.get_terminal_size(self._stream.fileno()).columns
             self._bar = tqdm(
-                total=total, initial=done, desc=what, file=self._stream, dynamic_ncols=True
+                total=total,
+                initial=done,
+                desc=what,
+                file=self._stream,
+                dynamic_ncols=width > 0,
+                ncols=None if width else 80,
             )
 
     def update(self, units: int = 1, **figures: float) -> None:

@@ -105,7 +105,19 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Host or single-device values, equal on every process, as replicated global arrays."""
-    return jax.device_put(tree, replicated(mesh))
+    whole = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, whole)
+
+    def put(value):
+        # device_put refuses devices of other processes; each one fills its own here.
+        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            data, kind = put(jax.random.key_data(value)), jax.random.key_impl(value)
+            return jax.random.wrap_key_data(data, impl=kind)
+        host = np.asarray(value)
+        return jax.make_array_from_callback(host.shape, whole, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
 
 
 def to_host(array: jax.Array) -> np.ndarray:

@@ -13,7 +13,7 @@ from absl import logging
 
 from wsol_jax import evaluate, methods, scoring, sharding, workdirs
 from wsol_jax.assemble import Plan, compile_step, create_state
-from wsol_jax.checkpoint import Checkpoints
+from wsol_jax.checkpoint import Checkpoints, check_choice
 from wsol_jax.data import pipeline
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.records import Source
@@ -71,13 +71,13 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     """
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
+    check_choice(config.eval.checkpoint)
     mesh = sharding.data_mesh(config.train.devices)
     lists = open_lists(config.data)
     method = methods.build(config, len(lists.class_names))
     plan = Plan.of(config.train, len(lists.train), mesh)
     workdirs.claim(workdir, config, lists.class_names)
     with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
-        checkpoints.choose(config.eval.checkpoint)  # a wrong word is refused before the training
         state = train(config, workdir, method, lists, plan, mesh, checkpoints)
         chosen = checkpoints.choose(config.eval.checkpoint)
         if chosen != plan.num_steps:
@@ -194,6 +194,19 @@ def train(
             checkpoints.wait()
             raise Interrupted(signum, step)
 
+    def save(best):
+        checkpoints.save(step, state, {"step": step, **position}, best)
+        if writer:
+            writer.flush()
+
+    def until_stopped(batches):
+        try:
+            yield from batches
+        except Exception:
+            # Ctrl-C and Slurm signal the whole group of processes: the readers may die of it.
+            if stop.signum is None:
+                raise
+
     def is_evaluated(step):
         due = plan.eval_steps and (step % plan.eval_steps == 0 or step == plan.num_steps)
         return bool(due) and lists.tune is not None
@@ -215,7 +228,7 @@ def train(
         stack.enter_context(contextlib.closing(batches))
         bar = stack.enter_context(Progress("train", plan.num_steps, first_step))
         logged = first_step
-        for batch in batches:
+        for batch in until_stopped(batches):
             state, metrics = compiled(state, batch)
             step += 1
             evaluates, last = is_evaluated(step), step == plan.num_steps
@@ -234,11 +247,12 @@ def train(
                 best = evaluate_tune()
                 signum = stop_asked()
             if saves or signum:
-                state_now = {"step": step, **position}
-                checkpoints.save(step, state, state_now, best)
-                if writer:
-                    writer.flush()
+                save(best)
             stop_if(signum)
+        if step < plan.num_steps:  # the readers were stopped
+            if checkpoints.latest_step() != step:
+                save(None)
+            stop_if(stop.signum)
         checkpoints.wait()
     return state
 

@@ -28,6 +28,8 @@ def open_lists(data: Any) -> Lists:
     """
     if not data.train:
         raise UserError("data.train is empty: name the list to train on.")
+    if not data.test.strip("+"):
+        raise UserError("data.test is empty: name the list to score, or several as one+other.")
     opened = _opener(data)
     tests = {name: opened(name) for name in data.test.split("+") if name}
     lists = Lists(
