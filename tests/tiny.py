@@ -70,6 +70,10 @@ def flags(
         "model.batch_norm": "batch",
         "model.final_endpoint": "block_3",
         "model.output_stride": 8,
+        "optimizer.backbone_lr": 0.01,
+        "optimizer.head_lr": 0.02,
+        "optimizer.schedule": "cosine",
+        "train.eval_epochs": 1.0,
         "train.checkpoint_steps": 2,
         "train.log_every": 1,
         "eval.batch_size": 4,
@@ -78,24 +82,6 @@ def flags(
     fields = [f"--config.{name}={value}" for name, value in given.items()]
     place = [] if workdir is None else [f"--workdir={workdir}"]
     return [f"--config={config}", *place, *fields, *more]
-
-
-def config(root: pathlib.Path, *more: str, method: str = "cam", keys: str = "", epochs: float = 4):
-    """The ConfigDict that ``flags`` of the same arguments lead to."""
-    words = flags(root, None, *more, method=method, keys=keys, epochs=epochs)
-    module = importlib.import_module(f"configs.{method}")
-    made = module.get_config(words[0].partition(":")[2])
-    for word in words[1:]:
-        name, _, text = word.removeprefix("--config.").partition("=")
-        *sections, field = name.split(".")
-        section = made
-        for part in sections:
-            section = section[part]
-        old = section[field]
-        section[field] = text if old is None or isinstance(old, str) else type(old)(text)
-        if isinstance(old, int) and not isinstance(old, bool):
-            section[field] = int(text)
-    return made
 
 
 @dataclasses.dataclass
