@@ -67,7 +67,7 @@ def guided(config) -> None:
         (0.6, 0.3),
         (0.6, 0.3),
     )
-    config.spg.c_start, config.spg.weight_c = "non_negative", 10.0
+    config.spg.c_start, config.spg.weight_c = "non_negative", 5.0
     config.spg.ramp_steps = 50
 
 

@@ -1,0 +1,165 @@
+"""Runs against runs: means over seeds, their spread, and a paired interval over images.
+
+python -m wsol_jax.compare runs/cam0,runs/cam1,runs/cam2 runs/spg0,runs/spg1,runs/spg2
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wsol_jax.errors import UserError
+from wsol_jax.metrics.bootstrap import Difference, bootstrap_statistic
+from wsol_jax.metrics.masks import average_precision
+from wsol_jax.scoring import Scores
+
+SHOWN = ("top1_acc", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
+
+
+def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
+    """metrics.json and per-image scores of finished runs.
+
+    Raises:
+      UserError: a folder that holds no finished run.
+    """
+    runs = []
+    for folder in map(pathlib.Path, workdirs):
+        try:
+            figures = json.loads((folder / "metrics.json").read_text())
+            scores = {
+                name: Scores.load(folder / "scores" / f"{name}.npz") for name in figures["test"]
+            }
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder} holds no finished run: {error}") from None
+        runs.append({"figures": figures, "scores": scores})
+    return runs
+
+
+def paired_pxap(a: Sequence[Scores], b: Sequence[Scores], seed: int = 0) -> Difference:
+    """Mean PxAP of b's runs minus that of a's, with a 95% interval over images.
+
+    Every resample draws the images once and uses them for all runs: the interval is that of the
+    images, the runs being what they are.
+
+    Raises:
+      UserError: the runs did not score the same images.
+    """
+    rows = [[s.pixels.per_image() for s in side] for side in (a, b)]
+    ids = rows[0][0][0]
+    if any(one[0] != ids for side in rows for one in side):
+        raise UserError("the runs did not score the same images: a pair needs the same test list.")
+    flat = [[one[1].reshape(len(ids), -1).astype(np.float64) for one in side] for side in rows]
+    shape = rows[0][0][1].shape[1:]
+
+    def difference(counts: np.ndarray) -> np.ndarray:
+        means = [
+            np.mean(
+                [average_precision((counts @ hist).reshape(-1, *shape)) for hist in side], axis=0
+            )
+            for side in flat
+        ]
+        return means[1] - means[0]
+
+    low, high = bootstrap_statistic(difference, len(ids), seed=seed)
+    return Difference(float(difference(np.ones((1, len(ids))))[0]), low, high)
+
+
+def paired_gt_known(
+    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]], name: str, seed: int = 0
+) -> Difference:
+    """Mean GT-known accuracy of b's runs minus that of a's, each at its own tune threshold."""
+    means = [
+        np.mean(
+            [run["scores"][name].boxes.gt_known_hits(run["figures"]["threshold"]) for run in side],
+            axis=0,
+        )
+        for side in (a, b)
+    ]
+    difference = means[1] - means[0]
+    low, high = bootstrap_statistic(
+        lambda counts: counts @ difference / len(difference), len(difference), seed=seed
+    )
+    return Difference(float(difference.mean()), low, high)
+
+
+def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
+    """Figures of two sets of runs on every test list that all of them scored.
+
+    Returns:
+      {LIST: {"a" / "b": {figure: {"mean", "low", "high" of the seeds}},
+      "b-a": {"pxap" / "gt_known_loc": {"value", "interval_95"}}}}.
+    """
+    a, b = load_runs(side_a), load_runs(side_b)
+    lists = [n for n in a[0]["scores"] if all(n in run["scores"] for run in [*a, *b])]
+    result: dict[str, Any] = {}
+    for name in lists:
+        entry: dict[str, Any] = {}
+        for side, runs in (("a", a), ("b", b)):
+            entry[side] = {}
+            for figure in SHOWN:
+                values = [run["figures"]["test"][name][figure] for run in runs]
+                if None not in values:
+                    entry[side][figure] = {
+                        "mean": float(np.mean(values)),
+                        "low": float(min(values)),
+                        "high": float(max(values)),
+                    }
+        entry["b-a"] = {}
+        pairs = {}
+        if "pxap" in entry["a"] and "pxap" in entry["b"]:
+            scores = [[run["scores"][name] for run in side] for side in (a, b)]
+            pairs["pxap"] = paired_pxap(*scores)
+        if "gt_known_loc" in entry["a"] and "gt_known_loc" in entry["b"]:
+            pairs["gt_known_loc"] = paired_gt_known(a, b, name)
+        for figure, pair in pairs.items():
+            entry["b-a"][figure] = {"value": pair.value, "interval_95": [pair.low, pair.high]}
+        result[name] = entry
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """``compare``'s result as text: means in %, lowest and highest seed, paired differences."""
+    lines = []
+    for name, entry in result.items():
+        lines.append(f"{name}{'a':>28}{'b':>24}{'b - a [95% over images]':>32}")
+        for figure in SHOWN:
+            cells = []
+            for side in ("a", "b"):
+                v = entry[side].get(figure)
+                cells.append(
+                    f"{100 * v['mean']:.1f} ({100 * v['low']:.1f}-{100 * v['high']:.1f})"
+                    if v
+                    else "-"
+                )
+            pair = entry["b-a"].get(figure)
+            tail = ""
+            if pair:
+                low, high = pair["interval_95"]
+                tail = f"{100 * pair['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+            lines.append(f"  {figure:16}{cells[0]:>24}{cells[1]:>24}{tail:>28}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; two comma-joined lists of workdirs, and --out=FILE for JSON."""
+    out = [x.removeprefix("--out=") for x in arguments if x.startswith("--out=")]
+    sides = [x.split(",") for x in arguments if not x.startswith("--")]
+    if len(sides) != 2 or len(out) > 1 or len(sides) + len(out) != len(arguments):
+        print("usage: python -m wsol_jax.compare A1,A2,... B1,B2,... [--out=FILE]", file=sys.stderr)
+        return 2
+    try:
+        result = compare(*sides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(result))
+    if out:
+        pathlib.Path(out[0]).write_text(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
