@@ -16,7 +16,7 @@ def conv_general_dilated(lhs, rhs, window_strides, padding, **options):
     """jax.lax.conv_general_dilated, for ``nn.Conv(conv_general_dilated=...)``.
 
     XLA's CPU backend computes the gradient of a kernel as a convolution whose window is the whole
-    image, 2 to 5 times slower than its forward pass. Here, on CPU and for what the trunks use
+    image, up to 6 times slower than its forward pass. Here, on CPU and for what the trunks use
     (NHWC, stride 1, no dilation, one group), it is a sum of matrix products over strips of rows.
     Anything else goes to XLA as it is.
     """
