@@ -13,9 +13,16 @@ from wsol_jax.weights import load_pretrained
 keras = pytest.importorskip("keras", minversion="3.12")
 
 
-def randomise(model, seed=0):
+@pytest.fixture(autouse=True)
+def no_initialisers(monkeypatch):
+    """Zeros at first: every array is overwritten, and compiling Keras' initialisers takes 16 s."""
+    zeros = lambda self, shape, dtype=None: np.zeros(shape, np.float32)
+    monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", zeros)
+
+
+def randomise(model, gain=2.0):
     """Random normalisation, too: at Keras' own start (0, 1) a swapped mean and beta would pass."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     draw = {
         "gamma": lambda shape: rng.uniform(0.5, 1.5, shape),
         "beta": lambda shape: rng.normal(0, 0.2, shape),
@@ -28,7 +35,9 @@ def randomise(model, seed=0):
             if weight.name in draw:
                 weight.assign(draw[weight.name](weight.shape))
             else:
-                scale = np.sqrt(2 / np.prod(weight.shape[: 2 if "depthwise" in layer.name else -1]))
+                scale = np.sqrt(
+                    gain / np.prod(weight.shape[: 2 if "depthwise" in layer.name else -1])
+                )
                 weight.assign(rng.normal(0, scale, weight.shape))
 
 
@@ -94,7 +103,8 @@ def test_mobilenet_v2(tmp_path, width, size):
     model = keras.applications.MobileNetV2(
         alpha=width, weights=None, include_top=False, input_shape=(size, size, 3)
     )
-    randomise(model)
+    # At gain 2 this network is chaotic: both implementations are 1e-5 from their float64 value.
+    randomise(model, gain=1.0)
     pairs = {
         "Conv1": "Conv1_relu",
         "expanded_conv": "expanded_conv_project_BN",

@@ -53,8 +53,11 @@ def logits_of(weights):
     return jax.jit(lambda images: module.apply(variables, images)["logits"])
 
 
-def test_logits_are_keras_own(weights, photos, logits_of):
+def test_logits_are_keras_own(weights, photos, logits_of, monkeypatch):
     keras = pytest.importorskip("keras", minversion="3.12")
+    # Every array is overwritten: compiling Keras' initialisers would take most of this test's time.
+    zeros = lambda self, shape, dtype=None: np.zeros(shape, np.float32)
+    monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", zeros)
     model = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
     with np.load(weights) as arrays:
         for layer in model.layers:
