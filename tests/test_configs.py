@@ -86,13 +86,15 @@ def test_the_released_recipe():
         assert config.optimizer.nesterov and config.optimizer.momentum == 0.9
 
 
-@pytest.mark.parametrize("dataset", common.DATASETS)
+@pytest.mark.parametrize("dataset", ["cub", "ilsvrc"])
 @pytest.mark.parametrize("backbone", common.BACKBONES)
 def test_cam_and_spg_differ_in_the_method_alone(dataset, backbone):
+    """The papers' recipes; on small data each method has learning rates of its own."""
     one, other = (
         file.get_config(f"{dataset},backbone={backbone}").to_dict() for file in FILES.values()
     )
     other.pop("spg")
+    other["optimizer"].pop("guide_lr")
     assert (one.pop("method"), other.pop("method")) == ("cam", "spg")
     assert one == other
 
