@@ -46,7 +46,8 @@ def assert_same_run(workdir):
         for w in (workdir, tiny.finished())
     ]
     assert figures[0] == figures[1]
-    assert saved(workdir) == saved(tiny.finished())
+    # A checkpoint measured late has let the best before it live on.
+    assert set(saved(workdir)) >= set(saved(tiny.finished()))
 
 
 def test_sigterm_then_kill_in_a_save_then_the_end(tmp_path):
