@@ -48,13 +48,9 @@ LISTS = {
 # How each backbone is used unless a recipe says otherwise. Endpoints: where the class-map head
 # hangs. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14 (VGG16-CAM).
 BACKBONES = {
-    "vgg16": dict(output_stride=16, final_endpoint="conv5_3", head_layers=1, preprocessing="caffe"),
-    "inception_v3": dict(
-        output_stride=8, final_endpoint="Mixed_6e", head_layers=2, preprocessing="tf"
-    ),
-    "mobilenet_v2": dict(
-        output_stride=16, final_endpoint="Conv_1", head_layers=1, preprocessing="tf"
-    ),
+    "vgg16": dict(output_stride=16, final_endpoint="conv5_3", head_layers=1),
+    "inception_v3": dict(output_stride=8, final_endpoint="Mixed_6e", head_layers=2),
+    "mobilenet_v2": dict(output_stride=16, final_endpoint="Conv_1", head_layers=1),
 }
 
 
@@ -90,7 +86,7 @@ def base() -> ml_collections.ConfigDict:
     c.model.endpoint = ""  # the class-map head hangs here; "" is final_endpoint
     c.model.trunk = ml_collections.ConfigDict()  # further arguments of the backbone's module
     c.model.weights = ""  # a file of pretrained weights, "imagenet" to download them, "" for none
-    c.model.preprocessing = ml_collections.config_dict.placeholder(str)  # "tf", "torch", "caffe"
+    c.model.preprocessing = "auto"  # what the weights' publisher did: "tf", "torch", "caffe"
     c.model.batch_norm = "inference"  # "batch" lets the statistics move
     c.model.freeze_until = ""  # layers up to this endpoint do not train; "all" is the whole trunk
     c.model.head_layers = ml_collections.config_dict.placeholder(int)  # 3x3 layers before the maps

@@ -37,7 +37,6 @@ def embedded(config, backbone: str = "vgg16") -> None:
     config.model.output_stride = 8
     if backbone == "vgg16":
         config.model.trunk = {"normalise": True}
-    config.model.preprocessing = "tf"
     config.model.batch_norm = "batch"
     config.model.head_channels, config.model.dropout = 64, 0.0
     config.model.positive_maps = True

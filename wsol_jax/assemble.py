@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from wsol_jax import sharding
+from wsol_jax import sharding, weights
 from wsol_jax.checkpoint import Checkpoints
+from wsol_jax.data import download
 from wsol_jax.errors import UserError
 from wsol_jax.methods import Method, Variables
 from wsol_jax.state import TrainState, learning_rate, optimizer, train_step
@@ -47,6 +48,34 @@ class Plan:
             eval_steps=math.ceil(options.eval_epochs * exact) if options.eval_epochs > 0 else 0,
             steps_per_epoch=per_epoch,
         )
+
+
+def resolve(config: Any) -> Any:
+    """The config with what its weight file decides: the file itself, preprocessing, paddings.
+
+    "imagenet" becomes the path of Keras' public file, fetched if need be; ``model.preprocessing``
+    and the trunk's arguments follow the file's publisher unless the config sets them.
+
+    Raises:
+      UserError: the file is missing and cannot be fetched, or is not one of weights.
+    """
+    config = config.copy_and_resolve_references()
+    model = config.model
+    with config.unlocked():
+        if model.weights == "imagenet":
+            model.weights = str(download.ensure_weights(model.backbone))
+        fields = {}
+        if model.weights:
+            published = weights.conventions(model.weights, model.backbone)
+            fields = published.fields
+            if model.preprocessing == "auto":
+                model.preprocessing = published.preprocessing
+        elif model.preprocessing == "auto":
+            model.preprocessing = "tf"
+        for name, value in fields.items():
+            if name not in model.trunk:
+                model.trunk[name] = value
+    return config
 
 
 def create_state(

@@ -103,7 +103,16 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """
     start = time.monotonic()
     lists = open_lists(config.data)
-    workdirs.load(workdir)
+    saved, _ = workdirs.load(workdir)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        # What the weight file decided when the run began; the file is not needed again.
+        config.model.weights = saved.model.weights
+        if config.model.preprocessing == "auto":
+            config.model.preprocessing, config.model.trunk = (
+                saved.model.preprocessing,
+                saved.model.trunk,
+            )
     workdirs.claim(workdir, config, lists.class_names)
     mesh = sharding.data_mesh(config.train.devices)
     method = methods.build(config, len(lists.class_names))

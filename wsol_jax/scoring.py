@@ -4,10 +4,12 @@ import concurrent.futures
 import dataclasses
 import math
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from wsol_jax.data.decode import CorruptImage, image_size
 from wsol_jax.data.records import Source
@@ -212,7 +214,8 @@ def _class_scores(config: Any, source: Source) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             ids, values = [str(i) for i in file["image_ids"]], file["probabilities"]
-    except (OSError, KeyError, ValueError) as error:
+        values = np.asarray(values, np.float32)
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(
             f"eval.class_scores={path}: expected an .npz with image_ids (N,) and probabilities "
             f"(N, C); {error}"
@@ -230,7 +233,14 @@ def _class_scores(config: Any, source: Source) -> np.ndarray | None:
             f"eval.class_scores={path}: no row for {missing[0]} and {len(missing) - 1} more of "
             f"list {source.name!r}."
         )
-    return None if missing else values[[rows[name] for name in wanted]]
+    if missing:  # a file of the test list need not know the tune list
+        logging.warning(
+            "eval.class_scores=%s: no row for list %r, which keeps the network's own classes",
+            path,
+            source.name,
+        )
+        return None
+    return values[[rows[name] for name in wanted]]
 
 
 def score_tune(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from wsol_jax import evaluate, methods, scoring, sharding, workdirs
-from wsol_jax.assemble import Plan, compile_step, create_state
+from wsol_jax.assemble import Plan, compile_step, create_state, resolve
 from wsol_jax.checkpoint import Checkpoints, check_choice
 from wsol_jax.data import pipeline
 from wsol_jax.data.lists import Lists, open_lists
@@ -74,6 +74,7 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     check_choice(config.eval.checkpoint)
     mesh = sharding.data_mesh(config.train.devices)
     lists = open_lists(config.data)
+    config = resolve(config)
     method = methods.build(config, len(lists.class_names))
     plan = Plan.of(config.train, len(lists.train), mesh)
     workdirs.claim(workdir, config, lists.class_names)

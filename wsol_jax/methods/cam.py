@@ -42,7 +42,7 @@ def cam(config: Any, num_classes: int) -> Method:
         backbone=backbone,
         head=networks.cam_head(model, num_classes, dtype),
         endpoint=model.endpoint or model.final_endpoint,
-        preprocessing=model.preprocessing,
+        preprocessing=networks.preprocessing(model),
     )
 
     def loss(variables, batch, rng, step):

@@ -23,6 +23,11 @@ def compute_dtype(name: str) -> Any:
     return jnp.dtype(name)
 
 
+def preprocessing(model: Any) -> str:
+    """How pixels are prepared; "auto", with no weight file that decides, is "tf"."""
+    return "tf" if model.preprocessing == "auto" else model.preprocessing
+
+
 def cam_head(model: Any, num_classes: int, dtype: Any) -> CamHead:
     """The class-map head that a config's ``model`` section describes."""
     return CamHead(
@@ -43,7 +48,11 @@ def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Arra
     """
 
     def init(rng: jax.Array, images: jax.Array) -> Variables:
-        variables = jax.jit(lambda rng, images: network.init({"params": rng}, images))(rng, images)
+        try:
+            start = jax.jit(lambda rng, images: network.init({"params": rng}, images))
+            variables = start(rng, images)
+        except (ValueError, KeyError) as error:  # an endpoint or stride that the trunk lacks
+            raise UserError(f"model: {error.args[0] if error.args else error}") from error
         if not model.weights:
             return variables
         trunk = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}

@@ -119,7 +119,7 @@ def spg(config: Any, num_classes: int) -> Method:
         endpoint=model.endpoint or model.final_endpoint,
         b1=options.b1_endpoint,
         b2=options.b2_endpoint,
-        preprocessing=model.preprocessing,
+        preprocessing=networks.preprocessing(model),
     )
 
     def loss(variables, batch, rng, step):
