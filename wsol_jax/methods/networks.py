@@ -49,7 +49,12 @@ def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Arra
 
     def init(rng: jax.Array, images: jax.Array) -> Variables:
         try:
-            start = jax.jit(lambda rng, images: network.init({"params": rng}, images))
+            start = lambda rng, images: network.init({"params": rng}, images)
+            if not isinstance(rng, jax.core.Tracer):  # not asked for shapes alone
+                # Compiled to run once: on CPU, optimising random numbers takes half a minute.
+                cpu = jax.default_backend() == "cpu"
+                quick = {"xla_backend_optimization_level": 0} if cpu else {}
+                start = jax.jit(start, compiler_options=quick)
             variables = start(rng, images)
         except (ValueError, KeyError) as error:  # an endpoint or stride that the trunk lacks
             raise UserError(f"model: {error.args[0] if error.args else error}") from error
