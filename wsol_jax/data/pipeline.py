@@ -9,6 +9,7 @@ holds the same rows on one process as on eight.
 import dataclasses
 import functools
 import queue
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -184,6 +185,11 @@ class CorruptCounter:
                 )
 
 
+def _leave_ctrl_c(worker: int, workers: int) -> None:
+    """A terminal sends SIGINT to the readers too: it is the training loop's to act upon."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _host_batches(rows: Any, example: Any, batch_size: int, workers: int, threads: int):
     """grain's part: rows -> examples -> host batches, in order, in threads or worker processes."""
     dataset = grain.MapDataset.source(rows).map(example)
@@ -192,7 +198,9 @@ def _host_batches(rows: Any, example: Any, batch_size: int, workers: int, thread
         # batch holds the same rows, and none is dropped, whatever the number of workers.
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, 2))
         batches = dataset.batch(batch_size, drop_remainder=True).to_iter_dataset(options)
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_leave_ctrl_c
+        )
     else:
         options = grain.ReadOptions(
             num_threads=threads, prefetch_buffer_size=max(2 * batch_size, 32)
