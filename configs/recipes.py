@@ -33,7 +33,7 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
 def embedded(config, backbone: str = "vgg16") -> None:
     """From scratch in two minutes on two cores: a narrow VGG16 with batch normalisation."""
     config.data.resize, config.data.crop = 96, 96
-    config.model.backbone, config.model.width = "vgg16", 0.25
+    config.model.backbone, config.model.width = "vgg16", 0.125
     config.model.output_stride = 8
     if backbone == "vgg16":
         config.model.trunk = {"normalise": True}

@@ -18,8 +18,6 @@ class CamHead(nn.Module):
       channels: width of the 3x3 layers before the class maps.
       layers: how many of them; 0 puts the 1x1 class-map layer straight onto the features.
       dropout: rate before the class-map layer.
-      positive: maps are clipped at zero: what speaks against a class says nothing of where it is
-        (Grad-CAM's rule). The logits average the raw maps either way.
       dtype: of the computation; maps and logits are float32 whatever it is.
     """
 
@@ -27,7 +25,6 @@ class CamHead(nn.Module):
     channels: int = 1024
     layers: int = 1
     dropout: float = 0.0
-    positive: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -43,7 +40,7 @@ class CamHead(nn.Module):
             self.num_classes, (1, 1), dtype=self.dtype, kernel_init=init, name="class_maps"
         )(x)
         maps = maps.astype(jnp.float32)
-        return cam.class_logits(maps), nn.relu(maps) if self.positive else maps, features
+        return cam.class_logits(maps), maps, features
 
 
 def non_negative(scale: float = 3.0) -> nn.initializers.Initializer:

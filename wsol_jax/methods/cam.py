@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from wsol_jax import backbones
 from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
-from wsol_jax.methods import Aux, Localization, Method, networks
+from wsol_jax.methods import Aux, Method, networks
 from wsol_jax.ops.images import normalise
 
 
@@ -62,7 +62,7 @@ def cam(config: Any, num_classes: int) -> Method:
 
     def localize(variables, images):
         logits, maps, _ = network.apply(variables, images)
-        return Localization(logits, maps)
+        return networks.localization(logits, maps, model)
 
     return Method(
         init=networks.initialiser(network, model),

@@ -11,7 +11,7 @@ import numpy as np
 from wsol_jax import weights
 from wsol_jax.errors import UserError
 from wsol_jax.heads import CamHead
-from wsol_jax.methods import Variables
+from wsol_jax.methods import Localization, Variables
 
 
 def compute_dtype(name: str) -> Any:
@@ -35,9 +35,17 @@ def cam_head(model: Any, num_classes: int, dtype: Any) -> CamHead:
         channels=model.head_channels,
         layers=model.head_layers,
         dropout=model.dropout,
-        positive=model.positive_maps,
         dtype=dtype,
     )
+
+
+def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization:
+    """A head's output as a method gives it, clipped at zero where ``model.positive_maps`` says so.
+
+    What speaks against a class says nothing of where it is (Grad-CAM's rule). The logits average
+    the raw maps either way, and so do seeds come from raw maps.
+    """
+    return Localization(logits, jax.nn.relu(maps) if model.positive_maps else maps)
 
 
 def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Array], Variables]:

@@ -21,7 +21,7 @@ from wsol_jax.errors import UserError
 from wsol_jax.heads import SpgBranches
 from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
-from wsol_jax.methods import Aux, Localization, Method, networks
+from wsol_jax.methods import Aux, Method, networks
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.seeds import IGNORE, seed_mask
@@ -160,7 +160,7 @@ def spg(config: Any, num_classes: int) -> Method:
 
     def localize(variables, images):
         logits, maps, _ = network.apply(variables, images, method=SpgNetwork.localize)
-        return Localization(logits, maps)
+        return networks.localization(logits, maps, model)
 
     return Method(
         init=networks.initialiser(network, model),
