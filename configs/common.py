@@ -105,6 +105,7 @@ def base() -> ml_collections.ConfigDict:
     c.train.keep = 2  # latest checkpoints to keep, beside the best
 
     c.optimizer = ml_collections.ConfigDict()
+    c.optimizer.rule = "sgd"  # or "adam" (with decoupled decay), for training from scratch
     c.optimizer.backbone_lr = 1e-3
     c.optimizer.head_lr = 1e-2  # of all added layers
     c.optimizer.bias_lr = 1.0  # factor on the learning rate of biases

@@ -75,7 +75,8 @@ def embedded(config) -> None:
     """The guidance on the embedded data."""
     guided(config)
     config.spg.channels = 64
-    config.optimizer.guide_lr = 1e-3
+    config.spg.b1_endpoint, config.spg.b2_endpoint = "conv3_3", "conv4_2"
+    config.optimizer.guide_lr = 3e-4
 
 
 def small_photos(config) -> None:

@@ -66,7 +66,7 @@ def learning_rate(options: Any, num_steps: int, steps_per_epoch: int) -> optax.S
 
 
 def optimizer(options: Any, labels: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """SGD with momentum, a learning rate and a decay for each parameter group.
+    """SGD with momentum (or Adam), with a learning rate and a decay for each parameter group.
 
     Args:
       options: the config's ``optimizer`` section. A group "<part>/<kind>" moves at
@@ -76,17 +76,20 @@ def optimizer(options: Any, labels: Any, schedule: optax.Schedule) -> optax.Grad
       schedule: common factor.
     """
 
+    if options.rule not in ("sgd", "adam"):
+        raise UserError(f"optimizer.rule: {options.rule!r} is not one of 'sgd', 'adam'.")
+
     def group(label: str) -> optax.GradientTransformation:
         part, kind = label.split("/")
         if part == "frozen":
             return optax.set_to_zero()
         rate = options[f"{part}_lr"] * (options.bias_lr if kind == "bias" else 1.0)
         decay = options.weight_decay if kind == "kernel" or options.decay_all else 0.0
-        return optax.chain(
-            optax.add_decayed_weights(decay),
-            optax.trace(options.momentum, nesterov=options.nesterov),
-            optax.scale_by_learning_rate(lambda step: rate * schedule(step)),
-        )
+        scaled = optax.scale_by_learning_rate(lambda step: rate * schedule(step))
+        if options.rule == "adam":  # decay beside the gradient's moments, as AdamW has it
+            return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay), scaled)
+        momentum = optax.trace(options.momentum, nesterov=options.nesterov)
+        return optax.chain(optax.add_decayed_weights(decay), momentum, scaled)
 
     groups = {label: group(label) for label in sorted(set(jax.tree.leaves(labels)))}
     return optax.multi_transform(groups, labels)
