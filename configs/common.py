@@ -100,7 +100,7 @@ def base() -> ml_collections.ConfigDict:
     c.train.epochs = 10.0
     c.train.devices = 0  # 0 is all
     c.train.log_every = 10  # steps
-    c.train.eval_epochs = 1.0  # epochs between evaluations on the tune list; 0 only at the end
+    c.train.eval_epochs = 1.0  # epochs between evaluations on the tune list; 0 for none
     c.train.checkpoint_steps = 500  # between saves, beside those at evaluations
     c.train.keep = 2  # latest checkpoints to keep, beside the best
 

@@ -40,7 +40,8 @@ def get_config(arg: str = ""):
     config.spg.weight_c = 1.0
     config.spg.c_start = "random"  # first weights of SPG-C, or "non_negative": see heads.py
     config.optimizer.guide_lr = 1e-2  # of SPG-C
-    config.spg.ramp_steps = 0  # steps over which the guidance fades in
+    config.spg.start_step = 0  # classification alone before it
+    config.spg.ramp_steps = 0  # steps over which the guidance then fades in
 
     name, pairs = common.parse(arg)
     config.data.name = name
@@ -75,6 +76,7 @@ def embedded(config) -> None:
     """The guidance on the embedded data."""
     guided(config)
     config.spg.channels = 64
+    config.spg.start_step, config.spg.ramp_steps = 120, 40
     config.spg.b1_endpoint, config.spg.b2_endpoint = "conv3_3", "conv4_2"
     config.optimizer.guide_lr = 3e-4
 

@@ -59,6 +59,8 @@ def resolve(config: Any) -> Any:
     Raises:
       UserError: the file is missing and cannot be fetched, or is not one of weights.
     """
+    if config.seed < 0:
+        raise UserError(f"seed: expected 0 or more, got {config.seed}.")
     config = config.copy_and_resolve_references()
     model = config.model
     with config.unlocked():

@@ -30,6 +30,10 @@ def build(model: Any, dtype: Any = None) -> nn.Module:
             raise UserError(
                 f"model.backbone: {other!r} is not one of 'vgg16', 'inception_v3', 'mobilenet_v2'."
             )
+    if model.batch_norm not in ("inference", "batch"):
+        raise UserError(
+            f"model.batch_norm: {model.batch_norm!r} is not one of 'inference', 'batch'."
+        )
     arguments = dict(
         width=model.width,
         output_stride=model.output_stride,

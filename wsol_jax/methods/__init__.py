@@ -68,4 +68,7 @@ def build(config: Any, num_classes: int) -> Method:
     name = config.method
     if not name.isidentifier() or importlib.util.find_spec(f"{__name__}.{name}") is None:
         raise UserError(f"method: no file wsol_jax/methods/{name}.py.")
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name)(config, num_classes)
+    method = getattr(importlib.import_module(f"{__name__}.{name}"), name, None)
+    if method is None:
+        raise UserError(f"method: wsol_jax/methods/{name}.py is no method's file.")
+    return method(config, num_classes)

@@ -110,6 +110,8 @@ def spg(config: Any, num_classes: int) -> Method:
     """
     model, options = config.model, config.spg
     thresholds = thresholds_of(options)
+    if options.c_start not in ("random", "non_negative"):
+        raise UserError(f"spg.c_start: {options.c_start!r} is not one of 'random', 'non_negative'.")
     dtype = networks.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     network = SpgNetwork(
@@ -146,8 +148,9 @@ def spg(config: Any, num_classes: int) -> Method:
         hit = jnp.take_along_axis(batch["labels"], jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
         metrics = {"classification": ce, "accuracy": masked_mean(hit, valid)}
         total = ce
-        # Guidance from a class map that has learned nothing is noise: it may fade in.
-        ramp = jnp.clip((step + 1.0) / max(options.ramp_steps, 1), 0.0, 1.0)
+        # Guidance from a class map that has learned nothing is noise: it may wait and fade in.
+        since = step + 1.0 - options.start_step
+        ramp = jnp.clip(since / max(options.ramp_steps, 1), 0.0, 1.0)
         for name, mask in masks._asdict().items():
             mask = jnp.where(valid[:, None, None], mask, IGNORE)
             sums, counts = masked_binary_cross_entropy(branches[name], mask)
@@ -179,10 +182,16 @@ def thresholds_of(options: Any) -> Thresholds:
     """The preset that a config names, or its own six numbers.
 
     Raises:
-      UserError: an unknown preset.
+      UserError: an unknown preset, or numbers out of order.
     """
     if options.thresholds == "custom":
-        return Thresholds(*(tuple(options[f"seeds_{name}"]) for name in Thresholds._fields))
+        custom = Thresholds(*(tuple(options[f"seeds_{name}"]) for name in Thresholds._fields))
+        for name, (high, low) in custom._asdict().items():
+            if not 0 <= low < high <= 1:
+                raise UserError(
+                    f"spg.seeds_{name}: expected (high, low) with 0 <= low < high <= 1."
+                )
+        return custom
     if options.thresholds not in PRESETS:
         known = ", ".join(repr(name) for name in [*PRESETS, "custom"])
         raise UserError(f"spg.thresholds: {options.thresholds!r} is not one of {known}.")
