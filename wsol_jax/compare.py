@@ -47,7 +47,7 @@ def paired_pxap(a: Sequence[Scores], b: Sequence[Scores], seed: int = 0) -> Diff
     Raises:
       UserError: the runs did not score the same images.
     """
-    rows = [[s.pixels.per_image() for s in side] for side in (a, b)]
+    rows = [[(s.pixels.images.ids(), s.pixels.images.rows()) for s in side] for side in (a, b)]
     ids = rows[0][0][0]
     if any(one[0] != ids for side in rows for one in side):
         raise UserError("the runs did not score the same images: a pair needs the same test list.")
