@@ -15,20 +15,25 @@ find_python() {
   fail "Python 3.11 or newer with venv was not found (on Debian: apt-get install python3-venv); WSOL_PYTHON=/path/to/python names one."
 }
 
-# setup EXTRA: "" for a run, "test" for the tests. Does nothing the second time.
+# setup EXTRA: "" for a run, "test" for the tests. Does nothing the second time; what the tests need
+# is enough for a run.
 setup() {
   local extra=$1 python stamp
-  stamp="$venv/.wsol_jax_$(cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)${extra:+_$extra}"
-  if [ ! -f "$stamp" ]; then
-    python=$(find_python) || exit 1
-    if [ ! -x "$venv/bin/python" ]; then
-      echo "Making $venv with $("$python" --version 2>&1) ..."
-      "$python" -m venv "$venv" || fail "could not make $venv."
-    fi
-    echo "Installing into $venv: about 350 MB, a minute or two the first time ..."
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}" \
-      2> >(grep -v "^WARNING: Location" >&2) \
-      || fail "pip could not install the requirements (see above); is there a network?"
-    touch "$stamp"
+  stamp="$venv/.wsol_jax_$(cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)"
+  # -x follows the link: a .venv whose Python has left the system is made again.
+  if [ -x "$venv/bin/python" ]; then
+    [ -f "${stamp}_test" ] && return
+    [ -z "$extra" ] && [ -f "$stamp" ] && return
   fi
+  python=$(find_python) || exit 1
+  # A .venv without pip is what a stopped first start leaves.
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    echo "Making $venv with $("$python" --version 2>&1) ..."
+    "$python" -m venv "$venv" || fail "could not make $venv."
+  fi
+  echo "Installing into $venv: about 350 MB, a minute or two the first time ..."
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}" \
+    2> >(grep -v "^WARNING: Location" >&2) \
+    || fail "pip could not install the requirements (see above); is there a network?"
+  touch "$stamp${extra:+_$extra}"
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The main job on this machine, from nothing: makes .venv, installs, trains CAM and SPG on the embedded
 # data set into runs/, and prints both side by side. Flags go to wsol_jax.main instead, e.g.
-#   ./launch/local.sh --config=configs/spg.py:voc,root=VOC2012 --workdir=runs/voc
+#   ./launch/local.sh --config=configs/spg.py:folder,root=photos,backbone=mobilenet_v2,weights=imagenet \
+#     --workdir=runs/mine
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 setup ""

@@ -10,4 +10,5 @@ if [ "${1:-}" = "--all" ]; then
   marks=(-m "slow or not slow")
 fi
 echo "Running the tests ..."
-exec "$venv/bin/python" -m pytest "${marks[@]}" "$@"
+# ${marks[@]+...}: bash before 4.4 (macOS) calls an empty array unset.
+exec "$venv/bin/python" -m pytest ${marks[@]+"${marks[@]}"} "$@"
