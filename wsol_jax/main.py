@@ -18,6 +18,8 @@ from wsol_jax.errors import Interrupted, UserError
 
 MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
 
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
 # Of a write to an open file, which names none: the disk is full, or broken.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -134,7 +136,8 @@ def _fail(text: str) -> int:
 def _is_ours(record) -> bool:
     if f"{os.sep}orbax{os.sep}" in record.pathname:
         return False  # what fails there is raised as well, and becomes a sentence
-    return record.levelno >= 30 or f"{os.sep}wsol_jax{os.sep}" in record.pathname
+    # Not any folder of this name: a clone called wsol_jax holds every library in its .venv.
+    return record.levelno >= 30 or record.pathname.startswith(_PACKAGE)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
