@@ -83,7 +83,8 @@ def _opener(data: Any):
             from wsol_jax.data.ilsvrc import open_ilsvrc
 
             _need_root(data)
-            return lambda name: open_ilsvrc(data.root, name)
+            # The best fixed box is fit on the training list's boxes; batches never see them.
+            return lambda name: open_ilsvrc(data.root, name, train_boxes=True)
         case other:
             raise UserError(
                 f"data.name: {other!r} is not one of embedded, folder, cub, ilsvrc, voc."

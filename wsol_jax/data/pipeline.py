@@ -79,7 +79,7 @@ class TrainExample:
     image labels.
 
     Raises:
-      UserError: a crop larger than the resized image.
+      UserError: a crop larger than the resized image, or an unknown ``resize_mode``.
     """
 
     source: Source
@@ -91,6 +91,10 @@ class TrainExample:
     seed: int
 
     def __post_init__(self):
+        if self.resize_mode not in ("warp", "shorter"):
+            raise UserError(
+                f"data.resize_mode: {self.resize_mode!r} is not one of 'warp', 'shorter'."
+            )
         if self.crop > self.resize:
             raise UserError(
                 f"data.resize: expected at least data.crop={self.crop}, got {self.resize}."
