@@ -6,6 +6,7 @@ python -m wsol_jax.compare runs/cam0,runs/cam1,runs/cam2 runs/spg0,runs/spg1,run
 import json
 import pathlib
 import sys
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +33,16 @@ def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
             scores = {
                 name: Scores.load(folder / "scores" / f"{name}.npz") for name in figures["test"]
             }
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{folder} holds no finished run: {error}") from None
         runs.append({"figures": figures, "scores": scores})
     return runs
+
+
+def _common_ids(ids: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    if any(one != ids[0] for one in ids):
+        raise UserError("the runs did not score the same images: a pair needs the same test list.")
+    return ids[0]
 
 
 def paired_pxap(a: Sequence[Scores], b: Sequence[Scores], seed: int = 0) -> Difference:
@@ -47,12 +54,10 @@ def paired_pxap(a: Sequence[Scores], b: Sequence[Scores], seed: int = 0) -> Diff
     Raises:
       UserError: the runs did not score the same images.
     """
-    rows = [[(s.pixels.images.ids(), s.pixels.images.rows()) for s in side] for side in (a, b)]
-    ids = rows[0][0][0]
-    if any(one[0] != ids for side in rows for one in side):
-        raise UserError("the runs did not score the same images: a pair needs the same test list.")
-    flat = [[one[1].reshape(len(ids), -1).astype(np.float64) for one in side] for side in rows]
-    shape = rows[0][0][1].shape[1:]
+    ids = _common_ids([s.pixels.images.ids() for s in [*a, *b]])
+    rows = [[s.pixels.images.rows() for s in side] for side in (a, b)]
+    flat = [[one.reshape(len(ids), -1).astype(np.float64) for one in side] for side in rows]
+    shape = rows[0][0].shape[1:]
 
     def difference(counts: np.ndarray) -> np.ndarray:
         means = [
@@ -70,7 +75,12 @@ def paired_pxap(a: Sequence[Scores], b: Sequence[Scores], seed: int = 0) -> Diff
 def paired_gt_known(
     a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]], name: str, seed: int = 0
 ) -> Difference:
-    """Mean GT-known accuracy of b's runs minus that of a's, each at its own tune threshold."""
+    """Mean GT-known accuracy of b's runs minus that of a's, each at its own tune threshold.
+
+    Raises:
+      UserError: the runs did not score the same images.
+    """
+    _common_ids([run["scores"][name].boxes.images.ids() for run in [*a, *b]])
     means = [
         np.mean(
             [run["scores"][name].boxes.gt_known_hits(run["figures"]["threshold"]) for run in side],
@@ -91,9 +101,14 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
     Returns:
       {LIST: {"a" / "b": {figure: {"mean", "low", "high" of the seeds}},
       "b-a": {"pxap" / "gt_known_loc": {"value", "interval_95"}}}}.
+
+    Raises:
+      UserError: an unfinished run, no common test list, or one of other images.
     """
     a, b = load_runs(side_a), load_runs(side_b)
     lists = [n for n in a[0]["scores"] if all(n in run["scores"] for run in [*a, *b])]
+    if not lists:
+        raise UserError("the runs have no test list in common.")
     result: dict[str, Any] = {}
     for name in lists:
         entry: dict[str, Any] = {}
