@@ -16,8 +16,8 @@ from wsol_jax.data.records import Source
 from wsol_jax.methods import Method
 from wsol_jax.metrics.boxes import boxes_from_score_map, iou
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
-from wsol_jax.report import page, store, tables
-from wsol_jax.report.example import Example, Run
+from wsol_jax.report import encode, page, store, tables
+from wsol_jax.report.example import PHOTO_SIDE, Example, Run
 from wsol_jax.scoring import Scores, true_boxes
 
 _WORST_SHARE = 1 / 3
@@ -36,7 +36,7 @@ def _example(
     scale = np.array([*size, *size], np.float64)
     return Example(
         image_id=record.image_id,
-        image=image,
+        image=encode.shrink(image, PHOTO_SIDE),
         score_map=score_map,
         true_boxes=np.asarray(record.boxes, np.float64).reshape(-1, 4) / scale,
         box=box / MAP_SIZE,
@@ -65,22 +65,26 @@ def _ious(source: Source, scores: Scores, threshold: float) -> list[float | None
 def guidance_pictures(
     config: Any, method: Method, variables: Any, source: Source, indices: list[int]
 ) -> list[dict[str, np.ndarray]]:
-    """The pictures of the method's loss (SPG's masks, say) for some images of a list."""
+    """The pictures of the method's loss (SPG's masks, say) for some images of a list.
+
+    They go through in batches of the training's size: where normalisation takes its statistics from
+    the batch, a single image would give masks that training never saw.
+    """
     size = config.data.crop
     call = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), jnp.int32(2**30))[1].pictures)
     found = []
-    for index in indices:
-        record = source[index]
-        image = decode_rgb(record.image, record.image_id)
-        labels = np.zeros((1, len(source.class_names)), np.float32)
-        labels[0, list(record.labels)] = 1
-        batch = {
-            "image": transforms.resize(image, size, size)[None],
-            "labels": labels,
-            "valid": np.ones(1, bool),
-        }
-        pictures = call(variables, batch)
-        found.append({name: np.asarray(value)[0] for name, value in pictures.items()})
+    for start in range(0, len(indices), config.train.batch_size):
+        some = indices[start : start + config.train.batch_size]
+        images = np.zeros((len(some), size, size, 3), np.uint8)
+        labels = np.zeros((len(some), len(source.class_names)), np.float32)
+        for row, index in enumerate(some):
+            record = source[index]
+            image = decode_rgb(record.image, record.image_id)
+            images[row] = transforms.resize(image, size, size)
+            labels[row, list(record.labels)] = 1
+        batch = {"image": images, "labels": labels, "valid": np.ones(len(some), bool)}
+        pictures = {name: np.asarray(x) for name, x in call(variables, batch).items()}
+        found += [{name: x[row] for name, x in pictures.items()} for row in range(len(some))]
     return found
 
 

@@ -13,16 +13,16 @@ from absl import logging
 from wsol_jax import methods, sharding, workdirs
 from wsol_jax.assemble import restore_variables
 from wsol_jax.data.decode import decode_rgb
+from wsol_jax.data.folder import EXTENSIONS
 from wsol_jax.data.records import Record
 from wsol_jax.errors import UserError
 from wsol_jax.evaluate import DEFAULT_THRESHOLD
 from wsol_jax.localizing import LocalizedImage, localize_list
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
-from wsol_jax.report import overlays, page
-from wsol_jax.report.example import Example
+from wsol_jax.report import encode, overlays, page
+from wsol_jax.report.example import PHOTO_SIDE, Example
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _SHOWN = 48  # photos on the page
 
 
@@ -41,13 +41,13 @@ class Photos:
             self.root, self._names = place.parent, [place.name]
         elif place.is_dir():
             self.root = place
-            found = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+            found = sorted(p for p in place.rglob("*") if p.suffix.lower() in EXTENSIONS)
             hidden = lambda p: any(part.startswith(".") for part in p.relative_to(place).parts)
             self._names = [str(p.relative_to(place)) for p in found if not hidden(p)]
         else:
             raise UserError(f"--images={place}: no such folder or file.")
         if not self._names:
-            raise UserError(f"--images={place}: no photo in it ({', '.join(SUFFIXES)}).")
+            raise UserError(f"--images={place}: no photo in it ({', '.join(EXTENSIONS)}).")
 
     def __len__(self) -> int:
         return len(self._names)
@@ -192,7 +192,7 @@ def _write_one(
     fractions = np.array([x0, y0, x1, y1]) / np.array([width, height, width, height])
     return Example(
         image_id=record.image_id,
-        image=pixels,
+        image=encode.shrink(pixels, PHOTO_SIDE),  # 48 photos of 12 megapixels would be 1.7 GB
         score_map=score_map,
         true_boxes=np.zeros((0, 4)),
         box=fractions,

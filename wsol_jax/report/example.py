@@ -8,6 +8,8 @@ import numpy as np
 
 from wsol_jax.errors import UserError
 
+PHOTO_SIDE = 320  # pixels kept of a photo's longer side; more would only fill memory and disk
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -15,7 +17,7 @@ class Example:
 
     Attributes:
       image_id: unique in its list.
-      image: (H, W, 3) uint8 RGB.
+      image: (H, W, 3) uint8 RGB; no more than PHOTO_SIDE pixels a side are kept.
       score_map: (h, w) float32 in [0, 1], the ground-truth class's map over the whole image, in the
         frame in which the box was found (224x224 as a rule).
       true_boxes: (N, 4) x0 y0 x1 y1 as fractions of the image's width and height.

@@ -10,7 +10,7 @@ import numpy as np
 
 from wsol_jax.errors import UserError
 from wsol_jax.report import encode, overlays
-from wsol_jax.report.example import Example, Run
+from wsol_jax.report.example import PHOTO_SIDE, Example, Run
 
 FILE = "report_data.npz"
 _VERSION = 1
@@ -21,7 +21,7 @@ def save(path: str, run: Run) -> None:
     arrays: dict[str, np.ndarray] = {}
     entries = []
     for i, example in enumerate(run.examples):
-        photo = encode.shrink(example.image, 320)
+        photo = encode.shrink(example.image, PHOTO_SIDE)
         arrays[f"{i}/image"] = np.frombuffer(encode.encode(photo, ".jpg", 90), np.uint8)
         arrays[f"{i}/score_map"] = overlays.quantise(example.score_map)
         arrays[f"{i}/true_boxes"] = np.reshape(example.true_boxes, (-1, 4)).astype(np.float32)
