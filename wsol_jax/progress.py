@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 
-import numpy as np
 import tensorboardX
 from tqdm import tqdm
 
@@ -99,11 +98,6 @@ class MetricWriter:
             file.write("\n")
         for name, value in scalars.items():
             self._events.add_scalar(name, float(value), step)
-
-    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """name -> (H, W, 3) uint8."""
-        for name, image in images.items():
-            self._events.add_image(name, image, step, dataformats="HWC")
 
     def flush(self) -> None:
         self._events.flush()

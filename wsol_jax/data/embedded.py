@@ -22,7 +22,15 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from wsol_jax import errors
-from wsol_jax.data import clutter, creature_heads, creatures, records, render_pool, scenes
+from wsol_jax.data import (
+    clutter,
+    creature_heads,
+    creatures,
+    download,
+    records,
+    render_pool,
+    scenes,
+)
 
 try:
     import fcntl
@@ -201,8 +209,8 @@ def prepare(config: EmbeddedConfig, cache_dir: str | None = None) -> pathlib.Pat
     Raises:
       UserError: the cache folder cannot be written.
     """
-    cache = cache_dir or os.environ.get(CACHE_VARIABLE) or os.path.join("~", ".cache", "wsol_jax")
-    folder = pathlib.Path(cache).expanduser() / f"embedded-{_digest()}"
+    cache = pathlib.Path(cache_dir).expanduser() if cache_dir else download.cache_folder()
+    folder = cache / f"embedded-{_digest()}"
     final = pathlib.Path(_builder(config, folder).data_path)
     if final.is_dir():
         return folder
