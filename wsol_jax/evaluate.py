@@ -12,11 +12,12 @@ from absl import logging
 
 from wsol_jax import gallery, methods, sharding, workdirs
 from wsol_jax.assemble import restore_variables
+from wsol_jax.checkpoint import check_choice
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
 from wsol_jax.methods import Method
 from wsol_jax.metrics.boxes import THRESHOLDS
-from wsol_jax.scoring import Scores, fit_central_box, score_list
+from wsol_jax.scoring import TUNE_METRICS, Scores, fit_central_box, score_list
 
 # Without a tune list there is nothing to choose a threshold on: the CAM paper's 20% of the peak.
 DEFAULT_THRESHOLD = 0.2
@@ -72,11 +73,19 @@ def evaluate_run(
     return figures
 
 
+def check_options(options: Any) -> None:
+    """Raises UserError for an ``eval`` section that could not be scored by, before any work."""
+    if options.threshold >= 1:
+        raise UserError(f"eval.threshold: expected below 1, got {options.threshold}.")
+    if options.best_metric not in TUNE_METRICS:
+        known = ", ".join(map(repr, TUNE_METRICS))
+        raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
+    check_choice(options.checkpoint)
+
+
 def choose_threshold(config: Any, tune: Scores | None) -> tuple[float, str]:
     """The box threshold, and where it comes from in words."""
     if config.eval.threshold >= 0:
-        if config.eval.threshold >= 1:
-            raise UserError(f"eval.threshold: expected below 1, got {config.eval.threshold}.")
         nearest = THRESHOLDS[np.abs(THRESHOLDS - config.eval.threshold).argmin()]
         return float(nearest), "eval.threshold"
     if tune is not None and len(tune.boxes):
@@ -102,11 +111,12 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       UserError: the folder holds no checkpoint of this config.
     """
     start = time.monotonic()
+    check_options(config.eval)
     lists = open_lists(config.data)
     saved, _ = workdirs.load(workdir)
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        # What the weight file decided when the run began; the file is not needed again.
+        # What the weight file decided when the run began.
         config.model.weights = saved.model.weights
         if config.model.preprocessing == "auto":
             config.model.preprocessing, config.model.trunk = (
@@ -115,7 +125,10 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
             )
     workdirs.claim(workdir, config, lists.class_names)
     mesh = sharding.data_mesh(config.train.devices)
-    method = methods.build(config, len(lists.class_names))
+    network = config.copy_and_resolve_references()
+    with network.unlocked():
+        network.model.weights = ""  # the checkpoint has them; the file may be gone
+    method = methods.build(network, len(lists.class_names))
     variables, step = restore_variables(config, workdir, method, mesh)
     figures = evaluate_run(config, workdir, method, variables, lists, mesh)
     figures["steps"] = step

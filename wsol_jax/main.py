@@ -155,13 +155,14 @@ def _parse_flags(argv: list[str]) -> list[str]:
         text = re.sub("could not convert string to float: ", "expected a number, got ", text)
         if "flag 'config." in text and not path:
             text += ": fields are set after --config=FILE, which is missing"
-    except AttributeError as error:
-        wanted = "expected a file with get_config(), such as configs/cam.py"
-        text = f"--config={path}: {wanted}" if "get_config" in str(error) else f"--config: {error}"
-    except KeyError as error:
-        # ml_collections names the nearest field on a second line of a KeyError's only argument.
-        text = str(error.args[0] if error.args else error).strip("\"'").replace("\\n", ". ")
-        text = "--config has no field " + text.replace("\\'", "'")
+    except (AttributeError, KeyError) as error:
+        if "get_config" in str(error):
+            text = f"--config={path}: expected a file with get_config(), such as configs/cam.py"
+        else:
+            # ml_collections names the nearest field on a second line, quoted once too often.
+            text = str(error.args[0] if error.args else error).strip("\"'")
+            text = text.replace("\\n", ". ").replace("\n", ". ").replace("\\'", "'").lstrip("'")
+            text = "--config has no field '" + text
     except OSError as error:
         there = pathlib.Path(path.partition(":")[0]).is_file()
         text = f"--config={path}: " + (str(error) if there else "there is no such file.")

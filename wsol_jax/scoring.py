@@ -23,6 +23,8 @@ from wsol_jax.metrics.localization import BoxAccuracy, HitRates, top_k_hits
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map, resize_mask
 from wsol_jax.metrics.masks import PixelAP, class_target
 
+# What the loop watches on the tune list.
+TUNE_METRICS = ("pxap", "max_box_acc", "top1_acc")
 _HITS = ("top1_acc", "top5_acc", "top1_loc", "top5_loc", "top5_star_loc")
 
 
@@ -253,8 +255,7 @@ def score_tune(
     if stop():
         return None
     figures = scores.figures(0.0, intervals=False)
-    names = ("pxap", "max_box_acc", "top1_acc")
-    return {name: figures[name] for name in names if figures[name] is not None}
+    return {name: figures[name] for name in TUNE_METRICS if figures[name] is not None}
 
 
 def best_value(scores: dict[str, float], metric: str) -> float | None:

@@ -13,7 +13,7 @@ from absl import logging
 
 from wsol_jax import evaluate, methods, scoring, sharding, workdirs
 from wsol_jax.assemble import Plan, compile_step, create_state, resolve
-from wsol_jax.checkpoint import Checkpoints, check_choice
+from wsol_jax.checkpoint import Checkpoints
 from wsol_jax.data import pipeline
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.records import Source
@@ -71,7 +71,7 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     """
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
-    check_choice(config.eval.checkpoint)
+    evaluate.check_options(config.eval)
     mesh = sharding.data_mesh(config.train.devices)
     lists = open_lists(config.data)
     config = resolve(config)
