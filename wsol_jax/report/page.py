@@ -256,7 +256,8 @@ def _slider(index: int, name: str, threshold: float) -> str:
 
 def _facts(run: Run) -> str:
     facts = dict(run.facts)
-    facts["Box threshold"] = f"τ = {run.threshold:.3g}, chosen on tune"
+    source = run.figures.get("threshold_from")  # a tune list, the config, or a default
+    facts["Box threshold"] = f"τ = {run.threshold:.3g}" + (f", {source}" if source else "")
     if "seconds" in run.figures:
         facts["Time"] = tables.duration(run.figures["seconds"])
     return "".join(
