@@ -42,6 +42,7 @@ LISTS = {
     "cub": dict(train="fit", tune="tune", test="test"),
     # ILSVRC's training boxes cover half of it: a tenth of val chooses, the rest of it is scored.
     "ilsvrc": dict(train="train", tune="val_tune", test="val_rest"),
+    # No list of the VOC devkit is single-label: name lists of your own.
     "voc": dict(train="train", tune="", test="val"),
 }
 
@@ -85,7 +86,7 @@ def base() -> ml_collections.ConfigDict:
     c.model.final_endpoint = ml_collections.config_dict.placeholder(str)  # the trunk ends here
     c.model.endpoint = ""  # the class-map head hangs here; "" is final_endpoint
     c.model.trunk = ml_collections.ConfigDict()  # further arguments of the backbone's module
-    c.model.weights = ""  # a file of pretrained weights, "imagenet" to download them, "" for none
+    c.model.weights = ""  # a file, "imagenet" to fetch Keras' public ones, "" or "none" for none
     c.model.preprocessing = "auto"  # what the weights' publisher did: "tf", "torch", "caffe"
     c.model.batch_norm = "inference"  # "batch" lets the statistics move
     c.model.freeze_until = ""  # layers up to this endpoint do not train; "all" is the whole trunk

@@ -19,6 +19,9 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
         embedded(config, pairs.get("backbone", "vgg16"))
     elif is_small_photos(name, pairs):
         small_photos(config)
+    if name != "embedded":
+        # Every paper here starts from ImageNet; weights= names another file, or "none".
+        config.model.weights = "imagenet"
     if name == "ilsvrc":
         config.train.epochs = 3.0
     elif name == "cub":

@@ -34,6 +34,7 @@ def get_config(arg: str = ""):
     config.spg.seeds_b2 = (0.7, 0.05)  # (high, low) on the class map, teaches B2
     config.spg.seeds_b1 = (0.5, 0.05)  # on B2's output, teaches B1
     config.spg.seeds_c = (0.7, 0.1)  # on the mean of B1 and B2, teaches C
+    config.spg.stretch = False  # B's outputs, like the class map, to 0..1 image by image first
     config.spg.min_foreground = 30  # object pixels under which a map's own peak sets the threshold
     config.spg.weight_b2 = 1.0
     config.spg.weight_b1 = 1.0
@@ -47,7 +48,7 @@ def get_config(arg: str = ""):
     config.data.name = name
     recipes.shared(config, name, pairs)
     if name == "embedded":
-        embedded(config)
+        embedded(config, pairs.get("backbone", "vgg16"))
     elif recipes.is_small_photos(name, pairs):
         small_photos(config)
     common.apply(config, pairs)
@@ -72,12 +73,13 @@ def guided(config) -> None:
     config.spg.ramp_steps = 50
 
 
-def embedded(config) -> None:
+def embedded(config, backbone: str = "vgg16") -> None:
     """The guidance on the embedded data."""
     guided(config)
     config.spg.channels = 64
     config.spg.start_step, config.spg.ramp_steps = 120, 40
-    config.spg.b1_endpoint, config.spg.b2_endpoint = "conv3_3", "conv4_2"
+    if backbone == "vgg16":
+        config.spg.b1_endpoint, config.spg.b2_endpoint = "conv2_2", "conv3_2"
     config.optimizer.guide_lr = 3e-4
 
 

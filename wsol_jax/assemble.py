@@ -64,6 +64,13 @@ def resolve(config: Any) -> Any:
     config = config.copy_and_resolve_references()
     model = config.model
     with config.unlocked():
+        if model.weights == "none":
+            model.weights = ""
+        if not model.weights and model.freeze_until:
+            raise UserError(
+                f"model.freeze_until={model.freeze_until!r} would freeze random values: name a "
+                "file of weights, e.g. weights=imagenet after the data set."
+            )
         if model.weights == "imagenet":
             model.weights = str(download.ensure_weights(model.backbone))
         fields = {}

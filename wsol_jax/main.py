@@ -58,6 +58,20 @@ def _set_up_jax() -> None:
     logging.info("%d device(s): %s", jax.device_count(), ", ".join(sorted(kinds)))
 
 
+# Fields that decide others: an override would come after those were chosen.
+_DECIDED_EARLY = {"recipe": "recipe", "model.backbone": "backbone", "data.name": ""}
+
+
+def _check_overrides() -> None:
+    for field in config_flags.get_override_values(flags.FLAGS["config"]):
+        if field in _DECIDED_EARLY:
+            word = f"{_DECIDED_EARLY[field]}=..." if _DECIDED_EARLY[field] else "the data set"
+            raise UserError(
+                f"--config.{field} comes too late, other fields follow from it: write {word} after "
+                "the config's path, e.g. --config=configs/spg.py:cub,recipe=released"
+            )
+
+
 def _dispatch() -> None:
     mode = _MODE.value
     if mode == "predict":
@@ -80,6 +94,7 @@ def _dispatch() -> None:
                 "--config is missing: name a file, e.g. --config=configs/spg.py:embedded"
             )
         config = _CONFIG.value
+        _check_overrides()
     _set_up_jax()
     if mode == "describe":
         from wsol_jax import describe

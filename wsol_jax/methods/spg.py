@@ -137,12 +137,11 @@ def spg(config: Any, num_classes: int) -> Method:
         class_map = cam_ops.select_map(maps, jnp.argmax(batch["labels"], axis=-1))
         class_map = cam_ops.min_max(resize_maps(jax.lax.stop_gradient(class_map), size))
         branches = {name: resize_maps(x, size) for name, x in branches.items()}
+        outputs = {name: jax.nn.sigmoid(branches[name]) for name in ("b1", "b2")}
+        if options.stretch:
+            outputs = {name: cam_ops.min_max(x) for name, x in outputs.items()}
         masks = guidance(
-            class_map,
-            jax.nn.sigmoid(branches["b1"]),
-            jax.nn.sigmoid(branches["b2"]),
-            thresholds,
-            min_foreground=options.min_foreground,
+            class_map, **outputs, thresholds=thresholds, min_foreground=options.min_foreground
         )
         ce = masked_mean(softmax_cross_entropy(logits, batch["labels"]), valid)
         hit = jnp.take_along_axis(batch["labels"], jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
