@@ -74,10 +74,17 @@ def guided(config) -> None:
 
 
 def embedded(config, backbone: str = "vgg16") -> None:
-    """The guidance on the embedded data."""
+    """From scratch: first the classes, then the guidance.
+
+    B looks at early layers, whose cells see little: one that saw the head from afar would learn where
+    the class map is bright, and not what the body looks like.
+    """
     guided(config)
-    config.spg.channels = 64
-    config.spg.start_step, config.spg.ramp_steps = 120, 40
+    config.spg.channels = 24
+    config.spg.stretch, config.spg.weight_c = True, 3.0
+    config.spg.seeds_b2, config.spg.seeds_b1 = (0.7, 0.2), (0.6, 0.35)
+    config.spg.seeds_c = (0.6, 0.4)
+    config.spg.start_step, config.spg.ramp_steps = 150, 1
     if backbone == "vgg16":
         config.spg.b1_endpoint, config.spg.b2_endpoint = "conv2_2", "conv3_2"
     config.optimizer.guide_lr = 3e-4
