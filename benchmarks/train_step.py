@@ -65,7 +65,11 @@ _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 def make_config(flags, on_gpu):
     """The paper's config, with rates so small that random data cannot make it diverge."""
     is_cam = flags.network == "cam-vgg16"
-    config = cam.get_config("cub,backbone=vgg16") if is_cam else spg.get_config("cub")
+    config = (
+        cam.get_config("cub,backbone=vgg16,weights=none")
+        if is_cam
+        else spg.get_config("cub,weights=none")
+    )
     with config.unlocked():
         config.data.crop, config.model.width = flags.size, flags.width
         config.train.batch_size = flags.batch or (64 if on_gpu else 4 if is_cam else 2)

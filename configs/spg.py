@@ -76,8 +76,8 @@ def guided(config) -> None:
 def embedded(config, backbone: str = "vgg16") -> None:
     """From scratch: first the classes, then the guidance.
 
-    B looks at early layers, whose cells see little: one that saw the head from afar would learn where
-    the class map is bright, and not what the body looks like.
+    B looks at early layers, whose cells see little: one that saw the head from afar would learn
+    where the class map is bright, and not what the body looks like.
     """
     guided(config)
     config.spg.channels = 24

@@ -62,13 +62,16 @@ def flags(
 ) -> list[str]:
     """Flags of a run: a thin MobileNetV2 with moving batch statistics, 32 pixels, batches of 6."""
     config = f"{ROOT}/configs/{method}.py:folder,root={root},boxes={root}/boxes.csv"
-    config += f",backbone=mobilenet_v2,width=0.25,size=32,batch=6,epochs={epochs}{keys}"
+    config += (
+        f",backbone=mobilenet_v2,weights=none,width=0.25,size=32,batch=6,epochs={epochs}{keys}"
+    )
     given = {
         "data.resize": 40,
         "data.threads": 2,
         "model.head_channels": 16,
         "model.batch_norm": "batch",
         "model.final_endpoint": "block_3",
+        "model.freeze_until": "",
         "model.output_stride": 8,
         "optimizer.backbone_lr": 0.01,
         "optimizer.head_lr": 0.02,

@@ -94,8 +94,8 @@ def test_the_mask_is_where_the_creature_covers_more_than_half(monkeypatch):
 
 def test_the_telling_part_is_small(singles):
     shares = np.array([s.parts.sum() / (s.mask > 0).sum() for s in singles])
-    assert 0.09 < np.median(shares) < 0.13
-    assert shares.min() > 0.05 and shares.max() < 0.2
+    assert 0.11 < np.median(shares) < 0.17
+    assert shares.min() > 0.05 and shares.max() < 0.3
 
 
 def test_all_classes_occur_and_none_is_rare(singles):
@@ -146,9 +146,9 @@ def test_no_fixed_central_box_does_well(singles):
             tall = np.minimum(boxes[:, 3] + 1, y0 + h) - np.maximum(boxes[:, 1], y0)
             both = np.maximum(wide, 0) * np.maximum(tall, 0)
             best = max(best, (both / (w * h + areas - both) >= 0.5).mean())
-    assert 0.2 < best < 0.42
+    assert 0.03 < best < 0.2
     share = areas / 96**2
-    assert share.min() > 0.08 and share.max() < 0.52
+    assert share.min() > 0.06 and share.max() < 0.22
 
 
 def test_crowds_have_one_to_four_and_hide_little(crowds):

@@ -21,7 +21,9 @@ RNG = np.random.default_rng(0)
 
 def tiny(file, **changes):
     """Five narrow layers of VGG16 and its pools: what a compiler swallows in seconds."""
-    config = FILES[file].get_config("cub,backbone=vgg16,width=0.1,size=32,output_stride=8")
+    config = FILES[file].get_config(
+        "cub,backbone=vgg16,weights=none,width=0.1,size=32,output_stride=8"
+    )
     with config.unlocked():
         config.model.final_endpoint, config.model.head_channels = "conv3_1", 16
         config.model.trunk = {"normalise": True}
@@ -337,7 +339,7 @@ def test_freeze_until_keeps_layers_bitwise_and_moves_the_rest():
 
 @pytest.mark.parametrize("backbone, endpoint", [("vgg16", "conv3_3"), ("inception_v3", "Mixed_5c")])
 def test_param_groups_of_the_other_backbones(backbone, endpoint):
-    config = spg_config.get_config(f"cub,backbone={backbone},width=0.1")
+    config = spg_config.get_config(f"cub,backbone={backbone},weights=none,width=0.1")
     with config.unlocked():
         config.model.freeze_until = endpoint
     method = methods.build(config, 5)

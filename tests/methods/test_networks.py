@@ -14,7 +14,7 @@ FILES = {"cam": cam_config, "spg": spg_config}
 
 
 def shapes_of(file, arg, num_classes):
-    config = FILES[file].get_config(arg)
+    config = FILES[file].get_config(f"{arg or 'cub'},weights=none")
     method = methods.build(config, num_classes)
     images = jax.ShapeDtypeStruct((1, config.data.crop, config.data.crop, 3), jnp.uint8)
     return method, jax.eval_shape(method.init, jax.random.key(0), images), images

@@ -66,7 +66,7 @@ def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Arra
             variables = start(rng, images)
         except (ValueError, KeyError) as error:  # an endpoint or stride that the trunk lacks
             raise UserError(f"model: {error.args[0] if error.args else error}") from error
-        if not model.weights:
+        if model.weights in ("", "none"):
             return variables
         trunk = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
         trunk = weights.load_pretrained(model.weights, model.backbone, trunk)
