@@ -73,6 +73,7 @@ def make_config(flags, on_gpu):
     with config.unlocked():
         config.data.crop, config.model.width = flags.size, flags.width
         config.train.batch_size = flags.batch or (64 if on_gpu else 4 if is_cam else 2)
+        config.model.preprocessing = "caffe" if is_cam else "tf"
         config.optimizer.schedule = "constant"
         config.optimizer.backbone_lr, config.optimizer.head_lr = 1e-7, 1e-6
         if flags.head_channels:
