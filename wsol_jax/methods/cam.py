@@ -9,10 +9,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from wsol_jax import backbones
-from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
 from wsol_jax.methods import Aux, Method, networks
 from wsol_jax.ops.images import normalise
 
@@ -47,17 +45,9 @@ def cam(config: Any, num_classes: int) -> Method:
 
     def loss(variables, batch, rng, step):
         del step
-        (logits, _, _), updates = network.apply(
-            variables,
-            batch["image"],
-            train=True,
-            valid=batch["valid"],
-            rngs={"dropout": rng},
-            mutable=["batch_stats"],
-        )
-        ce = masked_mean(softmax_cross_entropy(logits, batch["labels"]), batch["valid"])
-        hit = jnp.take_along_axis(batch["labels"], jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
-        metrics = {"loss": ce, "accuracy": masked_mean(hit, batch["valid"])}
+        (logits, _, _), updates = networks.forward(network, variables, batch, rng)
+        ce, accuracy = networks.classification(logits, batch)
+        metrics = {"loss": ce, "accuracy": accuracy}
         return ce, Aux(metrics, dict(updates), {})
 
     def localize(variables, images):

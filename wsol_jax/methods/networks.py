@@ -11,7 +11,8 @@ import numpy as np
 from wsol_jax import weights
 from wsol_jax.errors import UserError
 from wsol_jax.heads import CamHead
-from wsol_jax.methods import Localization, Variables
+from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
+from wsol_jax.methods import Batch, Localization, Variables
 
 
 def compute_dtype(name: str) -> Any:
@@ -46,6 +47,25 @@ def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization
     the raw maps either way, and so do seeds come from raw maps.
     """
     return Localization(logits, jax.nn.relu(maps) if model.positive_maps else maps)
+
+
+def forward(network: nn.Module, variables: Variables, batch: Batch, rng: jax.Array):
+    """A network's outputs on a training batch, and its updated collections."""
+    return network.apply(
+        variables,
+        batch["image"],
+        train=True,
+        valid=batch["valid"],
+        rngs={"dropout": rng},
+        mutable=["batch_stats"],
+    )
+
+
+def classification(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """(cross-entropy, accuracy) on the image labels, means over the valid examples."""
+    labels, valid = batch["labels"], batch["valid"]
+    hit = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
+    return masked_mean(softmax_cross_entropy(logits, labels), valid), masked_mean(hit, valid)
 
 
 def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Array], Variables]:

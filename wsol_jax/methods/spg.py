@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from wsol_jax import backbones
 from wsol_jax.errors import UserError
 from wsol_jax.heads import SpgBranches
-from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Method, networks
 from wsol_jax.ops import cam as cam_ops
@@ -125,14 +124,7 @@ def spg(config: Any, num_classes: int) -> Method:
     )
 
     def loss(variables, batch, rng, step):
-        (logits, maps, branches), updates = network.apply(
-            variables,
-            batch["image"],
-            train=True,
-            valid=batch["valid"],
-            rngs={"dropout": rng},
-            mutable=["batch_stats"],
-        )
+        (logits, maps, branches), updates = networks.forward(network, variables, batch, rng)
         size, valid = batch["image"].shape[1:3], batch["valid"]
         class_map = cam_ops.select_map(maps, jnp.argmax(batch["labels"], axis=-1))
         class_map = cam_ops.min_max(resize_maps(jax.lax.stop_gradient(class_map), size))
@@ -143,9 +135,8 @@ def spg(config: Any, num_classes: int) -> Method:
         masks = guidance(
             class_map, **outputs, thresholds=thresholds, min_foreground=options.min_foreground
         )
-        ce = masked_mean(softmax_cross_entropy(logits, batch["labels"]), valid)
-        hit = jnp.take_along_axis(batch["labels"], jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
-        metrics = {"classification": ce, "accuracy": masked_mean(hit, valid)}
+        ce, accuracy = networks.classification(logits, batch)
+        metrics = {"classification": ce, "accuracy": accuracy}
         total = ce
         # Guidance from a class map that has learned nothing is noise: it may wait and fade in.
         since = step + 1.0 - options.start_step
