@@ -151,9 +151,9 @@ def test_stop_at_the_last_step(tmp_path):
 
 def stop_in_final_evaluation():
     """Patch: SIGTERM arrives when the tests are scored."""
-    from wsol_jax import evaluate
+    from wsol_jax import evaluating
 
-    evaluate.fit_central_box = lambda source: os.kill(os.getpid(), signal.SIGTERM)
+    evaluating.fit_central_box = lambda source: os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.slow

@@ -47,11 +47,8 @@ def _set_up_jax() -> None:
     import jax
 
     from wsol_jax import sharding
-    from wsol_jax.data.download import cache_folder
 
-    # Compiled programs are kept, so that the second run of a config starts at once.
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    sharding.keep_compiled_programs()
     sharding.start_distributed(_ADDRESS.value, _PROCESSES.value, _INDEX.value)
     logging.info("process %d of %d", jax.process_index(), jax.process_count())
     kinds = {device.device_kind for device in jax.devices()}
@@ -101,9 +98,9 @@ def _dispatch() -> None:
 
         describe.describe(config, workdir)
     elif mode == "evaluate":
-        from wsol_jax import evaluate
+        from wsol_jax import evaluating
 
-        evaluate.evaluate_workdir(config, workdir)
+        evaluating.evaluate_workdir(config, workdir)
     else:
         from wsol_jax import train
 

@@ -16,7 +16,7 @@ from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.folder import EXTENSIONS
 from wsol_jax.data.records import Record
 from wsol_jax.errors import UserError
-from wsol_jax.evaluate import DEFAULT_THRESHOLD
+from wsol_jax.evaluating import DEFAULT_THRESHOLD
 from wsol_jax.localizing import LocalizedImage, localize_list
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import math
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,8 @@ from wsol_jax.metrics.boxes import THRESHOLDS, best_ious, iou, largest_contours,
 from wsol_jax.metrics.localization import BoxAccuracy, HitRates, top_k_hits
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map, resize_mask
 from wsol_jax.metrics.masks import PixelAP, class_target
+from wsol_jax.metrics.predictions import read_probabilities
+from wsol_jax.threads import in_order
 
 # What the loop watches on the tune list.
 TUNE_METRICS = ("pxap", "max_box_acc", "top1_acc")
@@ -119,6 +120,7 @@ class _Scorer:
     every_contour: bool
     gaussian: np.ndarray
     central: np.ndarray | None
+    keep: Callable[[LocalizedImage, np.ndarray], None] | None
 
     def __call__(self, image: LocalizedImage) -> dict[str, Any]:
         record = self.source[image.index]
@@ -126,6 +128,8 @@ class _Scorer:
         label = record.labels[0]
         own = boxes[box_labels == label]
         score_map = prepare_map(image.true_map)
+        if self.keep is not None:
+            self.keep(image, score_map)
         result: dict[str, Any] = {"image": image, "id": record.image_id}
         if len(own):
             result["largest"] = best_ious(score_map, own, THRESHOLDS)
@@ -161,6 +165,7 @@ def score_list(
     threshold: float | None = None,
     central: np.ndarray | None = None,
     every_contour: bool = True,
+    keep: Callable[[LocalizedImage, np.ndarray], None] | None = None,
     stop: Callable[[], Any] = lambda: None,
     what: str = "",
 ) -> Scores:
@@ -170,17 +175,18 @@ def score_list(
       threshold: of the boxes, for the Top-k figures; None leaves them unknown.
       central: (4,) the fixed box to compare with, or None.
       every_contour: whether MaxBoxAccV2's boxes are found too.
+      keep: called with every image and its prepared map, from several threads.
       stop, what: see ``localize_list``.
     """
     scores = Scores()
     given = _class_scores(config, source)
     gaussian = baselines.gaussian_map()
-    scorer = _Scorer(source, threshold, every_contour, gaussian, central)
+    scorer = _Scorer(source, threshold, every_contour, gaussian, central, keep)
     images = localize_list(
         config, method, variables, source, mesh, class_scores=given, stop=stop, what=what
     )
     with concurrent.futures.ThreadPoolExecutor(max(config.data.threads, 1)) as pool:
-        for result in _in_order(pool, scorer, images):
+        for result in in_order(pool, scorer, images):
             image, image_id = result["image"], result["id"]
             if "largest" in result:
                 every = result.get("every", np.zeros_like(result["largest"]))
@@ -197,34 +203,15 @@ def score_list(
     return scores
 
 
-def _in_order(pool, function, items, ahead: int = 64):
-    """map over a thread pool that reads its input lazily, at most ``ahead`` items early."""
-    waiting: list[concurrent.futures.Future] = []
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
 def _class_scores(config: Any, source: Source) -> np.ndarray | None:
     """Another classifier's probabilities in the order of the list, if the config names a file."""
     path = config.eval.class_scores
     if not path:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            ids, values = [str(i) for i in file["image_ids"]], file["probabilities"]
-        values = np.asarray(values, np.float32)
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    ids, values = read_probabilities(path, "eval.class_scores")
+    if values.shape[1] != len(source.class_names):
         raise UserError(
-            f"eval.class_scores={path}: expected an .npz with image_ids (N,) and probabilities "
-            f"(N, C); {error}"
-        ) from None
-    if values.shape != (len(ids), len(source.class_names)) or not np.isfinite(values).all():
-        raise UserError(
-            f"eval.class_scores={path}: probabilities have shape {values.shape}, expected finite "
+            f"eval.class_scores={path}: probabilities have shape {values.shape}, expected "
             f"({len(ids)}, {len(source.class_names)})."
         )
     rows = {name: row for row, name in enumerate(ids)}

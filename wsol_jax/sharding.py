@@ -12,7 +12,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from wsol_jax.data.download import cache_folder
 from wsol_jax.errors import UserError
+
+
+def keep_compiled_programs() -> None:
+    """Lets the second run of a config start at once: what XLA compiled is kept on disk."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
 
 
 def start_distributed(address: str = "", processes: int = 0, index: int = -1) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from wsol_jax import evaluate, methods, scoring, sharding, workdirs
+from wsol_jax import evaluating, methods, scoring, sharding, workdirs
 from wsol_jax.assemble import Plan, compile_step, create_state, resolve
 from wsol_jax.checkpoint import Checkpoints
 from wsol_jax.data import pipeline
@@ -71,7 +71,7 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     """
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
-    evaluate.check_options(config.eval)
+    evaluating.check_options(config.eval)
     mesh = sharding.data_mesh(config.train.devices)
     lists = open_lists(config.data)
     config = resolve(config)
@@ -85,11 +85,11 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
             state, _ = checkpoints.restore(chosen, state)
     trained = time.monotonic()
     with _StopRequest(saved_step=plan.num_steps):
-        figures = evaluate.evaluate_run(config, workdir, method, state.variables, lists, mesh)
+        figures = evaluating.evaluate_run(config, workdir, method, state.variables, lists, mesh)
         figures["steps"] = plan.num_steps
         figures["train_seconds"] = trained - start
         figures["seconds"] = time.monotonic() - start
-        evaluate.finish_run(config, workdir, figures)
+        evaluating.finish_run(config, workdir, figures)
     return figures
 
 

@@ -14,6 +14,7 @@ from wsol_jax.metrics.boxes import THRESHOLDS, iou
 from wsol_jax.metrics.per_image import PerImage
 
 DELTAS = (0.3, 0.5, 0.7)
+_BLOCK = 1024  # images unpacked at once
 TOP5_STAR = (2, 2, 1)  # boxes taken from the first, second and third class [SPG's released code]
 
 
@@ -68,11 +69,19 @@ class BoxAccuracy:
         merged.images = self.images.merge(other.images, overlap=overlap)
         return merged
 
-    def hits(self) -> np.ndarray:
-        """(N, 2, D, T) bool: image (as ``images.ids``), V1 / V2, delta, threshold."""
+    def hits(self, part: tuple = np.s_[:]) -> np.ndarray:
+        """(N, 2, D, T) bool: image (as ``images.ids``), V1 / V2, delta, threshold; or part of it.
+
+        Args:
+          part: an index of the whole that keeps all images.
+        """
         shape = (2, len(self.deltas), len(self.thresholds))
-        bits = np.unpackbits(self.images.rows(), axis=1, count=int(np.prod(shape)))
-        return bits.reshape(-1, *shape).astype(bool)
+        rows, blocks = self.images.rows(), []
+        for start in range(0, max(len(rows), 1), _BLOCK):  # the whole takes 6 kB an image
+            some = rows[start : start + _BLOCK]
+            bits = np.unpackbits(some, axis=1, count=int(np.prod(shape)))
+            blocks.append(bits.reshape(-1, *shape)[part].astype(bool))
+        return np.concatenate(blocks)
 
     def curves(self) -> np.ndarray:
         """(2, D, T) float64: accuracy by version, delta and threshold; NaN without images."""
@@ -120,30 +129,28 @@ class BoxAccuracy:
         at = int(np.abs(self.thresholds - threshold).argmin())
         if abs(self.thresholds[at] - threshold) > 1e-9:
             raise ValueError(f"threshold {threshold} is not on the grid")
-        return self.hits()[:, 0, self.deltas.index(delta), at]
+        return self.hits(np.s_[:, 0, self.deltas.index(delta), at])
 
     def gt_known(self, threshold: float, delta: float = 0.5) -> float:
         """Localization accuracy with the class known, at one threshold of the grid."""
         hits = self.gt_known_hits(threshold, delta)
         return float(np.count_nonzero(hits) / len(hits)) if len(hits) else float("nan")
 
+    def interval(self, name: str, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+        """The 95% interval of one of ``compute``; each resample maximises over thresholds anew."""
+        statistic = _max_statistic(self.hits(self._part(name)))
+        return bootstrap_statistic(statistic, len(self), seed=seed, resamples=resamples)
+
     def intervals(
         self, seed: int = 0, resamples: int = RESAMPLES
     ) -> dict[str, tuple[float, float]]:
-        """95% intervals of ``compute``; each resample maximises over thresholds anew."""
-        hits = self.hits()
+        """``interval`` of all of ``compute``."""
+        return {n: self.interval(n, seed, resamples) for n in ("max_box_acc", "max_box_acc_v2")}
+
+    def _part(self, name: str) -> tuple:
+        """Which of ``hits`` max_box_acc or max_box_acc_v2 maximises over."""
         half = self.deltas.index(0.5)
-        return {
-            "max_box_acc": bootstrap_statistic(
-                _max_statistic(hits[:, 0, half : half + 1]),
-                len(hits),
-                seed=seed,
-                resamples=resamples,
-            ),
-            "max_box_acc_v2": bootstrap_statistic(
-                _max_statistic(hits[:, 1]), len(hits), seed=seed, resamples=resamples
-            ),
-        }
+        return np.s_[:, 0, half : half + 1] if name == "max_box_acc" else np.s_[:, 1]
 
     def compare(
         self, other: "BoxAccuracy", seed: int = 0, resamples: int = RESAMPLES
@@ -155,13 +162,11 @@ class BoxAccuracy:
         """
         if self.images.ids() != other.images.ids():
             raise ValueError("the two runs were scored on different images")
-        a, b, half = self.hits(), other.hits(), self.deltas.index(0.5)
+        a, b = self.hits(), other.hits()
         value_a, value_b = self.compute(), other.compute()
         found = {}
-        for name, part in (
-            ("max_box_acc", np.s_[:, 0, half : half + 1]),
-            ("max_box_acc_v2", np.s_[:, 1]),
-        ):
+        for name in ("max_box_acc", "max_box_acc_v2"):
+            part = self._part(name)
             in_a, in_b = _max_statistic(a[part]), _max_statistic(b[part])
             low, high = bootstrap_statistic(
                 lambda draws, f=in_a, g=in_b: g(draws) - f(draws),
@@ -188,12 +193,20 @@ class BoxAccuracy:
 def _max_statistic(hits: np.ndarray):
     """Draw counts (R, N) -> (R,): mean over deltas of the maximum over thresholds."""
     # Neighbouring thresholds share their quantised level, so most columns are copies.
-    columns = np.unique(hits.reshape(len(hits), -1), axis=1, return_inverse=True)
-    distinct = columns[0].astype(np.float64)
-    groups = [np.unique(g) for g in columns[1].reshape(hits.shape[1:])]
+    columns = hits.reshape(len(hits), -1)
+    places: dict[bytes, int] = {}  # a column's bits -> its place among the distinct ones
+    kept, copies = [], []
+    for k, packed in enumerate(np.ascontiguousarray(np.packbits(columns, axis=0).T)):
+        place = places.setdefault(packed.tobytes(), len(places))
+        if place == len(kept):
+            kept.append(k)
+        copies.append(place)
+    # Whole numbers up to the number of images: float32 adds them without rounding.
+    distinct = columns[:, kept].astype(np.float32 if len(hits) < 2**24 else np.float64)
+    groups = [np.unique(g) for g in np.array(copies, np.int64).reshape(hits.shape[1:])]
 
     def statistic(draws):
-        rates = draws @ distinct / len(hits)
+        rates = (draws.astype(distinct.dtype) @ distinct).astype(np.float64) / len(hits)
         return np.mean([rates[:, g].max(axis=1) for g in groups], axis=0)
 
     return statistic

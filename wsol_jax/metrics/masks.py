@@ -8,6 +8,8 @@ from wsol_jax.metrics.bootstrap import RESAMPLES, Difference, bootstrap_statisti
 from wsol_jax.metrics.boxes import THRESHOLDS
 from wsol_jax.metrics.per_image import PerImage
 
+_BLOCK = 1024  # images whose histograms become floating-point numbers at once
+
 
 def class_target(mask: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
     """What a class's score map should light, and which pixels count for nothing.
@@ -198,14 +200,18 @@ def pxap_bootstrap(
     """
 
     def values(hist, draws):
-        return average_precision((draws @ hist.reshape(len(hist), -1)).reshape(-1, *hist.shape[1:]))
+        total = np.zeros((len(draws), hist[:1].size))
+        for start in range(0, len(hist), _BLOCK):  # whole numbers: sums in parts are the same
+            part = hist[start : start + _BLOCK].astype(np.float64)
+            total += draws[:, start : start + _BLOCK] @ part.reshape(len(part), -1)
+        return average_precision(total.reshape(-1, *hist.shape[1:]))
 
-    a = np.asarray(hist_a, np.float64)
+    a = np.asarray(hist_a)
     if hist_b is None:
         return bootstrap_statistic(
             lambda draws: values(a, draws), len(a), seed=seed, resamples=resamples
         )
-    b = np.asarray(hist_b, np.float64)
+    b = np.asarray(hist_b)
     if a.shape != b.shape:
         raise ValueError(f"a pair has the same images and bins: {a.shape} and {b.shape}")
     low, high = bootstrap_statistic(
