@@ -255,7 +255,9 @@ def bad_maps():
     }
 
 
-@pytest.mark.parametrize("what", [*bad_maps(), "pickle", "truncated", "no .npy", "empty", "npz"])
+@pytest.mark.parametrize(
+    "what", [*bad_maps(), "pickle", "truncated", "truncated within", "no .npy", "empty", "npz"]
+)
 def test_a_bad_map_is_named(tree, capsys, what):
     path = tree / "maps" / "plain.npy"
     if what in bad_maps():
@@ -269,6 +271,8 @@ def test_a_bad_map_is_named(tree, capsys, what):
         np.save(path, np.array([Trap()], object), allow_pickle=True)
     elif what == "truncated":
         path.write_bytes(path.read_bytes()[:5000])
+    elif what == "truncated within":
+        path.write_bytes(path.read_bytes()[:50])
     elif what == "no .npy":
         path.write_bytes(b"hello, this is no array of numbers")
     elif what == "empty":
@@ -497,6 +501,8 @@ def test_bad_masks(tree, capsys):
     assert "line 73" in refused(capsys, flags)
     write_lines(path, [*rows, f"{IDS[0]},none.png,"])
     assert "none.png is missing" in refused(capsys, flags)
+    assert scored(tree, *flags[2:], "--skip_bad")["pxap"]["skipped"] == 1
+    assert "none.png cannot be read: No such file" in capsys.readouterr().err
     write_lines(path, rows)
     (tree / "masks" / "3a.png").write_bytes(b"no image")
     assert "3a.png is no image" in refused(capsys, flags)

@@ -118,12 +118,20 @@ def main(arguments: Sequence[str]) -> int:
             except OSError as error:
                 raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
+    except OSError as error:
+        if error.filename is None:  # no file of the user's: a defect, whose traceback is wanted
+            raise
+        return _fail(f"{error.filename}: {error.strerror or error}.")
     except KeyboardInterrupt:
         print("stopped by SIGINT.", file=sys.stderr)
         return 130
     return 0
+
+
+def _fail(text: str) -> int:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2
 
 
 def _check(flags: argparse.Namespace) -> None:

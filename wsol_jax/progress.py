@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 
-import tensorboardX
 from tqdm import tqdm
 
 
@@ -86,6 +85,8 @@ class MetricWriter:
         temporary = self._history.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
         temporary.replace(self._history)
+        import tensorboardX  # brings PyTorch along where that is installed: 200 MB, a second
+
         # purge_step: TensorBoard, too, forgets what a killed run drew past its checkpoint.
         self._events = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), max_queue=100, purge_step=first_step + 1

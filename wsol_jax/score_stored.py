@@ -80,7 +80,9 @@ def score_stored(options: Options) -> Result:
     metadata = read_metadata(options.metadata)
     metrics = options.metrics or _possible(options, metadata)
     _check_inputs(metrics, options, metadata)
-    masks = find_masks(options.masks, metadata) if "pxap" in metrics else {}
+    masks: dict[str, MaskFiles] = {}
+    if "pxap" in metrics:
+        masks = find_masks(options.masks, metadata, missing_ok=options.skip_bad)
     needs_classes = set(metrics) & {*CLASS_METRICS, *TOP_LOC_METRICS}
     ranked = read_predictions(options.predictions, metadata) if needs_classes else {}
     _check_ranks(metrics, options, metadata, ranked)

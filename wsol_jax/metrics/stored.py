@@ -217,7 +217,7 @@ def _npy_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
         what = f"is an .npy file of version {version[0]}.{version[1]}, expected 1.0 or 2.0"
     except (ValueError, TypeError, SyntaxError):
         empty = os.fstat(file.fileno()).st_size == 0
-        what = "is empty" if empty else "is no .npy file, or its header is damaged"
+        what = "is empty" if empty else "is no .npy file, or is truncated within its header"
     raise BadFile(f"{file.name} {what}")
 
 

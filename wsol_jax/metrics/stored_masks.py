@@ -30,12 +30,16 @@ class MaskFiles:
     plain: bool
 
 
-def find_masks(folder: str | os.PathLike, metadata: Metadata) -> dict[str, MaskFiles]:
+def find_masks(
+    folder: str | os.PathLike, metadata: Metadata, missing_ok: bool = False
+) -> dict[str, MaskFiles]:
     """Image id -> its mask files, for the images that have any.
 
     The paths are those of the metadata's localization.txt, if it lists masks, else of the one in
     the folder; without either the folder holds ID.png, or ID.png without the id's suffix.
 
+    Args:
+      missing_ok: leave it to ``load_masks`` to complain of a listed file that is missing.
     Raises:
       UserError: no such folder, no mask in it, a listed file that is missing, or a path that leads
         out of the folder.
@@ -56,9 +60,9 @@ def find_masks(folder: str | os.PathLike, metadata: Metadata) -> dict[str, MaskF
                     if name:
                         where = f"{source / 'localization.txt'}, line {number}"
                         path = find_inside(root, name, where)
-                        if path is None:
+                        if path is None and not missing_ok:
                             raise UserError(f"{where}: {folder / name} is missing.")
-                        kind.append(path)
+                        kind.append(path or str(folder / name))
             found[image_id] = MaskFiles(tuple(paths[0]), tuple(paths[1]), plain=False)
         if not found:
             raise UserError(f"{source / 'localization.txt'} lists no mask of these images.")
