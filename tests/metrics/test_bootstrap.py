@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from wsol_jax.metrics.bootstrap import bootstrap_interval, paired_bootstrap, resample_counts
+from wsol_jax.metrics.bootstrap import (
+    bootstrap_figures,
+    bootstrap_interval,
+    compare_figures,
+    figures_once,
+    mean_defined,
+    paired_bootstrap,
+    resample_counts,
+)
 from wsol_jax.metrics.per_image import PerImage
 
 
@@ -62,3 +70,27 @@ def test_per_image_rows():
         rows.update(["b"], [[1, 2]])
     with pytest.raises(ValueError, match="kinds"):
         rows.merge(PerImage((3,), np.int16))
+
+
+def test_figures_share_draws_and_blocks_change_nothing():
+    values = np.stack([np.arange(9.0), np.where(np.arange(9) == 0, 1.0, np.nan)], axis=1)
+    known = ~np.isnan(values)
+
+    def figures(draws):
+        with np.errstate(invalid="ignore"):
+            by_class = draws @ np.where(known, values, 0) / (draws @ known)
+        return {"mean": mean_defined(by_class), "by_class": by_class}
+
+    assert figures_once(figures, 9)["mean"] == (4 + 1) / 2
+    whole = bootstrap_figures(figures, 9, 1, resamples=300)
+    assert whole["by_class"][0] == pytest.approx(
+        bootstrap_interval(values[:, 0], resamples=300), rel=1e-12
+    )
+    np.testing.assert_array_equal(whole["by_class"][1], [1, 1])  # of the resamples that have it
+    small = bootstrap_figures(figures, 9, 700_000, resamples=300)  # two resamples at a time
+    for name in whole:
+        np.testing.assert_allclose(small[name], whole[name], rtol=1e-12)
+    found = compare_figures(figures, lambda d: {k: 2 * v for k, v in figures(d).items()}, 9, 1)
+    assert found["mean"].value == 2.5
+    assert [d.value for d in found["by_class"]] == [4, 1]
+    assert found["by_class"][0].low < 4 < found["by_class"][0].high

@@ -1,11 +1,15 @@
 """95% intervals by resampling images, for one run and for the difference of two."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 RESAMPLES = 2000
+BLOCK = 2_000_000  # numbers in the largest array that a statistic of several figures may build
+
+# Draw counts (R, n) -> figures by name, each (R,) or, one for each class, (R, C).
+Figures = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,3 +103,90 @@ def paired_bootstrap(
         raise ValueError(f"a pair has the same images: {a.shape} and {b.shape}")
     low, high = bootstrap_interval(b - a, seed, resamples=resamples, confidence=confidence)
     return Difference(float((b - a).mean()) if len(a) else float("nan"), low, high)
+
+
+def mean_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; NaN where nothing is. (..., C) -> (...)."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.sum(values, axis=-1, where=known) / np.count_nonzero(known, axis=-1)
+
+
+def figures_once(figures: Figures, n: int) -> dict[str, float | np.ndarray]:
+    """The figures of n images as they are: a float, or (C,) float64 for one by class."""
+    values = {name: v[0] for name, v in figures(np.ones((1, n))).items()}
+    return {name: v if np.ndim(v) else float(v) for name, v in values.items()}
+
+
+def _resampled(
+    figures: Figures, n: int, width: int, seed: int, resamples: int
+) -> dict[str, np.ndarray]:
+    """Figures of every resample, (resamples, ...), built from at most BLOCK / width at a time."""
+    step = max(1, BLOCK // max(width, 1))
+    parts = [
+        figures(block[start : start + step])
+        for block in resample_counts(n, resamples, seed)
+        for start in range(0, len(block), step)
+    ]
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _ends(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """(R, ...) -> (..., 2): quantiles over the resamples in which the figure is defined."""
+    tail = (1 - confidence) / 2
+    columns = values.reshape(len(values), -1).T
+    ends = np.full((len(columns), 2), np.nan)
+    for out, column in zip(ends, columns, strict=True):
+        if (known := column[~np.isnan(column)]).size:
+            out[:] = np.quantile(known, (tail, 1 - tail))
+    return ends.reshape(*values.shape[1:], 2)
+
+
+def bootstrap_figures(
+    figures: Figures, n: int, width: int, *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, tuple[float, float] | np.ndarray]:
+    """95% intervals of several figures from the same resamples.
+
+    A resample in which a figure is undefined (NaN: none of its images has the class) is left out
+    of that figure's interval.
+
+    Args:
+      n: number of images. width: numbers in the statistic's largest array for each resample.
+    Returns:
+      For each figure (low, high), or (C, 2) for one by class; NaN where it is nowhere defined.
+    """
+    values = figures(np.ones((1, n))) if n == 0 else _resampled(figures, n, width, seed, resamples)
+    ends = {name: _ends(v) for name, v in values.items()}
+    return {name: e if e.ndim > 1 else (float(e[0]), float(e[1])) for name, e in ends.items()}
+
+
+def compare_figures(
+    figures_a: Figures,
+    figures_b: Figures,
+    n: int,
+    width: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Difference | tuple[Difference, ...]]:
+    """b - a of each figure of two runs on the same n images, both resampled together.
+
+    Returns:
+      For each figure a ``Difference``, or C of them for one by class.
+    """
+
+    def difference(draws):
+        a, b = figures_a(draws), figures_b(draws)
+        return {name: b[name] - a[name] for name in a}
+
+    value = figures_once(difference, n)
+    ends = bootstrap_figures(difference, n, width, seed=seed, resamples=resamples)
+    return {
+        name: tuple(
+            Difference(float(x), float(lo), float(hi))
+            for x, (lo, hi) in zip(v, ends[name], strict=True)
+        )
+        if np.ndim(v)
+        else Difference(v, *ends[name])
+        for name, v in value.items()
+    }

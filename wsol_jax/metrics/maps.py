@@ -6,6 +6,13 @@ import numpy as np
 MAP_SIZE = 224  # the side at which the community compares boxes and pixels (Choe et al. 2020)
 
 
+def require_finite(scores: np.ndarray) -> None:
+    """Raises ValueError for NaN or infinity in score maps."""
+    if not np.isfinite(scores).all():
+        what = "NaN" if np.isnan(scores).any() else "infinity"
+        raise ValueError(f"the score map holds {what}")
+
+
 def min_max(score_map: np.ndarray) -> np.ndarray:
     """A map scaled to [0, 1] by its own minimum and maximum; a constant map gives zeros.
 
@@ -41,9 +48,7 @@ def prepare_map(raw_map: np.ndarray, size: int = MAP_SIZE) -> np.ndarray:
     raw = np.ascontiguousarray(raw_map, np.float32)
     if raw.ndim != 2 or 0 in raw.shape:
         raise ValueError(f"a score map has shape (H, W), not {raw.shape}")
-    if not np.isfinite(raw).all():  # before resizing, which would smear one NaN over many pixels
-        what = "NaN" if np.isnan(raw).any() else "infinity"
-        raise ValueError(f"the score map holds {what}")
+    require_finite(raw)  # before resizing, which would smear one NaN over many pixels
     if raw.min() == raw.max():  # bicubic weights sum to one only up to rounding
         return np.zeros((size, size), np.float32)
     return min_max(cv2.resize(raw, (size, size), interpolation=cv2.INTER_CUBIC))

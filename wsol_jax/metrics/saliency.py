@@ -1,0 +1,409 @@
+"""How well class maps light their objects' pixels, and whether they peak on an object."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from wsol_jax.metrics.bootstrap import (
+    RESAMPLES,
+    Difference,
+    Figures,
+    bootstrap_figures,
+    compare_figures,
+    figures_once,
+    mean_defined,
+)
+from wsol_jax.metrics.boxes import THRESHOLDS
+from wsol_jax.metrics.maps import require_finite
+from wsol_jax.metrics.masks import average_precision, class_target
+from wsol_jax.metrics.per_image import PerImage, RaggedPerImage
+from wsol_jax.metrics.ranking import ranked_average_precision
+
+# Bins make a pooled figure a little low, by .0006 and .0011 on smooth random maps (AP about .5).
+# PxAP's bins: 1,000 of width .001, then scores of exactly 1.
+UNIT_EDGES = np.append(THRESHOLDS, (1.0, 1.0))
+# For raw maps of any range: 64 bins to the octave (1.1% wide) from 2^-12 to 2^12, either sign.
+_OCTAVES = 2.0 ** (np.arange(-12 * 64, 12 * 64 + 1) / 64)
+RAW_EDGES = np.concatenate([[-np.inf], -_OCTAVES[::-1], [0.0], _OCTAVES, [np.inf]])
+TOLERANCE = 18.0  # pixels of the original image (Oquab et al. 2015)
+
+
+def _split(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the positive and of the negative entries, each ascending."""
+    return np.sort(scores[positive]), np.sort(scores[~positive])
+
+
+def _exact(positives: np.ndarray, negatives: np.ndarray) -> float:
+    """Average precision over all distinct scores, from scores in ascending order."""
+    # Recall steps only where a positive has the score: other thresholds add nothing.
+    first = np.flatnonzero(np.diff(positives, prepend=np.nan) != 0)
+    hits = len(positives) - first
+    wrong = len(negatives) - np.searchsorted(negatives, positives[first], side="left")
+    steps = np.diff(first, append=len(positives))
+    return float(np.sum(steps * (hits / (hits + wrong))) / len(positives))
+
+
+def exact_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Sum of precision times the step in recall over all distinct scores, highest first.
+
+    scikit-learn's average_precision_score; no score is rounded.
+
+    Args:
+      scores: any shape and range, finite. positive: the same shape, bool.
+    Returns:
+      A value in [0, 1]; NaN where nothing is positive.
+    Raises:
+      ValueError: no scores, NaN or infinity, or shapes that differ.
+    """
+    scores, positive = np.asarray(scores), np.asarray(positive, bool)
+    if scores.size == 0:
+        raise ValueError("average precision needs at least one score")
+    if scores.shape != positive.shape:
+        raise ValueError(f"scores {scores.shape} and labels {positive.shape} differ in shape")
+    require_finite(scores)
+    return _exact(*_split(scores, positive)) if positive.any() else float("nan")
+
+
+class SaliencyAP:
+    """Average precision of class maps as detectors of their class's pixels (Kim et al. 2017).
+
+    A map and its mask make a pair for each class that the image's mask shows; classes that it does
+    not show have no pair. Pixels of other classes are negatives, pixels of 255 count for nothing.
+    ``pooled`` ranks the pixels of all pairs together by their scores, in bins; ``per_map`` is the
+    mean over pairs of each map's own average precision, exact. Keeps a histogram for each pair.
+
+    Attributes:
+      num_classes: C, without background.
+      edges: (K + 1,) ascending; bin k is [edges[k], edges[k + 1]), the last one closed above.
+    """
+
+    def __init__(self, num_classes: int, edges: np.ndarray = UNIT_EDGES):
+        """UNIT_EDGES are for maps in [0, 1], RAW_EDGES for all others.
+
+        Raises:
+          ValueError: more classes than a mask can hold, or edges that fall.
+        """
+        self.num_classes = int(num_classes)
+        self.edges = np.asarray(edges, np.float64)
+        if not 1 <= self.num_classes <= 254:
+            raise ValueError(f"a uint8 mask holds 1 to 254 classes, not {num_classes}")
+        if self.edges.ndim != 1 or len(self.edges) < 2 or not (np.diff(self.edges) >= 0).all():
+            raise ValueError("edges are two or more ascending numbers")
+        row = [("label", np.int32), ("exact", np.float64)]
+        row.append(("counts", np.int32, (2, len(self.edges) - 1)))
+        self.images = RaggedPerImage((), np.dtype(row))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def update(self, image_id: str, maps: np.ndarray, mask: np.ndarray) -> None:
+        """Adds one image.
+
+        Args:
+          maps: (H, W, C), channel c class c's map; float.
+          mask: (H, W) uint8, 0 background, 1 + c class c, 255 ignore.
+        Raises:
+          ValueError: an id that is there already, no pixels, NaN or infinity, shapes that differ,
+            a class outside the range, or scores outside the edges.
+        """
+        maps, mask = np.asarray(maps), np.asarray(mask)
+        if mask.ndim != 2 or mask.size == 0 or mask.dtype != np.uint8:
+            raise ValueError(f"a mask is (H, W) uint8, not {mask.shape} {mask.dtype}")
+        if maps.shape != (*mask.shape, self.num_classes):
+            raise ValueError(
+                f"maps have shape {(*mask.shape, self.num_classes)} like their mask, "
+                f"not {maps.shape}"
+            )
+        require_finite(maps)
+        present = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)[1:255])
+        if len(present) and present[-1] >= self.num_classes:
+            raise ValueError(f"the mask holds class {present[-1]}, not 0 to {self.num_classes - 1}")
+        rows = np.empty(len(present), self.images.dtype)
+        for row, label in zip(rows, present, strict=True):
+            foreground, ignore = class_target(mask, label)
+            counted = ~ignore
+            sides = _split(maps[..., label][counted], foreground[counted])
+            for side in sides:
+                if side.size and not self.edges[0] <= side[0] <= side[-1] <= self.edges[-1]:
+                    raise ValueError(
+                        f"the bins span [{self.edges[0]:g}, {self.edges[-1]:g}], class {label}'s "
+                        f"map holds scores from {side[0]:g} to {side[-1]:g}"
+                    )
+            row["label"], row["exact"] = label, _exact(*sides)
+            for k, side in enumerate(reversed(sides)):  # background first, as in masks.histogram
+                cuts = np.searchsorted(side, self.edges, side="left")
+                cuts[-1] = len(side)
+                row["counts"][k] = np.diff(cuts)
+        self.images.update([image_id], [rows])
+
+    def merge(self, other: "SaliencyAP", *, overlap: bool = False) -> "SaliencyAP":
+        """Both lists of images; overlap lets an image be in both (counted once).
+
+        Raises:
+          ValueError: other classes or edges; without overlap, an image in both.
+        """
+        if not self._fits(other):
+            raise ValueError("the two have different classes or edges")
+        merged = SaliencyAP(self.num_classes, self.edges)
+        merged.images = self.images.merge(other.images, overlap=overlap)
+        return merged
+
+    def _fits(self, other: "SaliencyAP") -> bool:
+        return self.num_classes == other.num_classes and np.array_equal(self.edges, other.edges)
+
+    def _figures(self) -> Figures:
+        rows, owners = self.images.rows(), self.images.owners()
+        shape = rows.dtype["counts"].shape
+        classes = [np.flatnonzero(rows["label"] == c) for c in range(self.num_classes)]
+
+        def figures(draws):
+            every = np.zeros((len(draws), *shape))
+            pooled = np.full((len(draws), self.num_classes), np.nan)
+            per_map = pooled.copy()
+            total, pairs = np.zeros(len(draws)), np.zeros(len(draws))
+            for c, which in enumerate(classes):
+                if not len(which):
+                    continue
+                drawn = draws[:, owners[which]]
+                flat = rows["counts"][which].reshape(len(which), -1).astype(np.float64)
+                counts = (drawn @ flat).reshape(-1, *shape)
+                pooled[:, c] = average_precision(counts)
+                every += counts
+                mine, own = drawn.sum(axis=1), drawn @ rows["exact"][which]
+                with np.errstate(invalid="ignore"):
+                    per_map[:, c] = own / mine
+                total, pairs = total + own, pairs + mine
+            with np.errstate(invalid="ignore"):
+                return {
+                    "pooled": average_precision(every),
+                    "per_map": total / pairs,
+                    "pooled_by_class": pooled,
+                    "per_map_by_class": per_map,
+                }
+
+        return figures
+
+    def _width(self) -> int:
+        return 2 * len(self.edges)
+
+    def compute(self) -> dict[str, float | np.ndarray]:
+        """pooled and per_map, floats in [0, 1], and both by class, (C,); NaN where undefined."""
+        return figures_once(self._figures(), len(self))
+
+    def intervals(
+        self, seed: int = 0, resamples: int = RESAMPLES
+    ) -> dict[str, tuple[float, float] | np.ndarray]:
+        """95% bootstrap intervals over images of ``compute``'s figures; by class (C, 2)."""
+        return bootstrap_figures(
+            self._figures(), len(self), self._width(), seed=seed, resamples=resamples
+        )
+
+    def compare(
+        self, other: "SaliencyAP", seed: int = 0, resamples: int = RESAMPLES
+    ) -> dict[str, Difference | tuple[Difference, ...]]:
+        """other - self on the same images, each figure of ``compute`` with its interval.
+
+        The two may have different edges: a raw map against a scaled one.
+
+        Raises:
+          ValueError: not the same images or classes.
+        """
+        if self.num_classes != other.num_classes or self.images.ids() != other.images.ids():
+            raise ValueError("the two runs were scored on different images or classes")
+        width = max(self._width(), other._width())
+        return compare_figures(
+            self._figures(), other._figures(), len(self), width, seed=seed, resamples=resamples
+        )
+
+    def pairs(self) -> tuple[list[tuple[str, int]], np.ndarray]:
+        """(image id, class) of each pair in ascending order, and its exact AP, (P,) float64."""
+        ids, rows = self.images.ids(), self.images.rows()
+        owners = self.images.owners()
+        keys = [(ids[i], int(c)) for i, c in zip(owners, rows["label"], strict=True)]
+        return keys, rows["exact"].copy()
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays, for a file or another process."""
+        head = {"num_classes": np.array(self.num_classes), "edges": self.edges}
+        return {**head, **self.images.to_arrays()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SaliencyAP":
+        """The inverse of ``to_arrays``."""
+        made = cls(int(arrays["num_classes"]), arrays["edges"])
+        made.images = RaggedPerImage.from_arrays(arrays)
+        return made
+
+
+def peaks(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each class's map is highest, once enlarged bilinearly to its image.
+
+    Args:
+      maps: (h, w, C), float and finite. size: (width, height) of the image in pixels.
+    Returns:
+      (C, 2) int64 x y and (C,) float64 scores there; of equal scores the first in reading order.
+    Raises:
+      ValueError: no pixels, NaN or infinity, or another number of axes.
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or 0 in maps.shape or min(size) < 1:
+        raise ValueError(f"maps have shape (H, W, C) and a size in pixels, not {maps.shape}")
+    require_finite(maps)  # before resizing, which would smear one NaN over many pixels
+    planes = np.ascontiguousarray(np.moveaxis(maps, -1, 0))
+    if planes.dtype not in (np.float32, np.float64):
+        planes = planes.astype(np.float32)
+    points, scores = np.empty((len(planes), 2), np.int64), np.empty(len(planes))
+    for c, plane in enumerate(planes):
+        full = cv2.resize(plane, tuple(size), interpolation=cv2.INTER_LINEAR)
+        y, x = divmod(int(full.argmax()), full.shape[1])
+        points[c], scores[c] = (x, y), full[y, x]
+    return points, scores
+
+
+class LocationAP:
+    """Average precision of the maps' peaks as object locations (Kim et al. 2017, sec. 6).
+
+    For every image and class the map's highest pixel is the location and its score the
+    confidence. It is right inside a ground truth box of its class grown by the tolerance on all
+    sides; on any other image, those without the class included, it is wrong. Images of the class
+    are what there is to be found. Equal confidences are one threshold.
+
+    Attributes:
+      num_classes: C, without background. tolerance: in pixels of the original image.
+    """
+
+    def __init__(self, num_classes: int, tolerance: float = TOLERANCE):
+        self.num_classes = int(num_classes)
+        self.tolerance = float(tolerance)
+        if self.num_classes < 1 or not self.tolerance >= 0:
+            raise ValueError("there is at least one class, and the tolerance is 0 or more")
+        # Confidence, and 0 class absent, 1 present and missed, 2 found.
+        self.images = PerImage((self.num_classes, 2), np.float64)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def update(
+        self,
+        image_id: str,
+        maps: np.ndarray,
+        boxes: np.ndarray,
+        labels: Sequence[int],
+        size: tuple[int, int],
+        original_size: tuple[int, int] | None = None,
+    ) -> None:
+        """Adds one image.
+
+        Args:
+          maps: (h, w, C), channel c class c's map; enlarged bilinearly to the image.
+          boxes: (N, 4) x0 y0 x1 y1, inclusive, in pixels of an image of ``size``; N may be 0.
+          labels: (N,) their classes: the classes that the image has.
+          size: (width, height). original_size: of the photo before it was brought to ``size``,
+            with which the tolerance is scaled along each axis; None if it was not.
+        Raises:
+          ValueError: as ``peaks``; an id that is there already, another number of maps, labels
+            that do not fit the boxes, or a class outside the range.
+        """
+        boxes, labels = np.asarray(boxes, np.float64), np.asarray(labels, np.int64)
+        if boxes.size == 0:
+            boxes = boxes.reshape(0, 4)
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+            raise ValueError(f"(N, 4) boxes have N labels, not {boxes.shape} and {labels.shape}")
+        if not (boxes[:, 2:] >= boxes[:, :2]).all():
+            raise ValueError("a box is x0 y0 x1 y1 with x0 <= x1 and y0 <= y1")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
+            raise ValueError(f"a box's class is 0 to {self.num_classes - 1}")
+        points, scores = peaks(maps, size)
+        if len(points) != self.num_classes:
+            raise ValueError(f"{self.num_classes} classes, but {len(points)} maps")
+        grown = self.tolerance * np.asarray(size) / (original_size or size)
+        at = points[labels]  # each box against the peak of its own class
+        inside = ((boxes[:, :2] - grown <= at) & (at <= boxes[:, 2:] + grown)).all(axis=1)
+        state = np.zeros(self.num_classes)
+        state[labels] = 1
+        state[labels[inside]] = 2
+        self.images.update([image_id], np.stack([scores, state], axis=1)[None])
+
+    def merge(self, other: "LocationAP", *, overlap: bool = False) -> "LocationAP":
+        """Both lists of images; overlap lets an image be in both (counted once).
+
+        Raises:
+          ValueError: other classes or tolerance; without overlap, an image in both.
+        """
+        if (self.num_classes, self.tolerance) != (other.num_classes, other.tolerance):
+            raise ValueError("the two have different classes or tolerances")
+        merged = LocationAP(self.num_classes, self.tolerance)
+        merged.images = self.images.merge(other.images, overlap=overlap)
+        return merged
+
+    def _figures(self, interpolation: str) -> Figures:
+        rows = self.images.rows()
+        ranked = []
+        for c in range(self.num_classes):
+            order = np.argsort(-rows[:, c, 0], kind="stable")
+            score, state = rows[order, c].T
+            last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1) if len(score) else []
+            ranked.append((order, np.asarray(last, np.int64), state))
+
+        def figures(draws):
+            ap = np.empty((len(draws), self.num_classes))
+            for c, (order, last, state) in enumerate(ranked):
+                drawn = draws[:, order]
+                hits = np.cumsum(drawn * (state == 2), axis=1)[:, last]
+                misses = np.cumsum(drawn * (state != 2), axis=1)[:, last]
+                positives = drawn @ (state > 0)
+                ap[:, c] = ranked_average_precision(hits, misses, positives, interpolation)
+            return {"map": mean_defined(ap), "ap": ap}
+
+        return figures
+
+    def compute(self, interpolation: str = "none") -> dict[str, float | np.ndarray]:
+        """map, a float in [0, 1], and ap, (C,); NaN for a class no image has, left out of map.
+
+        Args:
+          interpolation: as for ``ranking.ranked_average_precision``.
+        """
+        return figures_once(self._figures(interpolation), len(self))
+
+    def intervals(
+        self, seed: int = 0, resamples: int = RESAMPLES, interpolation: str = "none"
+    ) -> dict[str, tuple[float, float] | np.ndarray]:
+        """95% bootstrap intervals over images of ``compute``'s figures; ap (C, 2)."""
+        return bootstrap_figures(
+            self._figures(interpolation), len(self), len(self), seed=seed, resamples=resamples
+        )
+
+    def compare(
+        self,
+        other: "LocationAP",
+        seed: int = 0,
+        resamples: int = RESAMPLES,
+        interpolation: str = "none",
+    ) -> dict[str, Difference | tuple[Difference, ...]]:
+        """other - self on the same images, each figure of ``compute`` with its interval.
+
+        Raises:
+          ValueError: not the same images or classes.
+        """
+        if self.num_classes != other.num_classes or self.images.ids() != other.images.ids():
+            raise ValueError("the two runs were scored on different images or classes")
+        return compare_figures(
+            self._figures(interpolation),
+            other._figures(interpolation),
+            len(self),
+            len(self),
+            seed=seed,
+            resamples=resamples,
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays, for a file or another process."""
+        return {"tolerance": np.array(self.tolerance), **self.images.to_arrays()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LocationAP":
+        """The inverse of ``to_arrays``."""
+        made = cls(arrays["rows"].shape[1], float(arrays["tolerance"]))
+        made.images = PerImage.from_arrays(arrays)
+        return made

@@ -1,0 +1,158 @@
+"""Intersection over union and pixel accuracy of label masks, from one confusion matrix."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from wsol_jax.metrics.bootstrap import (
+    RESAMPLES,
+    Difference,
+    Figures,
+    bootstrap_figures,
+    compare_figures,
+    figures_once,
+    mean_defined,
+)
+from wsol_jax.metrics.per_image import RaggedPerImage
+
+IGNORE = 255
+
+
+class ConfusionMatrix:
+    """IoU by class, their mean, and pixel accuracy over the pixels of a list of images.
+
+    One matrix over the data set (PASCAL VOC): an image weighs as much as it has pixels. Pixels
+    whose truth is 255 count for nothing. A class that is predicted and nowhere in the truth has
+    IoU 0 and counts in the mean; a class in neither has IoU NaN and is left out of it. Background
+    is a class like any other. Keeps the entries of each image's matrix that are not zero.
+
+    Attributes:
+      num_classes: C, background included.
+    """
+
+    def __init__(self, num_classes: int):
+        if not 1 <= num_classes <= IGNORE:
+            raise ValueError(f"a uint8 mask holds 1 to {IGNORE} classes, not {num_classes}")
+        self.num_classes = int(num_classes)
+        self.images = RaggedPerImage((2,), np.int32)  # truth * C + prediction, pixels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def update(self, image_id: str, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Adds one image.
+
+        Args:
+          truth: (H, W) whole numbers, 0 to C - 1, or 255 for pixels to ignore.
+          prediction: (H, W) whole numbers, 0 to C - 1 wherever the truth is not 255.
+        Raises:
+          ValueError: an id that is there already, no pixels, another type, shapes that differ, or
+            a class outside the range.
+        """
+        truth, prediction = np.asarray(truth), np.asarray(prediction)
+        for name, mask in (("truth", truth), ("prediction", prediction)):
+            if mask.ndim != 2 or mask.size == 0:
+                raise ValueError(f"the {name} mask has shape (H, W), not {mask.shape}")
+            if mask.dtype.kind not in "ui":
+                raise ValueError(f"the {name} mask holds whole numbers, not {mask.dtype}")
+        if truth.shape != prediction.shape:
+            raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ")
+        counted = truth != IGNORE
+        pairs = []
+        for name, mask in (("truth", truth), ("prediction", prediction)):
+            classes = mask[counted]
+            if classes.size and not 0 <= classes.min() <= classes.max() < self.num_classes:
+                worst = classes.max() if classes.max() >= self.num_classes else classes.min()
+                raise ValueError(
+                    f"the {name} mask holds class {worst}, not 0 to {self.num_classes - 1}"
+                )
+            pairs.append(classes.astype(np.int64))
+        cells = np.bincount(pairs[0] * self.num_classes + pairs[1])
+        used = np.flatnonzero(cells)
+        self.images.update([image_id], [np.stack([used, cells[used]], axis=1)])
+
+    def merge(self, other: "ConfusionMatrix", *, overlap: bool = False) -> "ConfusionMatrix":
+        """Both lists of images; overlap lets an image be in both (counted once).
+
+        Raises:
+          ValueError: another number of classes; without overlap, an image in both.
+        """
+        if self.num_classes != other.num_classes:
+            raise ValueError("the two have different classes")
+        merged = ConfusionMatrix(self.num_classes)
+        merged.images = self.images.merge(other.images, overlap=overlap)
+        return merged
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(C, C) int64: pixels by true class (rows) and predicted class (columns)."""
+        total = np.zeros(self.num_classes**2, np.int64)
+        for _, row in self.images.items():
+            total[row[:, 0]] += row[:, 1]
+        return total.reshape(self.num_classes, self.num_classes)
+
+    def _figures(self) -> Figures:
+        rows, owners = self.images.rows().astype(np.int64), self.images.owners()
+        truth, prediction = np.divmod(rows[:, 0], self.num_classes)
+        right = truth == prediction
+
+        def by_class(classes, which):  # (N, C) pixels of each image
+            size = len(self) * self.num_classes
+            at, pixels = owners[which] * self.num_classes + classes[which], rows[which, 1]
+            return np.bincount(at, pixels, size).reshape(len(self), self.num_classes)
+
+        every = np.ones(len(rows), bool)
+        shared, true, marked = (
+            by_class(c, which) for c, which in ((truth, right), (truth, every), (prediction, every))
+        )
+
+        def figures(draws):
+            hit, total = draws @ shared, draws @ true
+            with np.errstate(invalid="ignore"):
+                iou = hit / (total + draws @ marked - hit)
+                accuracy = hit.sum(axis=1) / total.sum(axis=1)
+            return {"miou": mean_defined(iou), "pixel_accuracy": accuracy, "iou": iou}
+
+        return figures
+
+    def compute(self) -> dict[str, float | np.ndarray]:
+        """miou and pixel_accuracy, floats in [0, 1], and iou, (C,); NaN where undefined."""
+        return figures_once(self._figures(), len(self))
+
+    def intervals(
+        self, seed: int = 0, resamples: int = RESAMPLES
+    ) -> dict[str, tuple[float, float] | np.ndarray]:
+        """95% bootstrap intervals over images of ``compute``'s figures; iou (C, 2)."""
+        return bootstrap_figures(
+            self._figures(), len(self), 3 * self.num_classes, seed=seed, resamples=resamples
+        )
+
+    def compare(
+        self, other: "ConfusionMatrix", seed: int = 0, resamples: int = RESAMPLES
+    ) -> dict[str, Difference | tuple[Difference, ...]]:
+        """other - self on the same images, each figure of ``compute`` with its interval.
+
+        Raises:
+          ValueError: not the same images or classes.
+        """
+        if self.num_classes != other.num_classes or self.images.ids() != other.images.ids():
+            raise ValueError("the two runs were scored on different images or classes")
+        return compare_figures(
+            self._figures(),
+            other._figures(),
+            len(self),
+            3 * self.num_classes,
+            seed=seed,
+            resamples=resamples,
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays, for a file or another process."""
+        return {"num_classes": np.array(self.num_classes), **self.images.to_arrays()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ConfusionMatrix":
+        """The inverse of ``to_arrays``."""
+        made = cls(int(arrays["num_classes"]))
+        made.images = RaggedPerImage.from_arrays(arrays)
+        return made
