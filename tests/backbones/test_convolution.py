@@ -43,14 +43,18 @@ def _close(found, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=3e-6 * np.abs(b).max())
 
 
-def _gradients(x, kernel, g, padding, strides=(1, 1), **options):
+def _gradients(x, kernel, g, padding):
     def conv(x, kernel):
         return convolution.conv_general_dilated(
-            x, kernel, strides, padding, dimension_numbers=_NUMBERS, **options
+            x, kernel, (1, 1), padding, dimension_numbers=_NUMBERS
         )
 
-    y, pull = jax.vjp(jax.jit(conv), x, kernel)
-    return y, *pull(jnp.asarray(g))
+    @jax.jit
+    def run(x, kernel, g):
+        y, pull = jax.vjp(conv, x, kernel)
+        return y, *pull(g)
+
+    return run(x, kernel, g)
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def everywhere(monkeypatch):
         monkeypatch.setattr(convolution, name, 1)
 
 
-@pytest.mark.parametrize("shape", [(2, 13, 11), (1, 8, 8), (1, 1, 5), (3, 2, 3)])
+@pytest.mark.parametrize("shape", [(2, 13, 11), (1, 8, 8), (3, 1, 2)])
 @pytest.mark.parametrize("strip_bytes", [1, 30_000, 1 << 22])
 @pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((2, 0), (1, 2))])
 def test_winograd(everywhere, monkeypatch, shape, strip_bytes, pads):
@@ -79,10 +83,9 @@ def test_winograd_where_it_is_chosen():
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (1, 7), (7, 1), (5, 5), (2, 4)])
-@pytest.mark.parametrize("strip_bytes", [1, 4000, 1 << 22])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_other_windows(monkeypatch, window, strip_bytes, padding):
-    monkeypatch.setattr(convolution, "_STRIP_BYTES", strip_bytes)
+def test_other_windows(monkeypatch, window, padding):
+    monkeypatch.setattr(convolution, "_STRIP_BYTES", 4000)
     same = padding == "SAME"
     pads = tuple(((k - 1) // 2, k // 2) if same else (0, 0) for k in window)
     x, kernel, g = _case((2, 13, 11), window, (4, 3), pads)
