@@ -121,12 +121,15 @@ _convolve.defvjp(_forward, _backward)
 class _Strips:
     """The tiles of an output of (height, width), in strips of tile rows."""
 
-    def __init__(self, x, height, width, pads, channels):
-        """``x`` (B, H, W, C) is padded for it; ``channels``: the most that a tile has."""
+    def __init__(self, x, height, width, pads, depth):
+        """``x`` (B, H, W, C) is padded for it; ``depth``: the output's channels."""
         self.columns = -(-width // _STEP)
         down = -(-height // _STEP)
-        row_bytes = x.shape[0] * self.columns * _TILE**2 * channels * x.dtype.itemsize
-        self.count = math.ceil(down / max(_STRIP_BYTES // row_bytes, 1))
+        channels, tile = x.shape[-1], _TILE**2 * x.dtype.itemsize
+        row_bytes = x.shape[0] * self.columns * tile * max(channels, depth)
+        # Every strip reads the whole transformed kernel: it should be worth it.
+        strip_bytes = max(_STRIP_BYTES, tile * channels * depth)
+        self.count = math.ceil(down / max(strip_bytes // row_bytes, 1))
         self.rows = math.ceil(down / self.count)
         self.height, self.width = self.count * self.rows * _STEP, self.columns * _STEP
         (top, _), (left, _) = pads
@@ -158,7 +161,7 @@ def winograd(x: jax.Array, kernel: jax.Array, pads, transposed: bool = False) ->
     """
     (batch, *size, _), depth = x.shape, kernel.shape[2 if transposed else 3]
     height, width = (n + a + b - 2 for n, (a, b) in zip(size, pads, strict=True))
-    strips = _Strips(x, height, width, pads, max(kernel.shape[2:]))
+    strips = _Strips(x, height, width, pads, depth)
     turn = -1 if transposed else 1
     factors = _transform(_KERNEL[:, ::turn], kernel.reshape(9, *kernel.shape[2:]))
     equation = "tnc,tdc->tnd" if transposed else "tnc,tcd->tnd"
@@ -184,7 +187,7 @@ def winograd(x: jax.Array, kernel: jax.Array, pads, transposed: bool = False) ->
 def winograd_kernel_gradient(x: jax.Array, g: jax.Array, pads) -> jax.Array:
     """dL/dkernel (3, 3, C, D) from x (B, H, W, C) and dL/doutput (B, H', W', D)."""
     batch, height, width, depth = g.shape
-    strips = _Strips(x, height, width, pads, max(x.shape[-1], depth))
+    strips = _Strips(x, height, width, pads, depth)
     extra = (0, strips.height - height), (0, strips.width - width)
     g = jnp.pad(g, ((0, 0), *extra, (0, 0)))
 
