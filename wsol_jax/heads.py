@@ -1,5 +1,6 @@
 """What sits on a backbone's endpoint: the class-map head and SPG's branches."""
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -7,7 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wsol_jax.backbones.convolution import conv_general_dilated
 from wsol_jax.ops import cam
+
+_Conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
 
 
 class CamHead(nn.Module):
@@ -31,12 +35,12 @@ class CamHead(nn.Module):
     def __call__(self, features: jax.Array, train: bool = False):
         """(B, H, W, D) -> logits (B, C), maps (B, H, W, C), features before the maps."""
         for layer in range(self.layers):
-            conv = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name=f"conv{layer + 1}")
+            conv = _Conv(self.channels, (3, 3), dtype=self.dtype, name=f"conv{layer + 1}")
             features = nn.relu(conv(features))
         x = nn.Dropout(self.dropout, deterministic=not train)(features)
         # Small first weights: the first steps follow the classes' means, not chance.
         init = nn.initializers.normal(1e-3)
-        maps = nn.Conv(
+        maps = _Conv(
             self.num_classes, (1, 1), dtype=self.dtype, kernel_init=init, name="class_maps"
         )(x)
         maps = maps.astype(jnp.float32)
@@ -76,7 +80,7 @@ class SpgBranches(nn.Module):
         """Three features (B, H, W, D) -> {"b1", "b2", "c"}: logits (B, H, W), float32."""
 
         def conv(name, channels=self.channels, size=3, **init):
-            return nn.Conv(channels, (size, size), dtype=self.dtype, name=name, **init)
+            return _Conv(channels, (size, size), dtype=self.dtype, name=name, **init)
 
         c_conv, c_out = {}, {}
         if self.c_start == "non_negative":

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wsol_jax.backbones.convolution import conv_general_dilated
 from wsol_jax.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.backbones.pooling import max_pool
 
@@ -126,6 +127,7 @@ class ConvBN(nn.Module):
             # With statistics frozen at (0, 1) normalisation is an identity: the initialiser alone
             # keeps the features' scale.
             kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=conv_general_dilated,
             name="conv",
         )(x)
         x = batch_norm(

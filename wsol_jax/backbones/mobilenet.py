@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wsol_jax.backbones.convolution import conv_general_dilated
 from wsol_jax.backbones.layers import BatchNormMode, DepthwiseConv, batch_norm, round_channels
 
 # (expansion, channels, stride at output stride 32) of the 17 inverted residual blocks.
@@ -66,7 +67,12 @@ class MobileNetV2(nn.Module):
         if self.output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
         pad = 1 if self.padding == "symmetric" else "SAME"
-        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype)
+        conv = functools.partial(
+            nn.Conv,
+            use_bias=False,
+            dtype=self.dtype,
+            conv_general_dilated=conv_general_dilated,
+        )
 
         norm = functools.partial(
             batch_norm,

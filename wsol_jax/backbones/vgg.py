@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wsol_jax.backbones.convolution import conv_general_dilated
 from wsol_jax.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.backbones.pooling import max_pool
 
@@ -79,7 +80,12 @@ class VGG16(nn.Module):
             raise ValueError("num_classes needs the whole trunk: final_endpoint 'pool5'")
         # he_normal keeps the features' scale through thirteen layers without normalisation.
         init = nn.initializers.he_normal()
-        conv = functools.partial(nn.Conv, dtype=self.dtype, kernel_init=init)
+        conv = functools.partial(
+            nn.Conv,
+            dtype=self.dtype,
+            kernel_init=init,
+            conv_general_dilated=conv_general_dilated,
+        )
 
         endpoints: dict[str, jax.Array] = {}
         x, stride, dilation = images, 1, 1
