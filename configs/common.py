@@ -93,6 +93,7 @@ def base() -> ml_collections.ConfigDict:
     c.model.head_layers = ml_collections.config_dict.placeholder(int)  # 3x3 layers before the maps
     c.model.head_channels = 1024  # their width
     c.model.dropout = 0.5  # before the class-map layer
+    c.model.map_mean = 0.0  # of the class-map layer's first weights: see heads.py
     c.model.positive_maps = False  # clip the class maps at zero, as Grad-CAM does
 
     c.train = ml_collections.ConfigDict()

@@ -78,18 +78,19 @@ def guided(config) -> None:
 def embedded(config, backbone: str = "vgg16") -> None:
     """From scratch: first the classes, then the guidance.
 
-    B looks at early layers, whose cells see little: one that saw the head from afar would learn
-    where the class map is bright, and not what the body looks like.
+    B looks at the earliest layers, whose cells see a few pixels: one that saw the head from afar
+    would learn where the class map is bright, and not what the body looks like. C stays as it
+    starts, a sum of the features, so that they and not C must tell object from background.
     """
     guided(config)
     config.spg.channels = 24
-    config.spg.stretch, config.spg.weight_c = True, 3.0
-    config.spg.seeds_b2, config.spg.seeds_b1 = (0.7, 0.2), (0.6, 0.35)
+    config.spg.stretch, config.spg.weight_c = True, 5.0
+    config.spg.seeds_b2, config.spg.seeds_b1 = (0.4, 0.08), (0.6, 0.35)
     config.spg.seeds_c = (0.6, 0.4)
-    config.spg.start_step, config.spg.ramp_steps = 150, 1
+    config.spg.start_step, config.spg.ramp_steps = 250, 50
     if backbone == "vgg16":
-        config.spg.b1_endpoint, config.spg.b2_endpoint = "conv2_2", "conv3_2"
-    config.optimizer.guide_lr = 3e-4
+        config.spg.b1_endpoint, config.spg.b2_endpoint = "conv1_2", "conv1_2"
+    config.optimizer.guide_lr = 1e-6
 
 
 def small_photos(config) -> None:

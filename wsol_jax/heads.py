@@ -22,6 +22,9 @@ class CamHead(nn.Module):
       channels: width of the 3x3 layers before the class maps.
       layers: how many of them; 0 puts the 1x1 class-map layer straight onto the features.
       dropout: rate before the class-map layer.
+      map_mean: mean of the class-map layer's first weights. What all classes' maps share moves no
+        class score against another, so the cross-entropy leaves it alone: above 0, every map
+        carries the features' brightness beside what tells its class.
       dtype: of the computation; maps and logits are float32 whatever it is.
     """
 
@@ -29,6 +32,7 @@ class CamHead(nn.Module):
     channels: int = 1024
     layers: int = 1
     dropout: float = 0.0
+    map_mean: float = 0.0
     dtype: Any = None
 
     @nn.compact
@@ -39,7 +43,8 @@ class CamHead(nn.Module):
             features = nn.relu(conv(features))
         x = nn.Dropout(self.dropout, deterministic=not train)(features)
         # Small first weights: the first steps follow the classes' means, not chance.
-        init = nn.initializers.normal(1e-3)
+        small = nn.initializers.normal(1e-3)
+        init = lambda *args: small(*args) + self.map_mean
         maps = _Conv(
             self.num_classes, (1, 1), dtype=self.dtype, kernel_init=init, name="class_maps"
         )(x)

@@ -72,7 +72,7 @@ def render_scene(
         _paste(canvas, thing, (x, y), light)
 
     count = int(rng.integers(objects[0], objects[1] + 1))
-    few = ((0.07, 0.18), (0.09, 0.24), (0.08, 0.17), (0.07, 0.14))[min(count, 4) - 1]
+    few = ((0.10, 0.25), (0.09, 0.24), (0.08, 0.17), (0.07, 0.14))[min(count, 4) - 1]
     alphas, parts, labels = [], [], []
     for _ in range(count):
         label = int(rng.integers(len(CLASS_NAMES)))
@@ -81,7 +81,7 @@ def render_scene(
             label,
             extent=(few[0] * side**2, few[1] * side**2),
             limit=0.92 * side,
-            min_head=0.11 * side,
+            min_head=0.14 * side,
             light=light,
             nearby=palette[rng.integers(len(palette))],
         )

@@ -36,6 +36,7 @@ def cam_head(model: Any, num_classes: int, dtype: Any) -> CamHead:
         channels=model.head_channels,
         layers=model.head_layers,
         dropout=model.dropout,
+        map_mean=model.map_mean,
         dtype=dtype,
     )
 
