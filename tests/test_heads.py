@@ -43,6 +43,19 @@ def test_cam_head_equals_its_definition(layers):
     np.testing.assert_allclose(logits, expected.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
+def test_what_the_maps_share_moves_no_class_score():
+    """map_mean adds the same brightness of the features to every map: the softmax is the same."""
+    x = jnp.asarray(np.abs(RNG.normal(size=(2, 4, 5, 3))), jnp.float32)
+    plain, shared = (CamHead(4, layers=0, map_mean=mean) for mean in (0.0, 0.5))
+    (logits, maps, _), (other, brighter, _) = (
+        head.apply(head.init(jax.random.key(0), x), x) for head in (plain, shared)
+    )
+    np.testing.assert_allclose(
+        brighter - maps, np.broadcast_to(0.5 * x.sum(-1, keepdims=True), maps.shape), atol=1e-5
+    )
+    np.testing.assert_allclose(jax.nn.softmax(other), jax.nn.softmax(logits), atol=1e-6)
+
+
 def test_cam_head_in_bfloat16_gives_float32():
     head = CamHead(3, 4, dtype=jnp.bfloat16)
     x = jnp.ones((1, 3, 3, 2))

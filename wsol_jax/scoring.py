@@ -125,6 +125,8 @@ class _Scorer:
     def __call__(self, image: LocalizedImage) -> dict[str, Any]:
         record = self.source[image.index]
         boxes, box_labels = true_boxes(self.source, image.index, image.size)
+        if not record.labels:
+            raise UserError(f"{record.image_id} in {self.source.name} has no class to localize.")
         label = record.labels[0]
         own = boxes[box_labels == label]
         score_map = prepare_map(image.true_map)

@@ -256,6 +256,30 @@ def test_ramp_fades_the_guidance_in(built):
     np.testing.assert_allclose(list(losses.values()), [0.25, 0.5, 1, 1], rtol=1e-4)
 
 
+def test_guidance_waits_for_start_step(built):
+    changes = {"spg.start_step": 3, "spg.ramp_steps": 2, "model.dropout": 0.0}
+    _, _, call = built("spg", gradient=False, **changes)
+    shares = []
+    for step in (0, 2, 3, 4, 9):
+        loss, aux = call(BATCH, step_index=step)
+        guided = sum(float(aux.metrics[f"bce_{n}"]) for n in ("b1", "b2", "c"))
+        shares.append((float(loss) - float(aux.metrics["classification"])) / guided)
+    np.testing.assert_allclose(shares, [0, 0, 0.5, 1, 1], rtol=1e-4, atol=1e-6)
+
+
+def test_stretched_branches_reach_both_thresholds(built):
+    """Fresh branches say one half everywhere; stretched, each has its object and background."""
+    plain, stretched = (
+        built("spg", gradient=False, **{"spg.stretch": stretch, "model.dropout": 0.0})[2](BATCH)[1]
+        for stretch in (False, True)
+    )
+    valid = BATCH["valid"]
+    for name in ("mask b1", "mask c"):
+        masks = np.asarray(stretched.pictures[name])[valid]
+        assert ((masks == 1).any((1, 2)) & (masks == 0).any((1, 2))).all()
+        assert not (np.asarray(plain.pictures[name]) == 0).any()
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_dropout_acts_in_training_alone(built, file):
     method, variables, call = built(file, **{"model.dropout": 0.5, "model.batch_norm": "batch"})

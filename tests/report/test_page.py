@@ -163,7 +163,7 @@ def test_table_says_where_each_threshold_came_from():
             [("t", "", dict.fromkeys(("max_box_acc_v2", "top1_loc", "central_box", "new"), 0.5))]
         )
     )
-    assert groups["Boxes, at the one threshold chosen on the tune split"] == [
+    assert groups["Boxes, at the run's one threshold"] == [
         "central_box",
         "top1_loc",
     ]

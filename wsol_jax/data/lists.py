@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from absl import logging
+
 from wsol_jax.data.records import Source
 from wsol_jax.errors import UserError
 
@@ -75,9 +77,14 @@ def _opener(data: Any):
             )
         case "cub":
             from wsol_jax.data.cub import open_cub
-            from wsol_jax.data.download import ensure_cub
+            from wsol_jax.data.download import ensure_cub, ensure_cub_masks
 
             root = ensure_cub(data.root)
+            if not data.root:  # the cache is ours to complete; a folder of the user's is not
+                try:
+                    ensure_cub_masks(root)
+                except UserError as error:  # boxes are enough to go on with
+                    logging.warning("no segmentations, so no PxAP: %s", error)
             return lambda name: open_cub(root, name)
         case "ilsvrc":
             from wsol_jax.data.ilsvrc import open_ilsvrc

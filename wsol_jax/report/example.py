@@ -57,7 +57,7 @@ class Run:
     Attributes:
       figures: metrics.json's content: {"test": {LIST: {name: fraction}}, "threshold": tau, ...}.
       examples: what the gallery shows.
-      threshold: the box threshold tau chosen on the tune split, in [0, 1).
+      threshold: the box threshold tau, in [0, 1).
       curves: name -> [(step, value)].
       title: the run's heading.
       config_text: the configuration, as text.

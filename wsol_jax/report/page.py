@@ -47,7 +47,7 @@ def write_report(
       examples: the gallery's candidates (``select_examples`` chooses beforehand where all would
         not fit into memory); each list shows its share of ``worst`` lowest IoUs and of ``sample``
         drawn at random, the same images in every run.
-      threshold: box threshold tau chosen on the tune split, where the slider starts.
+      threshold: box threshold tau of the run, where the slider starts.
       facts: short facts for the header by name, e.g. {"Method": "SPG", "Backbone": "vgg16"}.
       notes: sentences shown under the figures.
     Raises: UserError for an example of wrong shape; OSError where the disk refuses.
@@ -248,8 +248,8 @@ def _slider(index: int, name: str, threshold: float) -> str:
         f'<input type="range" id="tau-{index}" min="0" max="0.99" step="0.01" '
         f'value="{threshold:.2f}" data-run="{index}">'
         f'<output id="tau-{index}-value" for="tau-{index}">{threshold:.3g}</output>'
-        f'<button type="button" data-reset="{index}" title="back to the threshold chosen on the '
-        f'tune split">chosen {threshold:.3g}</button>'
+        f'<button type="button" data-reset="{index}" title="back to the run\'s threshold">'
+        f"run {threshold:.3g}</button>"
         f'<span class="share" id="share-{index}" role="status"></span></div>'
     )
 

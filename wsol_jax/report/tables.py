@@ -10,7 +10,7 @@ MINUS = "\N{MINUS SIGN}"
 # (heading, [(key, name, meaning, is it a baseline)]), in the order of the page.
 ROWS = (
     (
-        "Boxes, at the one threshold chosen on the tune split",
+        "Boxes, at the run's one threshold",
         (
             ("gt_known_loc", "GT-known", "box with IoU ≥ 0.5, the class given", False),
             ("central_box", "central box", "baseline: the best fixed box, fit on train", True),
