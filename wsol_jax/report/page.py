@@ -1,15 +1,18 @@
 """One self-contained HTML page a run, and one that puts runs side by side."""
 
+import dataclasses
 import html
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 import numpy as np
 
-from wsol_jax.report import gallery, store, svg, tables
+from wsol_jax import photos
+from wsol_jax.report import cases, classes, gallery, pairs, store, svg, tables, thresholds
 from wsol_jax.report.example import Example, Run, select_examples
+from wsol_jax.scores import Scores
 
 __all__ = [
     "Example",
@@ -34,6 +37,7 @@ def write_report(
     sample: int = 32,
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    scores: Mapping[str, Scores] | None = None,
 ) -> None:
     """Write a run's page, and report_data.npz beside it for ``compare_workdirs``.
 
@@ -50,10 +54,11 @@ def write_report(
       threshold: box threshold tau of the run, where the slider starts.
       facts: short facts for the header by name, e.g. {"Method": "SPG", "Backbone": "vgg16"}.
       notes: sentences shown under the figures.
+      scores: per-image results by list, for the curves over thresholds and the classes.
     Raises: UserError for an example of wrong shape; OSError where the disk refuses.
     """
     shelves, shown = _choose(examples, worst, sample)
-    run = Run(figures, shown, threshold, curves, title, config_text, facts or {})
+    run = Run(figures, shown, threshold, curves, title, config_text, facts or {}, scores or {})
     maps = gallery.MapStore()
     index = {"": 0}
     sections = [
@@ -64,6 +69,8 @@ def write_report(
     body = [
         tables.tiles(columns),
         _part("Figures", tables.html_table(columns) + _notes(notes)) if columns else _notes(notes),
+        _over_thresholds({"": run}),
+        _by_class({"": run}),
         _part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
         _gallery(sections, {"": run}),
         _part("Record", _folded("Configuration", config_text) + _folded_figures(figures)),
@@ -78,12 +85,17 @@ def write_comparison(
     *,
     title: str = "",
     notes: Sequence[str] = (),
+    photos: cases.Photos = lambda name, ids: {},
+    most: int = 16,
 ) -> None:
     """Write a page of several runs side by side, on the images that all of them show.
 
     Args:
       runs: name -> run, in the order of the columns; the baselines come from their figures.
       title: heading; the names by default.
+      notes: sentences shown under the figures, after those of ``pairs.obstacles``.
+      photos: finds the photos of images that no gallery shows.
+      most: how many images on which two runs differ most.
     """
     title = title or " and ".join(runs)
     keyed = {n: {(e.split, e.image_id): e for e in r.examples} for n, r in runs.items()}
@@ -91,7 +103,8 @@ def write_comparison(
     common = [key for key in first if all(key in mine for mine in keyed.values())]
     maps = gallery.MapStore()
     index = {name: i for i, name in enumerate(runs)}
-    sections = []
+    ahead = pairs.shelves(runs, most // 2, photos)
+    sections = pairs.section(ahead, maps, index)
     for split in dict.fromkeys(key[0] for key in common):
         cards = [{n: mine[key] for n, mine in keyed.items()} for key in common if key[0] == split]
         # Widest disagreement first: that is what a reader of two runs looks for.
@@ -99,8 +112,13 @@ def write_comparison(
         note = "the images that all runs show, those on which the runs differ most first"
         sections.append(gallery.section(split or "Examples", note, cards, maps, index))
     columns = columns_of(runs)
+    lists = _lists(runs)
+    differences = [(n, pairs.difference_table(n, runs)) for n in lists]
     body = [
-        _part("Figures", tables.html_table(columns) + _notes(notes)),
+        _part("Figures", tables.html_table(columns) + _notes([*pairs.obstacles(runs), *notes])),
+        _part("Differences", _named(differences, len(lists))),
+        _over_thresholds(runs),
+        _by_class(runs),
         _part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
         _gallery(sections, runs),
         _part(
@@ -113,8 +131,9 @@ def write_comparison(
         f"{tables.duration(r.figures.get('seconds'))}</dd></div>"
         for n, r in runs.items()
     )
-    thresholds = [run.threshold for run in runs.values()]
-    _write(path, _page(title, facts, body, maps, thresholds, len(common)))
+    taus = [run.threshold for run in runs.values()]
+    shown = {(c.split, c.image_id) for *_, cards in ahead for card in cards for c in card.values()}
+    _write(path, _page(title, facts, body, maps, taus, len({*shown, *common})))
 
 
 def compare_workdirs(
@@ -132,9 +151,26 @@ def compare_workdirs(
         short = [os.path.basename(w) for w in plain]
         names = short if len(set(short)) == len(short) else plain
         workdirs = dict(zip(names, plain, strict=True))
-    runs = {name: store.load(os.fspath(folder)) for name, folder in workdirs.items()}
-    write_comparison(path, runs, title=title)
+    runs = {name: _load(os.fspath(folder)) for name, folder in workdirs.items()}
+
+    def find(name: str, image_ids: Iterable[str]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for folder in workdirs.values():
+            missing = set(image_ids) - found.keys()
+            if missing:
+                found |= photos.read_photos(os.fspath(folder), name, missing)
+        return found
+
+    write_comparison(path, runs, title=title, photos=find)
     return runs
+
+
+def _load(workdir: str) -> Run:
+    """A finished run with its per-image results and maps, as far as its folder holds them."""
+    run = store.load(workdir)
+    scores = cases.load_scores(workdir, run.figures.get("test", {}))
+    maps = {name: cases.load_maps(workdir, name) for name in scores}
+    return dataclasses.replace(run, scores=scores, maps=maps)
 
 
 def columns_of(runs: Mapping[str, Run]) -> list[tuple[str, str, Mapping]]:
@@ -146,6 +182,46 @@ def columns_of(runs: Mapping[str, Run]) -> list[tuple[str, str, Mapping]]:
         for name, run in runs.items()
         if split in run.figures.get("test", {})
     ]
+
+
+def _lists(runs: Mapping[str, Run]) -> list[str]:
+    """The lists whose images are known one by one in some run, in the order of the figures."""
+    return list(dict.fromkeys(name for run in runs.values() for name in run.scores))
+
+
+def _over_thresholds(runs: Mapping[str, Run]) -> str:
+    lists = _lists(runs)
+    content = [
+        (n, thresholds.charts({r: (x.scores[n], x.threshold) for r, x in _having(runs, n)}))
+        for n in lists
+    ]
+    return _part("Over all thresholds", _named(content, len(lists)))
+
+
+def _by_class(runs: Mapping[str, Run]) -> str:
+    lists = _lists(runs)
+    content = []
+    for name in lists:
+        known = {
+            r: classes.class_figures(x.scores[name], x.threshold)
+            for r, x in _having(runs, name)
+            if x.scores[name].class_names
+        }
+        content.append((name, classes.table(known) if known else ""))
+    return _part("Class by class", _named(content, len(lists)))
+
+
+def _having(runs: Mapping[str, Run], name: str) -> list[tuple[str, Run]]:
+    return [(r, run) for r, run in runs.items() if name in run.scores]
+
+
+def _named(contents: Iterable[tuple[str, str]], lists: int) -> str:
+    """What each list shows, under its name where there are several lists."""
+    return "".join(
+        (f"<h3>{html.escape(name)}</h3>" if lists > 1 else "") + text
+        for name, text in contents
+        if text
+    )
 
 
 def _choose(examples, worst, sample):
