@@ -9,13 +9,13 @@ import pytest
 import sklearn.metrics
 
 from tests.report.test_browser import QUIET, browser, dump  # noqa: F401
-from tests.report.test_page import example, parse
+from tests.report.test_page import HOSTILE, example, parse
 from wsol_jax import compare
 from wsol_jax.errors import UserError
 from wsol_jax.metrics.boxes import THRESHOLDS
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
 from wsol_jax.report import __main__ as cli
-from wsol_jax.report import cases, classes, page, pairs, store, svg, thresholds
+from wsol_jax.report import cases, classes, page, pairs, store, svg, tables, thresholds
 from wsol_jax.report.example import Run
 from wsol_jax.scores import Scores
 
@@ -128,6 +128,30 @@ def test_many_classes_show_both_ends_and_a_fold():
     alone = classes.table({"": figures["a"]}).split("<details>")[0]
     values = [float(r[2]) for r in columns(alone)]
     assert values == [0.0] * 10 + [100.0] * 10
+
+
+def test_three_runs_classes_stand_by_their_range():
+    made = [Made(n=200, c=30, seed=s) for s in range(3)]
+    text = classes.table({str(s): classes.class_figures(m.scores, TAU) for s, m in enumerate(made)})
+    rates = np.array(
+        [[np.mean(m.ious[m.labels == k, 300] >= 0.5) for k in range(30)] for m in made]
+    )
+    shown = [int(r[0].split()[1]) for r in columns(text.split("<details>")[0])]
+    assert shown == list(np.argsort(-np.ptp(rates, axis=0), kind="stable")[:10])
+    assert "aria-sort" not in text and tables.DELTA not in text
+
+
+def test_names_of_classes_runs_and_lists_are_escaped(tmp_path):
+    runs = {}
+    for seed, name in enumerate((HOSTILE, "b")):
+        made = Made(seed=seed)
+        made.scores.class_names = tuple(f"{HOSTILE}{k}" for k in range(5))
+        runs[name] = made.run(HOSTILE, maps={HOSTILE: raw_maps(made)})
+    runs["c"] = Made(n=3).run(HOSTILE)
+    page.write_comparison(tmp_path / "c.html", runs)
+    text = (tmp_path / "c.html").read_text("utf-8")
+    assert sum(t == "script" for t, _ in parse(text).tags) == 2
+    assert "<script>alert" not in text
 
 
 def test_page_of_a_thousand_classes_stays_small(tmp_path):
