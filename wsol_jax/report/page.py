@@ -5,12 +5,11 @@ import html
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 
 import numpy as np
 
 from wsol_jax import photos
-from wsol_jax.report import cases, classes, gallery, pairs, store, svg, tables, thresholds
+from wsol_jax.report import cases, classes, gallery, pairs, shell, store, svg, tables, thresholds
 from wsol_jax.report.example import Example, Run, select_examples
 from wsol_jax.scores import Scores
 
@@ -68,14 +67,16 @@ def write_report(
     columns = [(name, "", f) for name, f in figures.get("test", {}).items()]
     body = [
         tables.tiles(columns),
-        _part("Figures", tables.html_table(columns) + _notes(notes)) if columns else _notes(notes),
+        shell.part("Figures", tables.html_table(columns) + shell.notes(notes))
+        if columns
+        else shell.notes(notes),
         _over_thresholds({"": run}),
         _by_class({"": run}),
-        _part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
+        shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
         _gallery(sections, {"": run}),
-        _part("Record", _folded("Configuration", config_text) + _folded_figures(figures)),
+        shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
-    _write(path, _page(title, _facts(run), body, maps, [threshold], len(shown)))
+    shell.write(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
     store.save(os.path.join(os.path.dirname(os.fspath(path)), store.FILE), run)
 
 
@@ -115,15 +116,17 @@ def write_comparison(
     lists = _lists(runs)
     differences = [(n, pairs.difference_table(n, runs)) for n in lists]
     body = [
-        _part("Figures", tables.html_table(columns) + _notes([*pairs.obstacles(runs), *notes])),
-        _part("Differences", _named(differences, len(lists))),
+        shell.part(
+            "Figures", tables.html_table(columns) + shell.notes([*pairs.obstacles(runs), *notes])
+        ),
+        shell.part("Differences", shell.named(differences, len(lists))),
         _over_thresholds(runs),
         _by_class(runs),
-        _part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
+        shell.part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
         _gallery(sections, runs),
-        _part(
+        shell.part(
             "Record",
-            "".join(_folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
+            "".join(shell.folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
         ),
     ]
     facts = "".join(
@@ -133,7 +136,7 @@ def write_comparison(
     )
     taus = [run.threshold for run in runs.values()]
     shown = {(c.split, c.image_id) for *_, cards in ahead for card in cards for c in card.values()}
-    _write(path, _page(title, facts, body, maps, taus, len({*shown, *common})))
+    shell.write(path, shell.document(title, facts, body, maps, taus, len({*shown, *common})))
 
 
 def compare_workdirs(
@@ -195,7 +198,7 @@ def _over_thresholds(runs: Mapping[str, Run]) -> str:
         (n, thresholds.charts({r: (x.scores[n], x.threshold) for r, x in _having(runs, n)}))
         for n in lists
     ]
-    return _part("Over all thresholds", _named(content, len(lists)))
+    return shell.part("Over all thresholds", shell.named(content, len(lists)))
 
 
 def _by_class(runs: Mapping[str, Run]) -> str:
@@ -208,20 +211,11 @@ def _by_class(runs: Mapping[str, Run]) -> str:
             if x.scores[name].class_names
         }
         content.append((name, classes.table(known) if known else ""))
-    return _part("Class by class", _named(content, len(lists)))
+    return shell.part("Class by class", shell.named(content, len(lists)))
 
 
 def _having(runs: Mapping[str, Run], name: str) -> list[tuple[str, Run]]:
     return [(r, run) for r, run in runs.items() if name in run.scores]
-
-
-def _named(contents: Iterable[tuple[str, str]], lists: int) -> str:
-    """What each list shows, under its name where there are several lists."""
-    return "".join(
-        (f"<h3>{html.escape(name)}</h3>" if lists > 1 else "") + text
-        for name, text in contents
-        if text
-    )
 
 
 def _choose(examples, worst, sample):
@@ -261,43 +255,9 @@ def _joined(runs: Mapping[str, Run]) -> dict:
     return {f"{n.replace('/', ' · ')}/{m}": r.curves[n] for n in names for m, r in runs.items()}
 
 
-def _page(title: str, facts: str, body: Sequence[str], maps, thresholds, shown: int) -> str:
-    here = resources.files("wsol_jax.report")
-    data = {"thresholds": [float(t) for t in thresholds], **maps.payload()}
-    # "</script" inside the JSON would end it; "<" is the only character that needs care here.
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;\
- style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{html.escape(title)}</title>
-<style>
-{(here / "page.css").read_text("utf-8")}
-</style>
-</head>
-<body>
-<main>
-<header class="top"><p class="eyebrow">weakly supervised object localization</p>
-<h1>{html.escape(title)}</h1>
-<dl class="facts">{facts}<div><dt>Shown</dt><dd>{shown} images</dd></div></dl></header>
-{"".join(body)}
-</main>
-<script type="application/json" id="data">{text}</script>
-<script>
-{(here / "page.js").read_text("utf-8")}
-</script>
-</body>
-</html>
-"""
-
-
 def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
     if not sections:
-        return _part("Gallery", '<p class="quiet">No examples were given.</p>')
+        return shell.part("Gallery", '<p class="quiet">No examples were given.</p>')
     sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))
     has_masks = any(
         p.ndim == 2 and p.dtype in (np.bool_, np.uint8)
@@ -314,7 +274,9 @@ def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
         "<noscript><p>Without JavaScript the boxes stay at the chosen threshold.</p></noscript>"
     )
     has_truth = any(len(e.true_boxes) for r in runs.values() for e in r.examples)
-    return _part("Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections))
+    return shell.part(
+        "Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections)
+    )
 
 
 def _slider(index: int, name: str, threshold: float) -> str:
@@ -342,27 +304,5 @@ def _facts(run: Run) -> str:
     )
 
 
-def _part(heading: str, content: str) -> str:
-    return f'<section class="part"><h2>{heading}</h2>{content}</section>' if content else ""
-
-
-def _notes(notes: Sequence[str]) -> str:
-    return "".join(f'<p class="quiet note">{html.escape(n)}</p>' for n in notes)
-
-
-def _folded(summary: str, text: str) -> str:
-    if not text:
-        return ""
-    head = f"<summary>{html.escape(summary)}</summary>"
-    return f"<details>{head}<pre>{html.escape(text)}</pre></details>"
-
-
 def _folded_figures(figures: Mapping) -> str:
-    return _folded("All figures (metrics.json)", json.dumps(store.plain(figures), indent=2))
-
-
-def _write(path: str | os.PathLike, text: str) -> None:
-    temporary = f"{os.fspath(path)}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    return shell.folded("All figures (metrics.json)", json.dumps(store.plain(figures), indent=2))
