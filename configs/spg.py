@@ -36,6 +36,7 @@ def get_config(arg: str = ""):
     config.spg.seeds_b2 = (0.7, 0.05)  # (high, low) on the class map, teaches B2
     config.spg.seeds_b1 = (0.5, 0.05)  # on B2's output, teaches B1
     config.spg.seeds_c = (0.7, 0.1)  # on the mean of B1 and B2, teaches C
+    config.spg.against_mean = False  # the class map as m / (m + its mean) before its seeds are read
     config.spg.stretch = False  # B's outputs, like the class map, to 0..1 image by image first
     config.spg.min_foreground = 30  # object pixels under which a map's own peak sets the threshold
     config.spg.weight_b2 = 1.0
@@ -85,8 +86,8 @@ def embedded(config, backbone: str = "vgg16") -> None:
     """
     guided(config)
     config.spg.channels = 24
-    config.spg.stretch, config.spg.weight_c = True, 10.0
-    config.spg.seeds_b2, config.spg.seeds_b1 = (0.4, 0.06), (0.6, 0.35)
+    config.spg.against_mean, config.spg.stretch, config.spg.weight_c = True, True, 10.0
+    config.spg.seeds_b2, config.spg.seeds_b1 = (0.667, 0.375), (0.6, 0.35)
     config.spg.seeds_c = (0.6, 0.4)
     config.spg.start_step, config.spg.ramp_steps = 200, 50
     if backbone == "vgg16":

@@ -132,8 +132,9 @@ def spg(config: Any, num_classes: int) -> Method:
         outputs = {name: jax.nn.sigmoid(branches[name]) for name in ("b1", "b2")}
         if options.stretch:
             outputs = {name: cam_ops.min_max(x) for name, x in outputs.items()}
+        seen = cam_ops.against_mean(class_map) if options.against_mean else class_map
         masks = guidance(
-            class_map, **outputs, thresholds=thresholds, min_foreground=options.min_foreground
+            seen, **outputs, thresholds=thresholds, min_foreground=options.min_foreground
         )
         ce, accuracy = networks.classification(logits, batch)
         metrics = {"classification": ce, "accuracy": accuracy}

@@ -47,3 +47,19 @@ def min_max(maps: jax.Array) -> jax.Array:
     spread = jnp.max(maps, axis=(1, 2), keepdims=True) - low
     constant = spread <= 0
     return jnp.where(constant, 0.0, (maps - low) / jnp.where(constant, 1.0, spread))
+
+
+def against_mean(maps: jax.Array) -> jax.Array:
+    """Each map against its own mean, m / (m + mean): 1/2 at the mean, 2/3 at twice the mean.
+
+    A threshold on the result keeps its meaning while a map grows sharper or flatter, as the twice
+    the mean of Achanta et al. 2009 (frequency-tuned saliency) does.
+
+    Args:
+      maps: (..., H, W), not negative.
+
+    Returns:
+      (..., H, W) in [0, 1); zeros where a map is zero everywhere.
+    """
+    mean = jnp.mean(maps, axis=(-2, -1), keepdims=True)
+    return maps / jnp.maximum(maps + mean, jnp.finfo(maps.dtype).tiny)
