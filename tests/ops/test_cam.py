@@ -75,3 +75,13 @@ def test_wrong_ranks_are_refused():
         cam.min_max(jnp.zeros((2, 3, 4, 1)))
     with pytest.raises(AssertionError):
         cam.select_map(jnp.zeros((2, 3, 4, 5)), jnp.zeros((2, 5), jnp.int32))
+
+
+def test_against_mean_is_its_formula_and_scale_free():
+    maps = np.abs(np.random.default_rng(3).normal(size=(3, 5, 4)))
+    mean = maps.mean((1, 2), keepdims=True)
+    found = cam.against_mean(jnp.asarray(maps, jnp.float32))
+    np.testing.assert_allclose(found, maps / (maps + mean), rtol=1e-6)
+    scaled = cam.against_mean(jnp.asarray(7 * maps, jnp.float32))
+    np.testing.assert_allclose(scaled, found, rtol=1e-6)
+    np.testing.assert_array_equal(cam.against_mean(jnp.zeros((1, 3, 3))), 0)
