@@ -53,7 +53,7 @@ def test_each_batch_is_p_classes_of_k_images(p, k):
 
 
 def test_micro_batches_keep_whole_classes():
-    """A step splits a batch by r % accumulate: with P = 4 and 2 parts, 2 classes x 3 images each."""
+    """A step splits a batch by r % accumulate: P = 4 in 2 parts is 2 classes x 3 images each."""
     order = order_of(4, 3)
     for batch in range(10):
         classes = [LABELS[order(batch * 12 + row)] for row in range(12)]

@@ -60,7 +60,7 @@ def test_the_signs_are_the_two_thresholds_of_eq_5():
     """mask > 0 exactly where S2 is above xi1 = mu0 + mu1 or below xi2 = mu0 - mu1."""
     mu0 = SECOND.mean(axis=(1, 2), keepdims=True)
     mu1 = np.abs(SECOND - mu0).mean(axis=(1, 2), keepdims=True)
-    outside = (SECOND >= mu0 + mu1) | (SECOND <= mu0 - mu1)
+    outside = (mu0 + mu1 <= SECOND) | (mu0 - mu1 >= SECOND)
     np.testing.assert_array_equal(interaction_mask(single(SECOND)) > 0, outside)
 
 

@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
     def __call__(
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        """Features by name: "conv1" ... "conv5", "pool1", "pool2", "pool5", "fc6", "fc7"; after ReLU.
+        """Features: "conv1" ... "conv5", "fc6", "fc7" after ReLU; "pool1", "pool2", "pool5".
 
         Args:
           images: (B, H, W, 3) of at least 63 pixels a side, normalised as the weights ask.
