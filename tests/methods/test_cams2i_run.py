@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 import tiny
+from test_resume import step_of
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def test_every_batch_has_its_pairs_and_the_report_its_pictures(finished):
 
 def test_a_run_gone_on_with_equals_an_unbroken_one(finished, tmp_path):
     run = tiny.Run(words(tmp_path))
-    run.until(lambda: (tmp_path / "history.jsonl").is_file())
+    run.until(lambda: step_of(tmp_path) >= 3)
     run.send(signal.SIGTERM)
     done = run.wait()
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
