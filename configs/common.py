@@ -131,7 +131,7 @@ def base() -> ml_collections.ConfigDict:
     c.eval.checkpoint = "latest"  # or "best"
     c.eval.best_metric = "pxap"  # on the tune list; falls back to max_box_acc, then top1_acc
     c.eval.threshold = -1.0  # of the boxes, in [0, 1); negative: chosen on the tune list
-    c.eval.gallery = 24  # images per list in the report
+    c.eval.gallery = 24  # images per list in the report; 0 keeps no maps for comparisons either
     return c
 
 

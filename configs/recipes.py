@@ -43,11 +43,11 @@ def embedded(config, backbone: str = "vgg16") -> None:
         config.model.final_endpoint = "conv4_1"
     config.model.batch_norm = "batch"
     config.model.head_layers, config.model.dropout = 0, 0.0
-    config.model.map_mean, config.model.positive_maps = 0.1, True
-    config.train.batch_size, config.train.epochs = 32, 10.0
-    config.train.eval_epochs = 5.0
+    config.model.map_mean, config.model.positive_maps = 0.3, True
+    config.train.batch_size, config.train.epochs = 32, 8.0
+    config.train.eval_epochs = 4.0
     config.optimizer.rule = "adam"
-    config.optimizer.backbone_lr, config.optimizer.head_lr = 3e-3, 1e-2
+    config.optimizer.backbone_lr, config.optimizer.head_lr = 1e-3, 1e-2
     config.optimizer.schedule, config.optimizer.warmup_steps = "cosine", 30
 
 

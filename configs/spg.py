@@ -43,6 +43,7 @@ def get_config(arg: str = ""):
     config.spg.weight_c = 1.0
     config.spg.c_start = "random"  # first weights of SPG-C, or "non_negative": see heads.py
     config.optimizer.guide_lr = 1e-2  # of SPG-C
+    config.optimizer.branch_lr = config.optimizer.get_oneway_ref("head_lr")  # of SPG-B
     config.spg.start_step = 0  # classification alone before it
     config.spg.ramp_steps = 0  # steps over which the guidance then fades in
 
@@ -84,13 +85,13 @@ def embedded(config, backbone: str = "vgg16") -> None:
     """
     guided(config)
     config.spg.channels = 24
-    config.spg.stretch, config.spg.weight_c = True, 5.0
-    config.spg.seeds_b2, config.spg.seeds_b1 = (0.4, 0.08), (0.6, 0.35)
+    config.spg.stretch, config.spg.weight_c = True, 10.0
+    config.spg.seeds_b2, config.spg.seeds_b1 = (0.4, 0.06), (0.6, 0.35)
     config.spg.seeds_c = (0.6, 0.4)
-    config.spg.start_step, config.spg.ramp_steps = 250, 50
+    config.spg.start_step, config.spg.ramp_steps = 200, 50
     if backbone == "vgg16":
         config.spg.b1_endpoint, config.spg.b2_endpoint = "conv1_2", "conv1_2"
-    config.optimizer.guide_lr = 1e-6
+    config.optimizer.branch_lr, config.optimizer.guide_lr = 3e-3, 1e-6
 
 
 def small_photos(config) -> None:

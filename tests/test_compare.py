@@ -7,7 +7,7 @@ import pytest
 
 from wsol_jax import compare
 from wsol_jax.errors import UserError
-from wsol_jax.scoring import Scores
+from wsol_jax.scores import Scores
 
 
 def write_run(folder, contrast: float, ids=("p", "q", "r", "s")):

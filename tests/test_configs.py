@@ -97,9 +97,18 @@ def test_cam_and_spg_differ_in_the_method_alone(dataset, backbone):
         file.get_config(f"{dataset},backbone={backbone}").to_dict() for file in (cam, spg)
     )
     other.pop("spg")
-    other["optimizer"].pop("guide_lr")
+    for part in ("branch", "guide"):
+        assert other["optimizer"].pop(f"{part}_lr") == one["optimizer"]["head_lr"]
     assert (one.pop("method"), other.pop("method")) == ("cam", "spg")
     assert one == other
+
+
+def test_spg_b_follows_the_heads_rate_until_it_is_set():
+    config = spg.get_config("cub")
+    config.optimizer.head_lr = 0.5
+    assert config.optimizer.branch_lr == 0.5
+    config.optimizer.branch_lr = 0.25
+    assert (config.optimizer.head_lr, config.optimizer.branch_lr) == (0.5, 0.25)
 
 
 @pytest.mark.parametrize("file", FILES)

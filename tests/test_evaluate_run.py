@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -20,8 +21,13 @@ from wsol_jax import evaluate, scoring, sharding
 from wsol_jax.data.records import Record
 from wsol_jax.errors import UserError
 from wsol_jax.methods import Localization
+from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.stored import read_metadata
 from wsol_jax.metrics.summary import METRICS, summarise
+from wsol_jax.report import page
+from wsol_jax.report import store as report
+from wsol_jax.report.example import Run
+from wsol_jax.scores import Scores
 from wsol_jax.store import MapStore
 
 
@@ -130,6 +136,28 @@ def test_half_precision_another_list_and_the_latest_checkpoint(tmp_path):
     assert np.load(first).dtype == np.float16
     found = json.loads((tmp_path / "run.json").read_text())
     assert list(found) == ["tune"] and list(found["tune"]) == ["max_box_acc"]
+
+
+def test_the_page_of_finished_runs_shows_all_of_their_images(tmp_path):
+    """Two runs that differ: the images come from the kept maps, the photos from the data set."""
+    one, other = tiny.finished(), tiny.copy_finished(tmp_path / "other")
+    path = other / "scores" / "test.npz"
+    scores = Scores.load(path)
+    before = dict(scores.ious.items())
+    scores.ious = PerImage((), np.float32)
+    scores.ious.update(list(before), np.array([1 - v for v in before.values()]))
+    scores.save(path)
+    (other / "report_data.npz").unlink()
+    report.save(str(other / "report_data.npz"), Run(tiny.metrics(one), [], 0.5))
+    page.compare_workdirs(tmp_path / "both.html", [str(one), str(other)])
+    text = (tmp_path / "both.html").read_text("utf-8")
+    assert "not on this machine" not in text
+    shelf = [part.split("</section>")[0] for part in text.split('<section class="shelf">')[1:]]
+    shown = [re.findall(r"</h4><code>(.*?)</code>", part) for part in shelf]
+    gaps = {i: 1 - 2 * v for i, v in before.items()}
+    ahead = sorted((i for i in gaps if gaps[i] > 0), key=lambda i: (-gaps[i], i))
+    behind = sorted((i for i in gaps if gaps[i] < 0), key=lambda i: (gaps[i], i))
+    assert shown == [x for x in (ahead, behind) if x]
 
 
 SIDES = (56, 72)  # width and height of the photos below

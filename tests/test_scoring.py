@@ -170,6 +170,23 @@ def test_save_load_and_merge_round_trip(perfect, tmp_path):
     assert scoring.Scores().merge(perfect).figures(0.5) == perfect.figures(0.5)
 
 
+def test_each_images_class_iou_and_truth_are_kept(tmp_path):
+    """IoU 1 where the map lights exactly the object, at the run's threshold."""
+    scores = score(sees(wrong=(1,)))
+    scores.save(tmp_path / "s.npz")
+    for kept in (scores, scoring.Scores.load(tmp_path / "s.npz")):
+        assert kept.class_names == ("a", "b", "c")
+        found = dict(kept.classes.items())
+        assert [found[f"id{i}"][0] for i in range(4)] == LABELS
+        assert [found[f"id{i}"][1] == LABELS[i] for i in range(4)] == [True, False, True, True]
+        hits = np.array([v for _, v in kept.ious.items()]) >= 0.5
+        np.testing.assert_array_equal(hits, kept.boxes.gt_known_hits(0.5))
+        truth = dict(kept.truth.items())
+        for i, box in enumerate(BOXES):
+            np.testing.assert_array_equal(truth[f"id{i}"], [[4 * v for v in box]])
+    assert len(score(threshold=None).ious) == len(score(source=Scenes(truth=False)).ious) == 0
+
+
 def test_an_empty_score_saves_and_loads(tmp_path):
     scoring.Scores().save(tmp_path / "none.npz")
     figures = scoring.Scores.load(tmp_path / "none.npz").figures(0.5)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from wsol_jax.errors import UserError
-from wsol_jax.metrics.bootstrap import Difference, bootstrap_statistic
+from wsol_jax.metrics.bootstrap import Difference, bootstrap_statistic, paired_bootstrap
 from wsol_jax.metrics.masks import average_precision
-from wsol_jax.scoring import Scores
+from wsol_jax.scores import Scores
 
 SHOWN = ("top1_acc", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
 
@@ -93,6 +93,42 @@ def paired_gt_known(
         lambda counts: counts @ difference / len(difference), len(difference), seed=seed
     )
     return Difference(float(difference.mean()), low, high)
+
+
+def obstacle(a: Scores, b: Scores) -> str:
+    """Why the images of two runs cannot be paired, as the end of a sentence; "" if they can."""
+    ids = [set(s.hits.images.ids()) for s in (a, b)]
+    if ids[0] != ids[1]:
+        shared = len(ids[0] & ids[1])
+        return f"did not score the same images ({len(ids[0])} and {len(ids[1])}, {shared} in both)"
+    truths = [{i: s.class_names[c[0]] for i, c in s.classes.items()} for s in (a, b)]
+    if any(truths[0][i] != truths[1][i] for i in truths[0].keys() & truths[1].keys()):
+        return "give the same images other classes"
+    return ""
+
+
+def paired_figures(
+    a: Scores, b: Scores, thresholds: tuple[float, float], seed: int = 0
+) -> dict[str, Difference]:
+    """b's figures minus a's, each with its 95% interval over images, as far as both know them.
+
+    Args:
+      thresholds: of a's and of b's boxes, for gt_known_loc; on the grid of .001.
+    Returns:
+      By the names of metrics.json; a figure is left out where it is known of other images.
+    """
+    found = {}
+    for name in a.hits.names:
+        (ids_a, hits_a), (ids_b, hits_b) = a.hits.values(name), b.hits.values(name)
+        if ids_a and ids_a == ids_b:
+            found[name] = paired_bootstrap(hits_a, hits_b, seed)
+    if len(a.boxes) and a.boxes.images.ids() == b.boxes.images.ids():
+        hits = [s.boxes.gt_known_hits(t) for s, t in zip((a, b), thresholds, strict=True)]
+        found["gt_known_loc"] = paired_bootstrap(*hits, seed)
+        found |= a.boxes.compare(b.boxes, seed)
+    if len(a.pixels) and a.pixels.images.ids() == b.pixels.images.ids():
+        found["pxap"] = a.pixels.compare(b.pixels, seed)
+    return found
 
 
 def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:

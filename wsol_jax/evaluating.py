@@ -18,7 +18,8 @@ from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
 from wsol_jax.methods import Method
 from wsol_jax.metrics.boxes import THRESHOLDS
-from wsol_jax.scoring import TUNE_METRICS, Scores, fit_central_box, score_list
+from wsol_jax.scores import Scores
+from wsol_jax.scoring import TUNE_METRICS, fit_central_box, score_list
 from wsol_jax.store import MapStore, check_free
 
 # Without a tune list there is nothing to choose a threshold on: the CAM paper's 20% of the peak.

@@ -10,15 +10,16 @@ import numpy as np
 
 from wsol_jax import progress
 from wsol_jax.data import transforms
-from wsol_jax.data.decode import decode_rgb, image_size
+from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Source
 from wsol_jax.methods import Method
 from wsol_jax.metrics.boxes import boxes_from_score_map, iou
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
-from wsol_jax.report import encode, page, store, tables
+from wsol_jax.report import cases, encode, page, store, tables
 from wsol_jax.report.example import PHOTO_SIDE, Example, Run
-from wsol_jax.scoring import Scores, true_boxes
+from wsol_jax.scores import Scores
+from wsol_jax.scoring import true_boxes
 
 _WORST_SHARE = 1 / 3
 
@@ -45,21 +46,6 @@ def _example(
         predicted=source.class_names[predicted],
         split=split,
     )
-
-
-def _ious(source: Source, scores: Scores, threshold: float) -> list[float | None]:
-    """Each image's IoU at the threshold, in the order of the list; None where unknown."""
-    ious: list[float | None] = []
-    for index, raw_map in scores.true_maps.items():
-        record = source[index]
-        if not len(record.boxes):
-            ious.append(None)
-            continue
-        boxes, labels = true_boxes(source, index, record.size or image_size(record.image))
-        own = boxes[labels == record.labels[0]]
-        box = boxes_from_score_map(prepare_map(raw_map), [threshold])[0]
-        ious.append(float(iou(box, own).max()) if len(own) else None)
-    return ious
 
 
 def guidance_pictures(
@@ -97,15 +83,22 @@ def collect(
     scored: dict[str, Scores],
     threshold: float,
 ) -> None:
-    """Chooses each list's worst images and a fixed draw, and stores what the page needs."""
+    """Chooses each list's worst images and a fixed draw, and stores what the page needs.
+
+    Every image's map is kept too, small: which images two runs differ on is known only later.
+    """
     examples = []
     wanted = config.eval.gallery
     local = jax.tree.map(lambda x: np.asarray(x), variables)
     for name, scores in scored.items():
         source, order = lists.tests[name], list(scores.true_maps)
         ids = [source[index].image_id for index in order]
+        if wanted:
+            cases.save_maps(workdir / cases.FOLDER / f"{name}.npz", ids, scores.true_maps.values())
         worst = round(wanted * _WORST_SHARE)
-        chosen = page.select_examples(ids, _ious(source, scores, threshold), worst, wanted - worst)
+        known = dict(scores.ious.items())
+        ious = [float(known[i]) if i in known else None for i in ids]
+        chosen = page.select_examples(ids, ious, worst, wanted - worst)
         indices = [order[i] for i in dict.fromkeys([*chosen[0], *chosen[1]])]
         pictures = guidance_pictures(config, method, local, source, indices)
         for index, extra in zip(indices, pictures, strict=True):
@@ -149,6 +142,7 @@ def write_page(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> N
         curves=report_curves(workdir),
         examples=run.examples,
         threshold=figures["threshold"],
+        scores=cases.load_scores(workdir, figures["test"]),
         worst=round(config.eval.gallery * _WORST_SHARE) * max(len(figures["test"]), 1),
         sample=config.eval.gallery * max(len(figures["test"]), 1),
         facts={

@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import math
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,92 +14,16 @@ from wsol_jax.errors import UserError
 from wsol_jax.localizing import LocalizedImage, localize_list
 from wsol_jax.methods import Method
 from wsol_jax.metrics import baselines
-from wsol_jax.metrics.bootstrap import bootstrap_interval
 from wsol_jax.metrics.boxes import THRESHOLDS, best_ious, iou, largest_contours, resize_box
-from wsol_jax.metrics.localization import BoxAccuracy, HitRates, top_k_hits
+from wsol_jax.metrics.localization import top_k_hits
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map, resize_mask
-from wsol_jax.metrics.masks import PixelAP, class_target
+from wsol_jax.metrics.masks import class_target
 from wsol_jax.metrics.predictions import read_probabilities
+from wsol_jax.scores import Scores
 from wsol_jax.threads import in_order
 
 # What the loop watches on the tune list.
 TUNE_METRICS = ("pxap", "max_box_acc", "top1_acc")
-_HITS = ("top1_acc", "top5_acc", "top1_loc", "top5_loc", "top5_star_loc")
-
-
-@dataclasses.dataclass
-class Scores:
-    """Everything measured on a list; each part holds a row per image and merges.
-
-    ``boxes`` and ``pixels`` have only the images whose boxes or mask are known; ``hits`` the Top-k
-    results at a threshold; ``central`` the hits of the best fixed box; ``gaussian`` the pixels of a
-    centred Gaussian. ``true_maps``: (index, raw map) of every image, for the report.
-    """
-
-    boxes: BoxAccuracy = dataclasses.field(default_factory=BoxAccuracy)
-    pixels: PixelAP = dataclasses.field(default_factory=PixelAP)
-    hits: HitRates = dataclasses.field(default_factory=lambda: HitRates(_HITS))
-    central: HitRates = dataclasses.field(default_factory=lambda: HitRates(("central_box",)))
-    gaussian: PixelAP = dataclasses.field(default_factory=PixelAP)
-    true_maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
-    predicted: dict[int, int] = dataclasses.field(default_factory=dict)
-
-    def merge(self, other: "Scores") -> "Scores":
-        """Both lists; an image in both counts once."""
-        parts = ("boxes", "pixels", "hits", "central", "gaussian")
-        merged = {p: getattr(self, p).merge(getattr(other, p), overlap=True) for p in parts}
-        return Scores(**merged)
-
-    def figures(self, threshold: float, intervals: bool = True) -> dict[str, Any]:
-        """metrics.json's entry of a list; a figure that the list has no truth for is None."""
-        figures: dict[str, Any] = {**self.hits.compute()}
-        figures["gt_known_loc"] = self.boxes.gt_known(threshold)
-        figures |= self.boxes.compute() if len(self.boxes) else {}
-        for name in ("max_box_acc", "max_box_acc_v2"):
-            figures.setdefault(name, math.nan)
-        figures["pxap"] = self.pixels.compute() if len(self.pixels) else math.nan
-        figures |= self.central.compute()
-        figures["gaussian_pxap"] = self.gaussian.compute() if len(self.gaussian) else math.nan
-        figures = {k: None if math.isnan(v) else float(v) for k, v in figures.items()}
-        figures["images"] = len(self.hits.images)
-        if intervals:
-            spans = dict(self.hits.intervals())
-            if len(self.boxes):
-                hits = self.boxes.gt_known_hits(threshold)
-                spans |= {"gt_known_loc": bootstrap_interval(hits), **self.boxes.intervals()}
-            if len(self.pixels):
-                spans["pxap"] = self.pixels.interval()
-            spans = {k: list(map(float, v)) for k, v in spans.items() if figures[k] is not None}
-            figures["intervals_95"] = spans
-        return figures
-
-    def save(self, path: pathlib.Path) -> None:
-        """Per-image rows, without pickles, for paired comparisons of runs."""
-        parts = ("boxes", "pixels", "hits", "central", "gaussian")
-        rows = {
-            f"{part}/{name}": value
-            for part in parts
-            for name, value in getattr(self, part).to_arrays().items()
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez_compressed(temporary, **rows)
-        temporary.replace(path)
-
-    @classmethod
-    def load(cls, path: pathlib.Path) -> "Scores":
-        """The inverse of ``save``."""
-        kinds = dict(
-            boxes=BoxAccuracy, pixels=PixelAP, hits=HitRates, central=HitRates, gaussian=PixelAP
-        )
-        with np.load(path, allow_pickle=False) as file:
-            parts = {
-                part: kind.from_arrays(
-                    {k.partition("/")[2]: file[k] for k in file.files if k.startswith(f"{part}/")}
-                )
-                for part, kind in kinds.items()
-            }
-        return cls(**parts)
 
 
 def true_boxes(source: Source, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -132,9 +54,13 @@ class _Scorer:
         score_map = prepare_map(image.true_map)
         if self.keep is not None:
             self.keep(image, score_map)
-        result: dict[str, Any] = {"image": image, "id": record.image_id}
+        result: dict[str, Any] = {"image": image, "id": record.image_id, "label": label}
+        result["truth"] = own
         if len(own):
             result["largest"] = best_ious(score_map, own, THRESHOLDS)
+            if self.threshold is not None:
+                at = np.abs(THRESHOLDS - self.threshold).argmin()
+                result["iou"] = result["largest"][at]
             if self.every_contour:
                 every = best_ious(score_map, own, THRESHOLDS, multi_contour=True)
                 result["every"] = every
@@ -180,7 +106,7 @@ def score_list(
       keep: called with every image and its prepared map, from several threads.
       stop, what: see ``localize_list``.
     """
-    scores = Scores()
+    scores = Scores(class_names=tuple(source.class_names))
     given = _class_scores(config, source)
     gaussian = baselines.gaussian_map()
     scorer = _Scorer(source, threshold, every_contour, gaussian, central, keep)
@@ -199,7 +125,11 @@ def score_list(
                 scores.gaussian.update(image_id, gaussian, foreground, ignore)
             if "central" in result:
                 scores.central.update(image_id, {"central_box": result["central"]})
+            if "iou" in result:
+                scores.ious.update([image_id], result["iou"][None])
             scores.hits.update(image_id, result["hits"])
+            scores.classes.update([image_id], np.array([[result["label"], image.ranked[0]]]))
+            scores.truth.update([image_id], [result["truth"]])
             scores.true_maps[image.index] = image.true_map
             scores.predicted[image.index] = int(image.ranked[0])
     return scores

@@ -132,6 +132,13 @@ def fetch(
     return path
 
 
+def find_cub(root: str | os.PathLike | None = None) -> pathlib.Path | None:
+    """The CUB_200_2011 folder where ``ensure_cub`` looks for it, or None."""
+    root = pathlib.Path(root) if root else cache_folder() / "cub"
+    there = (p for p in (root, root / "CUB_200_2011") if (p / "images.txt").is_file())
+    return next(there, None)
+
+
 def ensure_cub(root: str | os.PathLike | None = None) -> pathlib.Path:
     """The CUB_200_2011 folder: below root if it is there, else fetched and unpacked there.
 
@@ -140,10 +147,9 @@ def ensure_cub(root: str | os.PathLike | None = None) -> pathlib.Path:
 
     Raises UserError as fetch and unpack do.
     """
+    if (place := find_cub(root)) is not None:
+        return place
     root = pathlib.Path(root) if root else cache_folder() / "cub"
-    for place in (root, root / "CUB_200_2011"):
-        if (place / "images.txt").is_file():
-            return place
     if root.name == "CUB_200_2011":
         root = root.parent
     archive = fetch(CUB.url, root / CUB.file, CUB.sha256, CUB.md5)

@@ -196,11 +196,28 @@ def open_embedded(
         )
     if size < MIN_SIZE:
         raise errors.UserError(f"embedded data: size is {size}, expected at least {MIN_SIZE}")
+    config = _config(multi, size)
+    return EmbeddedSource(list_name, config, prepare(config, cache_dir))
+
+
+def is_drawn(*, multi: bool = False, cache_dir: str | None = None, size: int = 96) -> bool:
+    """Whether ``open_embedded`` would find the data set in the cache."""
+    return _place(_config(multi, size), cache_dir)[1].is_dir()
+
+
+def _config(multi: bool, size: int) -> EmbeddedConfig:
     name = "multi" if multi else "single"
     config = next(c for c in EmbeddedScenes.BUILDER_CONFIGS if c.name == name)
     if size != config.size:
         config = EmbeddedConfig(name=f"{name}_{size}", size=size, multi=multi)
-    return EmbeddedSource(list_name, config, prepare(config, cache_dir))
+    return config
+
+
+def _place(config: EmbeddedConfig, cache_dir: str | None) -> tuple[pathlib.Path, pathlib.Path]:
+    """The tfds data_dir of a data set, and the folder in it that appears when it is whole."""
+    cache = pathlib.Path(cache_dir).expanduser() if cache_dir else download.cache_folder()
+    folder = cache / f"embedded-{_digest()}"
+    return folder, pathlib.Path(_builder(config, folder).data_path)
 
 
 def prepare(config: EmbeddedConfig, cache_dir: str | None = None) -> pathlib.Path:
@@ -209,9 +226,7 @@ def prepare(config: EmbeddedConfig, cache_dir: str | None = None) -> pathlib.Pat
     Raises:
       UserError: the cache folder cannot be written.
     """
-    cache = pathlib.Path(cache_dir).expanduser() if cache_dir else download.cache_folder()
-    folder = cache / f"embedded-{_digest()}"
-    final = pathlib.Path(_builder(config, folder).data_path)
+    folder, final = _place(config, cache_dir)
     if final.is_dir():
         return folder
     try:

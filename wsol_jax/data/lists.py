@@ -45,6 +45,27 @@ def open_lists(data: Any) -> Lists:
     return lists
 
 
+def open_present(data: Any, name: str) -> Source:
+    """One list of a config's ``data`` section from what is on this disk: nothing is fetched.
+
+    Raises:
+      UserError: the data set or the list is not here, or malformed.
+    """
+    if data.name == "embedded":
+        from wsol_jax.data.embedded import is_drawn
+
+        if not is_drawn(multi=data.multi_label):
+            raise UserError("the embedded data set is not drawn on this machine.")
+    if data.name == "cub":
+        from wsol_jax.data.cub import open_cub
+        from wsol_jax.data.download import find_cub
+
+        if (root := find_cub(data.root)) is None:
+            raise UserError("CUB_200_2011 is not on this machine.")
+        return open_cub(root, name)
+    return _opener(data)(name)
+
+
 def _check_single_label(source: Source) -> None:
     # The first record stands for the list: sources refuse several labels themselves when opened.
     labels = source[0].labels

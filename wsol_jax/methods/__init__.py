@@ -47,8 +47,8 @@ class Method:
     Attributes:
       init: (rng, images) -> variables, pretrained weights merged in.
       param_groups: params -> a tree of labels like params: "<part>/<kind>" with part "frozen"
-        or one that has a learning rate ``optimizer.<part>_lr`` ("backbone", "head", SPG's "guide"),
-        and kind "kernel", "bias" or "norm". The optimizer reads them.
+        or one that has a learning rate ``optimizer.<part>_lr`` ("backbone", "head";
+        SPG's "branch", "guide"), and kind "kernel", "bias" or "norm". The optimizer reads them.
       loss: (variables, batch, rng, step) -> (loss, Aux). Batch: "image" (B, H, W, 3) uint8,
         "labels" (B, C) multi-hot, "valid" (B,) bool, False at padded examples.
       localize: (variables, images uint8) -> Localization. No randomness, no guidance branches.

@@ -157,15 +157,17 @@ def spg(config: Any, num_classes: int) -> Method:
 
     return Method(
         init=networks.initialiser(network, model),
-        param_groups=networks.param_grouper(
-            backbone,
-            model.freeze_until,
-            # SPG-C may learn slower than the features that it judges.
-            lambda names: "guide" if names[1].startswith("c_") else "head",
-        ),
+        param_groups=networks.param_grouper(backbone, model.freeze_until, _part_of),
         loss=loss,
         localize=localize,
     )
+
+
+def _part_of(names: list[str]) -> str:
+    """SPG-C may learn slower than the features that it judges, and SPG-B than the class maps."""
+    if names[0] != "branches":
+        return "head"
+    return "guide" if names[1].startswith("c_") else "branch"
 
 
 def thresholds_of(options: Any) -> Thresholds:

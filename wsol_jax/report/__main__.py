@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from wsol_jax.errors import UserError
-from wsol_jax.report import page, tables
+from wsol_jax.report import page, pairs, tables
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,14 +18,16 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     workdirs = options.workdirs
     if any("=" in w for w in workdirs):
-        pairs = (w.rpartition("=") for w in workdirs)
-        workdirs = {name or os.path.basename(os.path.normpath(w)): w for name, _, w in pairs}
+        named = (w.rpartition("=") for w in workdirs)
+        workdirs = {name or os.path.basename(os.path.normpath(w)): w for name, _, w in named}
     try:
         runs = page.compare_workdirs(options.out, workdirs, options.title)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(tables.text_table(page.columns_of(runs)))
+    for sentence in pairs.obstacles(runs):
+        print(sentence)
     print(f"\nreport: {os.path.abspath(options.out)}")
     return 0
 

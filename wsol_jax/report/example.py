@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wsol_jax.errors import UserError
+from wsol_jax.scores import Scores
 
 PHOTO_SIDE = 320  # pixels kept of a photo's longer side; more would only fill memory and disk
 
@@ -62,6 +63,8 @@ class Run:
       title: the run's heading.
       config_text: the configuration, as text.
       facts: short facts for the header, e.g. {"Method": "SPG", "Data": "embedded"}.
+      scores: per-image results by list, where known.
+      maps: list -> image id -> (h, w) raw class map, where kept.
     """
 
     figures: Mapping
@@ -71,6 +74,8 @@ class Run:
     title: str = ""
     config_text: str = ""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, Scores] = dataclasses.field(default_factory=dict)
+    maps: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def select_examples(

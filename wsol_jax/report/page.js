@@ -134,7 +134,39 @@
     all.textContent = known.length ? `${hits} of ${known.length} shown (${share} %)` : "";
   }
 
+  // A click on a column's heading orders a class table by it, and turns the order at the next.
+  function sortable(table) {
+    const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+    const value = (row, k) => {
+      const text = row.cells[k].textContent;
+      const number = parseFloat(text.replace("\u2212", "-"));
+      return k === 0 ? text : number; // NaN for a dash
+    };
+    heads.forEach((head, k) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const before = head.getAttribute("aria-sort");
+        // Names begin with A, figures with the highest.
+        const up = before ? before === "descending" : k === 0;
+        heads.forEach((h) => h.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const body = table.tBodies[0];
+        const rows = [...body.rows].map((row) => [value(row, k), row]);
+        rows.sort(([a], [b]) => {
+          if (k === 0) return (up ? 1 : -1) * a.localeCompare(b, undefined, { numeric: true });
+          if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b); // dashes last, always
+          return up ? a - b : b - a;
+        });
+        body.append(...rows.map(([, row]) => row));
+      });
+    });
+  }
+
   async function start() {
+    document.querySelectorAll("table.sortable").forEach(sortable);
     if (!sliders.length) return;
     const form = document.querySelector(".controls");
     heat.addEventListener("input", () => {

@@ -1,15 +1,17 @@
 """One self-contained HTML page a run, and one that puts runs side by side."""
 
+import dataclasses
 import html
 import json
 import os
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax.report import gallery, store, svg, tables
+from wsol_jax import photos
+from wsol_jax.report import cases, classes, gallery, pairs, shell, store, svg, tables, thresholds
 from wsol_jax.report.example import Example, Run, select_examples
+from wsol_jax.scores import Scores
 
 __all__ = [
     "Example",
@@ -34,6 +36,7 @@ def write_report(
     sample: int = 32,
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    scores: Mapping[str, Scores] | None = None,
 ) -> None:
     """Write a run's page, and report_data.npz beside it for ``compare_workdirs``.
 
@@ -50,10 +53,11 @@ def write_report(
       threshold: box threshold tau of the run, where the slider starts.
       facts: short facts for the header by name, e.g. {"Method": "SPG", "Backbone": "vgg16"}.
       notes: sentences shown under the figures.
+      scores: per-image results by list, for the curves over thresholds and the classes.
     Raises: UserError for an example of wrong shape; OSError where the disk refuses.
     """
     shelves, shown = _choose(examples, worst, sample)
-    run = Run(figures, shown, threshold, curves, title, config_text, facts or {})
+    run = Run(figures, shown, threshold, curves, title, config_text, facts or {}, scores or {})
     maps = gallery.MapStore()
     index = {"": 0}
     sections = [
@@ -63,12 +67,16 @@ def write_report(
     columns = [(name, "", f) for name, f in figures.get("test", {}).items()]
     body = [
         tables.tiles(columns),
-        _part("Figures", tables.html_table(columns) + _notes(notes)) if columns else _notes(notes),
-        _part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
+        shell.part("Figures", tables.html_table(columns) + shell.notes(notes))
+        if columns
+        else shell.notes(notes),
+        _over_thresholds({"": run}),
+        _by_class({"": run}),
+        shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
         _gallery(sections, {"": run}),
-        _part("Record", _folded("Configuration", config_text) + _folded_figures(figures)),
+        shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
-    _write(path, _page(title, _facts(run), body, maps, [threshold], len(shown)))
+    shell.write(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
     store.save(os.path.join(os.path.dirname(os.fspath(path)), store.FILE), run)
 
 
@@ -78,12 +86,17 @@ def write_comparison(
     *,
     title: str = "",
     notes: Sequence[str] = (),
+    photos: cases.Photos = lambda name, ids: {},
+    most: int = 16,
 ) -> None:
     """Write a page of several runs side by side, on the images that all of them show.
 
     Args:
       runs: name -> run, in the order of the columns; the baselines come from their figures.
       title: heading; the names by default.
+      notes: sentences shown under the figures, after those of ``pairs.obstacles``.
+      photos: finds the photos of images that no gallery shows.
+      most: how many images on which two runs differ most.
     """
     title = title or " and ".join(runs)
     keyed = {n: {(e.split, e.image_id): e for e in r.examples} for n, r in runs.items()}
@@ -91,7 +104,8 @@ def write_comparison(
     common = [key for key in first if all(key in mine for mine in keyed.values())]
     maps = gallery.MapStore()
     index = {name: i for i, name in enumerate(runs)}
-    sections = []
+    ahead = pairs.shelves(runs, most // 2, photos)
+    sections = pairs.section(ahead, maps, index)
     for split in dict.fromkeys(key[0] for key in common):
         cards = [{n: mine[key] for n, mine in keyed.items()} for key in common if key[0] == split]
         # Widest disagreement first: that is what a reader of two runs looks for.
@@ -99,13 +113,20 @@ def write_comparison(
         note = "the images that all runs show, those on which the runs differ most first"
         sections.append(gallery.section(split or "Examples", note, cards, maps, index))
     columns = columns_of(runs)
+    lists = _lists(runs)
+    differences = [(n, pairs.difference_table(n, runs)) for n in lists]
     body = [
-        _part("Figures", tables.html_table(columns) + _notes(notes)),
-        _part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
+        shell.part(
+            "Figures", tables.html_table(columns) + shell.notes([*pairs.obstacles(runs), *notes])
+        ),
+        shell.part("Differences", shell.named(differences, len(lists))),
+        _over_thresholds(runs),
+        _by_class(runs),
+        shell.part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
         _gallery(sections, runs),
-        _part(
+        shell.part(
             "Record",
-            "".join(_folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
+            "".join(shell.folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
         ),
     ]
     facts = "".join(
@@ -113,8 +134,9 @@ def write_comparison(
         f"{tables.duration(r.figures.get('seconds'))}</dd></div>"
         for n, r in runs.items()
     )
-    thresholds = [run.threshold for run in runs.values()]
-    _write(path, _page(title, facts, body, maps, thresholds, len(common)))
+    taus = [run.threshold for run in runs.values()]
+    shown = {(c.split, c.image_id) for *_, cards in ahead for card in cards for c in card.values()}
+    shell.write(path, shell.document(title, facts, body, maps, taus, len({*shown, *common})))
 
 
 def compare_workdirs(
@@ -132,9 +154,26 @@ def compare_workdirs(
         short = [os.path.basename(w) for w in plain]
         names = short if len(set(short)) == len(short) else plain
         workdirs = dict(zip(names, plain, strict=True))
-    runs = {name: store.load(os.fspath(folder)) for name, folder in workdirs.items()}
-    write_comparison(path, runs, title=title)
+    runs = {name: _load(os.fspath(folder)) for name, folder in workdirs.items()}
+
+    def find(name: str, image_ids: Iterable[str]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for folder in workdirs.values():
+            missing = set(image_ids) - found.keys()
+            if missing:
+                found |= photos.read_photos(os.fspath(folder), name, missing)
+        return found
+
+    write_comparison(path, runs, title=title, photos=find)
     return runs
+
+
+def _load(workdir: str) -> Run:
+    """A finished run with its per-image results and maps, as far as its folder holds them."""
+    run = store.load(workdir)
+    scores = cases.load_scores(workdir, run.figures.get("test", {}))
+    maps = {name: cases.load_maps(workdir, name) for name in scores}
+    return dataclasses.replace(run, scores=scores, maps=maps)
 
 
 def columns_of(runs: Mapping[str, Run]) -> list[tuple[str, str, Mapping]]:
@@ -146,6 +185,37 @@ def columns_of(runs: Mapping[str, Run]) -> list[tuple[str, str, Mapping]]:
         for name, run in runs.items()
         if split in run.figures.get("test", {})
     ]
+
+
+def _lists(runs: Mapping[str, Run]) -> list[str]:
+    """The lists whose images are known one by one in some run, in the order of the figures."""
+    return list(dict.fromkeys(name for run in runs.values() for name in run.scores))
+
+
+def _over_thresholds(runs: Mapping[str, Run]) -> str:
+    lists = _lists(runs)
+    content = [
+        (n, thresholds.charts({r: (x.scores[n], x.threshold) for r, x in _having(runs, n)}))
+        for n in lists
+    ]
+    return shell.part("Over all thresholds", shell.named(content, len(lists)))
+
+
+def _by_class(runs: Mapping[str, Run]) -> str:
+    lists = _lists(runs)
+    content = []
+    for name in lists:
+        known = {
+            r: classes.class_figures(x.scores[name], x.threshold)
+            for r, x in _having(runs, name)
+            if x.scores[name].class_names
+        }
+        content.append((name, classes.table(known) if known else ""))
+    return shell.part("Class by class", shell.named(content, len(lists)))
+
+
+def _having(runs: Mapping[str, Run], name: str) -> list[tuple[str, Run]]:
+    return [(r, run) for r, run in runs.items() if name in run.scores]
 
 
 def _choose(examples, worst, sample):
@@ -185,43 +255,9 @@ def _joined(runs: Mapping[str, Run]) -> dict:
     return {f"{n.replace('/', ' · ')}/{m}": r.curves[n] for n in names for m, r in runs.items()}
 
 
-def _page(title: str, facts: str, body: Sequence[str], maps, thresholds, shown: int) -> str:
-    here = resources.files("wsol_jax.report")
-    data = {"thresholds": [float(t) for t in thresholds], **maps.payload()}
-    # "</script" inside the JSON would end it; "<" is the only character that needs care here.
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;\
- style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{html.escape(title)}</title>
-<style>
-{(here / "page.css").read_text("utf-8")}
-</style>
-</head>
-<body>
-<main>
-<header class="top"><p class="eyebrow">weakly supervised object localization</p>
-<h1>{html.escape(title)}</h1>
-<dl class="facts">{facts}<div><dt>Shown</dt><dd>{shown} images</dd></div></dl></header>
-{"".join(body)}
-</main>
-<script type="application/json" id="data">{text}</script>
-<script>
-{(here / "page.js").read_text("utf-8")}
-</script>
-</body>
-</html>
-"""
-
-
 def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
     if not sections:
-        return _part("Gallery", '<p class="quiet">No examples were given.</p>')
+        return shell.part("Gallery", '<p class="quiet">No examples were given.</p>')
     sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))
     has_masks = any(
         p.ndim == 2 and p.dtype in (np.bool_, np.uint8)
@@ -238,7 +274,9 @@ def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
         "<noscript><p>Without JavaScript the boxes stay at the chosen threshold.</p></noscript>"
     )
     has_truth = any(len(e.true_boxes) for r in runs.values() for e in r.examples)
-    return _part("Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections))
+    return shell.part(
+        "Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections)
+    )
 
 
 def _slider(index: int, name: str, threshold: float) -> str:
@@ -266,27 +304,5 @@ def _facts(run: Run) -> str:
     )
 
 
-def _part(heading: str, content: str) -> str:
-    return f'<section class="part"><h2>{heading}</h2>{content}</section>' if content else ""
-
-
-def _notes(notes: Sequence[str]) -> str:
-    return "".join(f'<p class="quiet note">{html.escape(n)}</p>' for n in notes)
-
-
-def _folded(summary: str, text: str) -> str:
-    if not text:
-        return ""
-    head = f"<summary>{html.escape(summary)}</summary>"
-    return f"<details>{head}<pre>{html.escape(text)}</pre></details>"
-
-
 def _folded_figures(figures: Mapping) -> str:
-    return _folded("All figures (metrics.json)", json.dumps(store.plain(figures), indent=2))
-
-
-def _write(path: str | os.PathLike, text: str) -> None:
-    temporary = f"{os.fspath(path)}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    return shell.folded("All figures (metrics.json)", json.dumps(store.plain(figures), indent=2))

@@ -1,14 +1,33 @@
-"""Training curves as inline SVG, one small chart a quantity."""
+"""Curves as inline SVG, one small chart a quantity."""
 
+import dataclasses
 import html
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 Points = Sequence[tuple[int, float]]
 _WIDTH, _HEIGHT = 360, 210
+_WIDE, _TALL = 520, 270  # of ``plot``, two of which stand side by side
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 12, 40
 _MOST_POINTS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of ``plot``: x and y, both (N,) in [0, 1], a marked point, and what to say of it.
+
+    ``colour`` counts the page's colours, so that a run keeps its own in every chart.
+    """
+
+    name: str
+    colour: int
+    x: np.ndarray
+    y: np.ndarray
+    mark: tuple[float, float]
+    text: str
 
 
 def charts(curves: Mapping[str, Points]) -> str:
@@ -56,26 +75,9 @@ def _chart(group: str, series: Mapping[str, list[tuple[int, float]]]) -> str:
         y = _HEIGHT - _BOTTOM - (value - y0) / (y1 - y0) * (_HEIGHT - _TOP - _BOTTOM)
         return round(x, 1), round(y, 1)
 
-    parts = []
-    base = _HEIGHT - _BOTTOM
-    for value in y_ticks:
-        y = at(x0, value)[1]
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{_number(value)}</text>')
-    for value in ticks(x0, x1):
-        if min(steps) == max(steps) and value != steps[0]:
-            continue  # a single point: no other step exists
-        x = at(value, y0)[0]
-        parts.append(f'<line class="tick" x1="{x}" x2="{x}" y1="{base}" y2="{base + 4}"/>')
-        label = _number(value)
-        parts.append(f'<text x="{x}" y="{base + 17}" text-anchor="middle">{label}</text>')
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(
-        f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>'
-    )
-    parts.append(
-        f'<text class="label" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">step</text>'
-    )
+    # A single point: no other step exists.
+    x_ticks = [v for v in ticks(x0, x1) if min(steps) != max(steps) or v == steps[0]]
+    parts = _axes(at, (x0, x_ticks), (y0, y_ticks), "step")
     keys = []
     for index, (name, points) in enumerate(drawn.items()):
         colour = f"s{index % 6}"
@@ -102,6 +104,79 @@ def _chart(group: str, series: Mapping[str, list[tuple[int, float]]]) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{alt}">'
         f"{''.join(parts)}</svg></figure>"
     )
+
+
+def plot(title: str, x_label: str, lines: Sequence[Line]) -> str:
+    """One <figure> of lines over [0, 1], from zero upwards in per cent.
+
+    Points that would fall on their neighbours' pixels are left out.
+    """
+    top = max((float(np.max(line.y)) for line in lines), default=0.0)
+    y_ticks = ticks(0, max(top, 0.02), 5)
+    if y_ticks[-1] < top:
+        y_ticks.append(2 * y_ticks[-1] - y_ticks[-2])
+    y1, base = y_ticks[-1], _TALL - _BOTTOM
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            round(_LEFT + x * (_WIDE - _LEFT - _RIGHT), 1),
+            round(base - y / y1 * (base - _TOP), 1),
+        )
+
+    parts = _axes(at, (0, ticks(0, 1, 5)), (0, y_ticks), x_label, (_WIDE, _TALL), True)
+    keys, told = [], []
+    for line in lines:
+        colour = f"s{line.colour % 6}"
+        path = _distinct([at(float(x), float(y)) for x, y in zip(line.x, line.y, strict=True)])
+        parts.append(
+            f'<polyline class="{colour}" points="{" ".join(f"{x},{y}" for x, y in path)}"/>'
+        )
+        x, y = at(*map(float, line.mark))
+        parts.append(f'<line class="{colour} mark" x1="{x}" x2="{x}" y1="{y}" y2="{base}"/>')
+        parts.append(f'<circle class="{colour}" cx="{x}" cy="{y}" r="3.4"/>')
+        name, text = html.escape(line.name), html.escape(line.text)
+        keys.append(f'<span><i class="{colour}"></i>{name} <b>{text}</b></span>')
+        told.append(f"{name}: {text}")
+    title = html.escape(title)
+    return (
+        f'<figure class="chart"><figcaption><strong>{title}</strong>'
+        f'<span class="keys">{"".join(keys)}</span></figcaption>'
+        f'<svg viewBox="0 0 {_WIDE} {_TALL}" role="img" '
+        f'aria-label="{title} by {html.escape(x_label)}; {"; ".join(told)}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def _axes(at, across, up, label: str, size=(_WIDTH, _HEIGHT), percent=False) -> list[str]:
+    """Grid, ticks and their numbers; ``across`` and ``up`` are (lowest value, values marked)."""
+    (x0, x_ticks), (y0, y_ticks) = across, up
+    base, right = size[1] - _BOTTOM, size[0] - _RIGHT
+    parts = []
+    for value in y_ticks:
+        y = at(x0, value)[1]
+        text = f"{100 * value:.3g} %" if percent else _number(value)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{text}</text>')
+    for value in x_ticks:
+        x = at(value, y0)[0]
+        parts.append(f'<line class="tick" x1="{x}" x2="{x}" y1="{base}" y2="{base + 4}"/>')
+        text = _number(value)
+        parts.append(f'<text x="{x}" y="{base + 17}" text-anchor="middle">{text}</text>')
+    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}"/>')
+    parts.append(
+        f'<text class="label" x="{(_LEFT + right) / 2}" y="{size[1] - 6}" '
+        f'text-anchor="middle">{html.escape(label)}</text>'
+    )
+    return parts
+
+
+def _distinct(path: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A path's points without those in the middle of a level stretch or on the one before."""
+    kept = [p for i, p in enumerate(path) if i == 0 or p != path[i - 1]]
+    ends = (0, len(kept) - 1)
+    return [
+        p for i, p in enumerate(kept) if i in ends or not kept[i - 1][1] == p[1] == kept[i + 1][1]
+    ]
 
 
 def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 DASH = "\N{EN DASH}"  # an unknown figure
 MINUS = "\N{MINUS SIGN}"
+DELTA = "\N{GREEK CAPITAL LETTER DELTA}"  # the second run minus the first
 
 # (heading, [(key, name, meaning, is it a baseline)]), in the order of the page.
 ROWS = (
@@ -66,6 +67,14 @@ def percent(value, digits: int = 1) -> str:
     if not math.isfinite(value):
         return DASH
     return f"{100 * value:.{digits}f} %" if -1 <= value <= 1 else f"{value:,.4g}"
+
+
+def points(value: float, signed: bool = False) -> str:
+    """A fraction in per cent without the sign "%": 45.1, or +3.2 for a difference."""
+    if not math.isfinite(value):
+        return DASH
+    text = f"{100 * value:{'+' if signed else ''}.1f}"
+    return ("0.0" if text in ("-0.0", "+0.0") else text).replace("-", MINUS)
 
 
 def duration(seconds) -> str:
@@ -158,7 +167,7 @@ def tiles(columns: Columns) -> str:
             if not _finite(value):
                 continue
             if _finite(figures.get(base)):
-                gap = f"{100 * (value - figures[base]):+.1f}".replace("-", MINUS)
+                gap = points(value - figures[base], signed=True)
                 words = f"{gap} points over the {words}"
             elif base:
                 words = ""

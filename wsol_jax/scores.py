@@ -1,0 +1,106 @@
+"""What a list's score maps were found to be: per-image rows of every metric, on disk and off it."""
+
+import dataclasses
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from wsol_jax.metrics.bootstrap import bootstrap_interval
+from wsol_jax.metrics.localization import BoxAccuracy, HitRates
+from wsol_jax.metrics.masks import PixelAP
+from wsol_jax.metrics.per_image import PerImage, RaggedPerImage
+
+_HITS = ("top1_acc", "top5_acc", "top1_loc", "top5_loc", "top5_star_loc")
+_PARTS = {
+    "boxes": BoxAccuracy,
+    "pixels": PixelAP,
+    "hits": HitRates,
+    "central": HitRates,
+    "gaussian": PixelAP,
+    "classes": PerImage,
+    "ious": PerImage,
+    "truth": RaggedPerImage,
+}
+_NEWER = ("classes", "ious", "truth")  # what the first runs' files lack
+
+
+@dataclasses.dataclass
+class Scores:
+    """Everything measured on a list; each part holds a row per image and merges.
+
+    ``boxes`` and ``pixels`` have only the images whose boxes or mask are known; ``hits`` the Top-k
+    results at a threshold; ``central`` the hits of the best fixed box; ``gaussian`` the pixels of a
+    centred Gaussian. ``classes``: an image's first class and the class named first; ``ious``: the
+    IoU of the box at the run's threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the
+    frame of the maps (MAP_SIZE). ``true_maps``: (index, raw map) of every image, for the report.
+    """
+
+    boxes: BoxAccuracy = dataclasses.field(default_factory=BoxAccuracy)
+    pixels: PixelAP = dataclasses.field(default_factory=PixelAP)
+    hits: HitRates = dataclasses.field(default_factory=lambda: HitRates(_HITS))
+    central: HitRates = dataclasses.field(default_factory=lambda: HitRates(("central_box",)))
+    gaussian: PixelAP = dataclasses.field(default_factory=PixelAP)
+    classes: PerImage = dataclasses.field(default_factory=lambda: PerImage((2,), np.int32))
+    ious: PerImage = dataclasses.field(default_factory=lambda: PerImage((), np.float32))
+    truth: RaggedPerImage = dataclasses.field(
+        default_factory=lambda: RaggedPerImage((4,), np.int16)
+    )
+    class_names: tuple[str, ...] = ()
+    true_maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    predicted: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    def merge(self, other: "Scores") -> "Scores":
+        """Both lists; an image in both counts once."""
+        merged = {p: getattr(self, p).merge(getattr(other, p), overlap=True) for p in _PARTS}
+        return Scores(**merged, class_names=self.class_names or other.class_names)
+
+    def figures(self, threshold: float, intervals: bool = True) -> dict[str, Any]:
+        """metrics.json's entry of a list; a figure that the list has no truth for is None."""
+        figures: dict[str, Any] = {**self.hits.compute()}
+        figures["gt_known_loc"] = self.boxes.gt_known(threshold)
+        figures |= self.boxes.compute() if len(self.boxes) else {}
+        for name in ("max_box_acc", "max_box_acc_v2"):
+            figures.setdefault(name, math.nan)
+        figures["pxap"] = self.pixels.compute() if len(self.pixels) else math.nan
+        figures |= self.central.compute()
+        figures["gaussian_pxap"] = self.gaussian.compute() if len(self.gaussian) else math.nan
+        figures = {k: None if math.isnan(v) else float(v) for k, v in figures.items()}
+        figures["images"] = len(self.hits.images)
+        if intervals:
+            spans = dict(self.hits.intervals())
+            if len(self.boxes):
+                hits = self.boxes.gt_known_hits(threshold)
+                spans |= {"gt_known_loc": bootstrap_interval(hits), **self.boxes.intervals()}
+            if len(self.pixels):
+                spans["pxap"] = self.pixels.interval()
+            spans = {k: list(map(float, v)) for k, v in spans.items() if figures[k] is not None}
+            figures["intervals_95"] = spans
+        return figures
+
+    def save(self, path: pathlib.Path) -> None:
+        """Per-image rows, without pickles, for paired comparisons of runs."""
+        rows = {
+            f"{part}/{name}": value
+            for part in _PARTS
+            for name, value in getattr(self, part).to_arrays().items()
+        }
+        rows["class_names"] = np.array(self.class_names, np.str_)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez_compressed(temporary, **rows)
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Scores":
+        """The inverse of ``save``; what the files of older runs lack is empty."""
+        parts: dict[str, Any] = {}
+        with np.load(path, allow_pickle=False) as file:
+            for part, kind in _PARTS.items():
+                names = [k for k in file.files if k.startswith(f"{part}/")]
+                if names or part not in _NEWER:
+                    parts[part] = kind.from_arrays({k.partition("/")[2]: file[k] for k in names})
+            if "class_names" in file.files:
+                parts["class_names"] = tuple(map(str, file["class_names"]))
+        return cls(**parts)
