@@ -99,7 +99,8 @@ def embedded(config, backbone: str = "vgg16") -> None:
     if backbone == "vgg16":
         config.cams2i.endpoint_2 = "conv3_3"
     config.cams2i.ramp_steps = 100
-    # Heads of one layer, as the other methods' here: what they share is common to both maps.
+    # What the maps share (map_mean) would drive every sigmoid to 1.
+    config.cams2i.squash = "min_max"
     config.features.width, config.features.final_endpoint = 0.25, "conv2"
     config.features.projection = 0
 
