@@ -29,7 +29,7 @@ import torch
 from absl import flags as absl_flags
 from PIL import Image
 
-from wsol_jax.data import pipeline
+from wsol_jax.data import orders, pipeline
 from wsol_jax.data.records import Record
 
 RESIZE, CROP = 256, 224
@@ -89,7 +89,7 @@ class PillowPhotos(torch.utils.data.Dataset):
 
 
 def our_batches(paths, batch, workers, threads, seed):
-    rows = pipeline.BatchRows(len(paths), batch, batch, len(paths) // batch, seed)
+    rows = pipeline.BatchRows(orders.Uniform(len(paths), seed), batch, batch, len(paths) // batch)
     example = pipeline.TrainExample(Photos(paths), 1, CROP, RESIZE, "warp", 0.5, seed)
     for made in pipeline.train_batches(rows, example, workers=workers, threads=threads):
         assert made["valid"].all()

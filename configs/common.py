@@ -71,6 +71,9 @@ def base() -> ml_collections.ConfigDict:
     c.data.test = ""
     c.data.boxes = ""  # folder: a CSV of boxes
     c.data.multi_label = False  # several of the classes in one image
+    # A batch is P classes x K images of each; one of the two decides the other, both 0: shuffled.
+    c.data.classes_per_batch = 0  # P
+    c.data.images_per_class = 0  # K
     c.data.resize = 256  # before the crop, pixels
     c.data.resize_mode = "warp"  # to resize x resize, or "shorter" side to resize
     c.data.crop = 224  # what the network sees, pixels

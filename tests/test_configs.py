@@ -2,11 +2,11 @@
 
 import pytest
 
-from configs import cam, common, spg
+from configs import cam, cams2i, common, spg
 from wsol_jax import backbones
 from wsol_jax.errors import UserError
 
-FILES = {"cam": cam, "spg": spg}
+FILES = {"cam": cam, "spg": spg, "cams2i": cams2i}
 
 # A value for every key, as typed, and what the field then holds.
 VALUES = {
@@ -70,8 +70,11 @@ def test_bare_is_cub_with_the_papers_recipe(file):
     assert train.batch_size == 30
     assert (optimizer.backbone_lr, optimizer.head_lr) == (1e-3, 1e-2)
     assert (optimizer.momentum, optimizer.weight_decay, optimizer.nesterov) == (0.9, 5e-4, False)
-    assert (optimizer.schedule, optimizer.decay_factor) == ("step", 0.1)
-    assert config.model.backbone == {"cam": "vgg16", "spg": "inception_v3"}[file]
+    # CAMs2i, section 3.4: "decay of 0.95 each epoch".
+    decay = {"cams2i": (1, 0.95)}.get(file, (10, 0.1))
+    assert optimizer.schedule == "step"
+    assert (optimizer.decay_epochs, optimizer.decay_factor) == decay
+    assert config.model.backbone == ("inception_v3" if file == "spg" else "vgg16")
 
 
 def test_the_released_recipe():
@@ -91,7 +94,7 @@ def test_the_released_recipe():
 def test_cam_and_spg_differ_in_the_method_alone(dataset, backbone):
     """The papers' recipes; on small data each method has learning rates of its own."""
     one, other = (
-        file.get_config(f"{dataset},backbone={backbone}").to_dict() for file in FILES.values()
+        file.get_config(f"{dataset},backbone={backbone}").to_dict() for file in (cam, spg)
     )
     other.pop("spg")
     for part in ("branch", "guide"):
@@ -123,6 +126,19 @@ def test_every_backbone_goes_with_every_data_set(file, dataset, backbone):
     assert (config.model.endpoint or config.model.final_endpoint) in endpoints
     if file == "spg":
         assert {config.spg.b1_endpoint, config.spg.b2_endpoint} <= endpoints.keys()
+    if file == "cams2i":
+        assert config.cams2i.endpoint_2 in endpoints
+        f = backbones.build(config.features)
+        found = jax.eval_shape(lambda x: f.init_with_output(jax.random.key(0), x)[0], images)
+        assert config.features.final_endpoint in found
+
+
+def test_whose_weights_compare_images():
+    """CAMs2i's second trunk: ImageNet's, those of the same backbone, or none at all."""
+    weights = lambda arg: cams2i.get_config(arg).features.weights
+    assert weights("cub") == weights("cub,weights=W.h5") == "imagenet"
+    assert weights("voc,backbone=mobilenet_v2,weights=W.npz") == "W.npz"
+    assert weights("cub,weights=none") == "none" and weights("embedded") == ""
 
 
 def test_sizes_keep_the_recipes_proportion():

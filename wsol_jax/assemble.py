@@ -51,10 +51,10 @@ class Plan:
 
 
 def resolve(config: Any) -> Any:
-    """The config with what its weight file decides: the file itself, preprocessing, paddings.
+    """The config with what its weight files decide: the files themselves, preprocessing, paddings.
 
-    "imagenet" becomes the path of Keras' public file, fetched if need be; ``model.preprocessing``
-    and the trunk's arguments follow the file's publisher unless the config sets them.
+    "imagenet" becomes the path of the public file, fetched if need be; ``preprocessing`` and the
+    trunk's arguments follow the file's publisher unless the config sets them.
 
     Raises:
       UserError: the file is missing and cannot be fetched, or is not one of weights.
@@ -64,27 +64,47 @@ def resolve(config: Any) -> Any:
     config = config.copy_and_resolve_references()
     model = config.model
     with config.unlocked():
-        if model.weights == "none":
-            model.weights = ""
+        for section in trunks(config):
+            if section.weights == "none":
+                section.weights = ""
         if not model.weights and model.freeze_until:
             raise UserError(
                 f"model.freeze_until={model.freeze_until!r} would freeze random values: name a "
                 "file of weights, e.g. weights=imagenet after the data set."
             )
-        if model.weights == "imagenet":
-            model.weights = str(download.ensure_weights(model.backbone))
-        fields = {}
-        if model.weights:
-            published = weights.conventions(model.weights, model.backbone)
-            fields = published.fields
-            if model.preprocessing == "auto":
-                model.preprocessing = published.preprocessing
-        elif model.preprocessing == "auto":
-            model.preprocessing = "tf"
-        for name, value in fields.items():
-            if name not in model.trunk:
-                model.trunk[name] = value
+        for section in trunks(config):
+            _resolve_trunk(section)
     return config
+
+
+def trunks(config: Any) -> list[Any]:
+    """The config's sections that describe a trunk: ``model``, and ``features`` if it has one."""
+    return [config[name] for name in ("model", "features") if name in config]
+
+
+def without_weights(config: Any) -> Any:
+    """A copy whose method reads no weight file: for shapes alone, or what a checkpoint fills."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        for section in trunks(config):
+            section.weights = ""
+    return config
+
+
+def _resolve_trunk(section: Any) -> None:
+    if section.weights == "imagenet":
+        section.weights = str(download.ensure_weights(section.backbone))
+    fields = {}
+    if section.weights:
+        published = weights.conventions(section.weights, section.backbone)
+        fields = published.fields
+        if section.preprocessing == "auto":
+            section.preprocessing = published.preprocessing
+    elif section.preprocessing == "auto":
+        section.preprocessing = "tf"
+    for name, value in fields.items():
+        if name not in section.trunk:
+            section.trunk[name] = value
 
 
 def create_state(

@@ -29,11 +29,8 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       None where the backend does not tell.
     """
     num_classes = _classes(config)
+    config = assemble.without_weights(config)
     model = config.model
-    model_without_weights = config.copy_and_resolve_references()
-    with model_without_weights.unlocked():
-        model_without_weights.model.weights = ""
-    config = model_without_weights
     method = methods.build(config, num_classes)
     crop = config.data.crop
     images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)

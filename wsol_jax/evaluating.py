@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from wsol_jax import gallery, methods, sharding, workdirs
-from wsol_jax.assemble import restore_variables
+from wsol_jax.assemble import restore_variables, trunks, without_weights
 from wsol_jax.checkpoint import check_choice
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
@@ -133,18 +133,14 @@ def open_run(config: Any, workdir: pathlib.Path, devices: int | None = None) -> 
     config = config.copy_and_resolve_references()
     with config.unlocked():
         # What the weight file decided when the run began.
-        config.model.weights = saved.model.weights
-        if config.model.preprocessing == "auto":
-            config.model.preprocessing, config.model.trunk = (
-                saved.model.preprocessing,
-                saved.model.trunk,
-            )
+        for section, before in zip(trunks(config), trunks(saved), strict=False):
+            section.weights = before.weights
+            if section.preprocessing == "auto":
+                section.preprocessing, section.trunk = before.preprocessing, before.trunk
     workdirs.claim(workdir, config, lists.class_names)
     mesh = sharding.data_mesh(config.train.devices if devices is None else devices)
-    network = config.copy_and_resolve_references()
-    with network.unlocked():
-        network.model.weights = ""  # the checkpoint has them; the file may be gone
-    method = methods.build(network, len(lists.class_names))
+    # The checkpoint has the weights; their file may be gone.
+    method = methods.build(without_weights(config), len(lists.class_names))
     variables, step = restore_variables(config, workdir, method, mesh)
     return OpenedRun(config, lists, mesh, method, variables, step)
 

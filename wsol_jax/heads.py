@@ -19,8 +19,9 @@ class CamHead(nn.Module):
 
     Attributes:
       num_classes: C.
-      channels: width of the 3x3 layers before the class maps.
+      channels: width of the layers before the class maps.
       layers: how many of them; 0 puts the 1x1 class-map layer straight onto the features.
+      kernel: a side of their kernels.
       dropout: rate before the class-map layer.
       map_mean: mean of the class-map layer's first weights. What all classes' maps share moves no
         class score against another, so the cross-entropy leaves it alone: above 0, every map
@@ -31,6 +32,7 @@ class CamHead(nn.Module):
     num_classes: int
     channels: int = 1024
     layers: int = 1
+    kernel: int = 3
     dropout: float = 0.0
     map_mean: float = 0.0
     dtype: Any = None
@@ -39,7 +41,8 @@ class CamHead(nn.Module):
     def __call__(self, features: jax.Array, train: bool = False):
         """(B, H, W, D) -> logits (B, C), maps (B, H, W, C), features before the maps."""
         for layer in range(self.layers):
-            conv = _Conv(self.channels, (3, 3), dtype=self.dtype, name=f"conv{layer + 1}")
+            window = (self.kernel, self.kernel)
+            conv = _Conv(self.channels, window, dtype=self.dtype, name=f"conv{layer + 1}")
             features = nn.relu(conv(features))
         x = nn.Dropout(self.dropout, deterministic=not train)(features)
         # Small first weights: the first steps follow the classes' means, not chance.

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from wsol_jax import methods, sharding, workdirs
-from wsol_jax.assemble import restore_variables
+from wsol_jax.assemble import restore_variables, without_weights
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.folder import EXTENSIONS
 from wsol_jax.data.records import Record
@@ -95,8 +95,8 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     config, class_names = workdirs.load(workdir)
     photos = Photos(images, class_names)
     mesh = sharding.data_mesh()
+    config = without_weights(config)  # the checkpoint has them
     with config.unlocked():
-        config.model.weights = ""  # the checkpoint has them
         config.eval.class_scores = ""
         config.train.devices = 0
     method = methods.build(config, len(class_names))

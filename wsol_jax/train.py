@@ -14,7 +14,7 @@ from absl import logging
 from wsol_jax import evaluating, methods, scoring, sharding, workdirs
 from wsol_jax.assemble import Plan, compile_step, create_state, resolve
 from wsol_jax.checkpoint import Checkpoints
-from wsol_jax.data import pipeline
+from wsol_jax.data import orders, pipeline
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.records import Source
 from wsol_jax.errors import Interrupted, UserError
@@ -93,14 +93,21 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     return figures
 
 
-def _batches(config: Any, source: Source, num_classes: int, plan: Plan, mesh: Any, first_step: int):
+def _batches(
+    config: Any,
+    source: Source,
+    order: orders.Order,
+    num_classes: int,
+    plan: Plan,
+    mesh: Any,
+    first_step: int,
+):
     """Device batches from ``first_step`` on, checked for unreadable images."""
     rows = pipeline.BatchRows(
-        num_records=len(source),
+        order=order,
         batch_size=plan.batch_size,
         padded_size=plan.padded_size,
         num_steps=plan.num_steps,
-        seed=config.seed,
         first_step=first_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -135,6 +142,8 @@ def train(
     checkpoints: Checkpoints,
 ) -> TrainState:
     """The loop: from the newest checkpoint, if any, to ``plan.num_steps``."""
+    num_classes = len(lists.class_names)
+    order = orders.training_order(config.data, lists.train, plan.batch_size, config.seed)
     state, step_function, schedule = create_state(config, method, plan, mesh)
     position = dict(list=lists.train.name, records=plan.num_records, batch_size=plan.batch_size)
     step = first_step = checkpoints.latest_step() or 0
@@ -224,8 +233,8 @@ def train(
             checkpoints.measure(first_step, best)
         if first_step >= plan.num_steps:
             return state
-        compiled = compile_step(step_function, state, plan, config, len(lists.class_names), mesh)
-        batches = _batches(config, lists.train, len(lists.class_names), plan, mesh, first_step)
+        compiled = compile_step(step_function, state, plan, config, num_classes, mesh)
+        batches = _batches(config, lists.train, order, num_classes, plan, mesh, first_step)
         stack.enter_context(contextlib.closing(batches))
         bar = stack.enter_context(Progress("train", plan.num_steps, first_step))
         logged = first_step

@@ -12,7 +12,8 @@ from wsol_jax.errors import UserError
 
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
-_FREE += ("model.weights", "train.log_every", "train.keep", "train.checkpoint_steps", "eval")
+_FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
+_FREE += ("train.checkpoint_steps", "eval")
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:

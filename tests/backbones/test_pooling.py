@@ -1,11 +1,11 @@
-"""The written-out 2x2 max pooling against XLA's windows."""
+"""The written-out 2x2 max pooling against XLA's windows, adaptive pooling against PyTorch's."""
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from wsol_jax.backbones.pooling import max_pool
+from wsol_jax.backbones.pooling import adaptive_average_pool, max_pool
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 6), (1, 9, 7), (1, 1, 2), (3, 2, 5)])
@@ -20,3 +20,12 @@ def test_disjoint_windows(shape, ceil_mode):
     np.testing.assert_array_equal(y, y2)
     g = rng.standard_normal(y.shape).astype(np.float32)
     np.testing.assert_array_equal(pull(g)[0], pull2(g)[0])
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 13), (2, 5), (1, 12), (20, 6)])
+def test_adaptive_average_pooling_equals_torchs(size):
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    theirs = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x).permute(0, 3, 1, 2), 6)
+    found = adaptive_average_pool(x, 6)
+    np.testing.assert_allclose(found, theirs.permute(0, 2, 3, 1), atol=1e-6)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wsol_jax.backbones.alexnet import AlexNet
 from wsol_jax.backbones.inception import InceptionV3
 from wsol_jax.backbones.mobilenet import MobileNetV2
 from wsol_jax.backbones.vgg import VGG16
@@ -14,6 +15,7 @@ TRUNKS = {
     "inception_v3": (InceptionV3(0.125), "Mixed_6e"),
     "inception_v3 standard": (InceptionV3(0.125, geometry="standard"), "Mixed_7c"),
     "mobilenet_v2": (MobileNetV2(0.25), "Conv_1"),
+    "alexnet": (AlexNet(0.125), "fc7"),
 }
 # One block of each kind: the blocks after it are built by the same lines, and compile for long.
 NORMALISED = [
@@ -81,6 +83,7 @@ def test_published_parameter_counts():
     # torchvision's documentation; its Inception-v3 has 27,161,264 with the auxiliary classifier.
     assert shapes(VGG16(num_classes=1000), 224)[1] == 138_357_544
     assert shapes(MobileNetV2(num_classes=1000), 224)[1] == 3_504_872
+    assert shapes(AlexNet(num_classes=1000), 224)[1] == 61_100_840
     whole = InceptionV3(geometry="standard", num_classes=1000)
     assert shapes(whole, 299)[1] == 27_161_264 - 3_326_696
 
@@ -134,6 +137,9 @@ def test_widths_multiply_channels(width):
         (InceptionV3(final_endpoint="Conv2d_2a_3x3"), "Conv2d_2a_3x3"),
         (InceptionV3(final_endpoint="Mixed_7c"), "Mixed_7c"),
         (MobileNetV2(final_endpoint="block_6_expand"), "block_6_expand"),
+        (AlexNet(final_endpoint="conv5"), "conv5"),
+        (AlexNet(final_endpoint="pool1"), "pool1"),
+        (AlexNet(final_endpoint="fc6"), "fc6"),
     ],
 )
 def test_final_endpoints(module, last):
@@ -155,6 +161,8 @@ def test_final_endpoints(module, last):
         InceptionV3(num_classes=2),
         MobileNetV2(final_endpoint="block_17"),
         MobileNetV2(output_stride=4),
+        AlexNet(final_endpoint="fc9"),
+        AlexNet(final_endpoint="fc6", num_classes=2),
     ],
 )
 def test_impossible_arguments_are_refused(module):

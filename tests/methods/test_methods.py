@@ -1,4 +1,4 @@
-"""CAM and SPG on a tiny network: the loss in float64, and what may not move what."""
+"""The methods on a tiny network: SPG's loss in float64, and what may not move what."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from configs import cam as cam_config
+from configs import cams2i as cams2i_config
 from configs import spg as spg_config
 from wsol_jax import methods
 from wsol_jax.errors import UserError
 from wsol_jax.methods import spg
 from wsol_jax.state import TrainState, learning_rate, optimizer, train_step
 
-FILES = {"cam": cam_config, "spg": spg_config}
+FILES = {"cam": cam_config, "spg": spg_config, "cams2i": cams2i_config}
 RNG = np.random.default_rng(0)
 
 
@@ -32,6 +33,10 @@ def tiny(file, **changes):
         if file == "spg":
             config.spg.b1_endpoint, config.spg.b2_endpoint = "conv2_2", "conv3_1"
             config.spg.channels = 8
+        if file == "cams2i":
+            config.cams2i.endpoint_2, config.features.projection = "conv2_2", 8
+            config.features.backbone, config.features.width = "vgg16", 0.1
+            config.features.final_endpoint = "conv2_1"
         config.update_from_flattened_dict(changes)
     return config
 
@@ -299,7 +304,7 @@ def test_spg_localizes_without_its_branches(built):
     np.testing.assert_allclose(bare.logits, bare.maps.mean(axis=(1, 2)), atol=1e-5)
 
 
-@pytest.mark.parametrize("file", [pytest.param("cam", marks=pytest.mark.slow), "spg"])
+@pytest.mark.parametrize("file", [pytest.param("cam", marks=pytest.mark.slow), "spg", "cams2i"])
 def test_bfloat16_keeps_float32_parameters_and_a_finite_loss(built, file):
     changes = {"dtype": "bfloat16", "model.dropout": 0.0}
     method, variables, call = built(file, **changes)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from configs import cam as cam_config
+from configs import cams2i as cams2i_config
 from configs import common
 from configs import spg as spg_config
 from wsol_jax import methods
+from wsol_jax.methods import cams2i
 
-FILES = {"cam": cam_config, "spg": spg_config}
+FILES = {"cam": cam_config, "spg": spg_config, "cams2i": cams2i_config}
 
 
 def shapes_of(file, arg, num_classes):
@@ -70,6 +72,37 @@ def test_every_method_runs_on_every_backbone_by_config_alone(file, backbone, dat
     assert found.logits.shape == (2, 5) and found.maps.shape[3] == 5
     groups = set(jax.tree.leaves(method.param_groups(variables["params"])))
     assert {"backbone/kernel", "head/kernel", "head/bias"} <= groups
+
+
+@pytest.mark.parametrize("dataset", ["cub", "ilsvrc"])
+@pytest.mark.parametrize("backbone", common.BACKBONES)
+def test_cams2i_has_two_maps_of_28_cells_at_224_pixels(dataset, backbone):
+    """VGG16's pool4 and pool5 at stride 1; the other trunks by their output stride."""
+    config = cams2i_config.get_config(f"{dataset},backbone={backbone},weights=none")
+    network = cams2i._network(config, 5)
+    images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    make = lambda x: network.init_with_output(jax.random.key(0), x, method=network.taps)[0]
+    assert [x.shape[:3] for x in jax.eval_shape(make, images)] == [(2, 28, 28)] * 2
+    outputs, features = jax.eval_shape(
+        lambda x: network.init_with_output(jax.random.key(0), x)[0], images
+    )
+    assert [maps.shape for _, maps in outputs] == [(2, 28, 28, 5)] * 2
+    assert features.shape == (2, 2048)
+
+
+def test_cams2is_parameters():
+    """VGG16's convolutions, two heads of 1x1x1024 twice (section 3.4), and AlexNet to 2048."""
+    _, variables, _ = shapes_of("cams2i", "", 200)
+    parts = {name: count(tree) for name, tree in variables["params"].items()}
+    conv = lambda before, after: before * after + after
+    head = conv(512, 1024) + conv(1024, 1024) + conv(1024, 200)
+    assert parts == {
+        "backbone": 14_714_688,  # torchvision's VGG16 without its classifier
+        "head_1": head,
+        "head_2": head,
+        "feature_trunk": 61_100_840 - conv(4096, 1000),
+        "projection": 4096 * 2048,
+    }
 
 
 def test_b_layers_are_shared():

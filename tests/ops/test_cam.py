@@ -68,11 +68,17 @@ def test_min_max_gradient_is_the_derivative():
     check_grads(lambda x: jnp.sum(weights * cam.min_max(x)), (maps,), 1, ["rev"], 1e-2, 1e-2, 1e-1)
 
 
+def test_min_max_of_all_classes_maps_takes_each_by_itself():
+    maps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 5)), jnp.float32)
+    expected = jnp.stack([cam.min_max(maps[..., c]) for c in range(5)], axis=-1)
+    np.testing.assert_array_equal(cam.min_max(maps), expected)
+
+
 def test_wrong_ranks_are_refused():
     with pytest.raises(AssertionError):
         cam.class_logits(jnp.zeros((2, 3, 4)))
     with pytest.raises(AssertionError):
-        cam.min_max(jnp.zeros((2, 3, 4, 1)))
+        cam.min_max(jnp.zeros((2, 3)))
     with pytest.raises(AssertionError):
         cam.select_map(jnp.zeros((2, 3, 4, 5)), jnp.zeros((2, 5), jnp.int32))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wsol_jax.ops.seeds import BACKGROUND, FOREGROUND, IGNORE, seed_mask
+from wsol_jax.ops.seeds import BACKGROUND, FOREGROUND, IGNORE, deviation_mask, seed_mask
 
 PAIRS = [(0.5, 0.05), (0.7, 0.1), (0.7, 0.05)]
 
@@ -109,3 +109,23 @@ def test_no_gradient_passes():
 def test_thresholds_out_of_order_are_refused(high, low):
     with pytest.raises(ValueError, match="thresholds"):
         seed_mask(jnp.zeros((1, 2, 2)), high=high, low=low)
+
+
+def test_deviation_mask_equals_cams2is_equations_3_and_5():
+    maps = np.random.default_rng(2).normal(size=(3, 7, 6)) * 4
+    expected = np.full(maps.shape, IGNORE)
+    for one, out in zip(maps, expected, strict=True):
+        mu0 = one.sum() / one.size
+        mu1 = sum(abs(value - mu0) for value in one.ravel()) / one.size
+        for place, value in np.ndenumerate(one):
+            if value >= mu0 + mu1:  # xi1
+                out[place] = FOREGROUND
+            if value <= mu0 - mu1:  # xi2
+                out[place] = BACKGROUND
+    found = deviation_mask(jnp.asarray(maps, jnp.float32))
+    assert found.dtype == jnp.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_constant_map_deviates_nowhere():
+    assert (deviation_mask(jnp.full((2, 4, 4), 3.0)) == IGNORE).all()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wsol_jax.backbones.alexnet import AlexNet
 from wsol_jax.backbones.inception import InceptionV3
 from wsol_jax.backbones.mobilenet import MobileNetV2
 from wsol_jax.backbones.vgg import VGG16
@@ -48,6 +49,31 @@ def test_vgg16_with_its_classifier(tmp_path):
         224,
         tmp_path / "vgg16.safetensors",
     )
+
+
+@pytest.mark.parametrize("size", [96, 224])
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_alexnet_with_its_classifier(tmp_path, size, ending):
+    """224 gives the classifier its 6x6 cells as they are; 96 leaves 2x2 to be averaged to 6x6."""
+    pairs = {"conv1": "features.1", "pool2": "features.5", "conv3": "features.7"}
+    pairs |= {"conv5": "features.11", "pool5": "features.12"}
+    pairs |= {"fc6": "classifier.2", "fc7": "classifier.5", "logits": "classifier.6"}
+    compare(
+        AlexNet(0.125, num_classes=5),
+        torch_networks.AlexNet(0.125, 5),
+        pairs,
+        size,
+        tmp_path / f"alexnet{ending}",
+    )
+
+
+def test_an_alexnet_that_ends_early_reads_the_whole_published_network(tmp_path):
+    network = torch_networks.randomise(torch_networks.AlexNet(0.125))
+    save_file(network.state_dict(), tmp_path / "alexnet.safetensors")
+    module = AlexNet(0.125, final_endpoint="conv5")
+    variables = load_pretrained(tmp_path / "alexnet.safetensors", module, template(module, 64))
+    assert set(variables["params"]) == {"conv1", "conv2", "conv3", "conv4", "conv5"}
+    assert conventions(tmp_path / "alexnet.safetensors", "alexnet").preprocessing == "torch"
 
 
 @pytest.mark.parametrize("size", [75, pytest.param(64, marks=pytest.mark.slow)])

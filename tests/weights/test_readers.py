@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from wsol_jax.backbones.alexnet import AlexNet
 from wsol_jax.backbones.inception import InceptionV3
 from wsol_jax.backbones.mobilenet import MobileNetV2
 from wsol_jax.backbones.vgg import VGG16
@@ -184,7 +185,7 @@ def test_gains_are_all_there_or_none(tmp_path):
         load_pretrained(tmp_path / "inception.npz", module, template(module))
 
 
-@pytest.mark.parametrize("backbone", ["vgg16", "inception_v3", "mobilenet_v2"])
+@pytest.mark.parametrize("backbone", ["vgg16", "inception_v3", "mobilenet_v2", "alexnet"])
 def test_missing_file_says_what_to_fetch_and_where_to_put_it(tmp_path, backbone):
     path = tmp_path / "weights.pth"
     with pytest.raises(UserError, match=r"does not exist\. Fetch https://.* put it there") as error:
@@ -249,6 +250,15 @@ def test_conventions_by_layout(tmp_path):
     assert found == ("torchvision", "torch", {"padding": "symmetric", "epsilon": 1e-5})
     np.savez(tmp_path / "a.npz", **{"conv2d_1/kernel": np.zeros(1)})
     assert conventions(tmp_path / "a.npz", "inception_v3").fields == {"count_include_pad": False}
+
+
+def test_alexnet_has_no_keras_layout(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"conv1/kernel": np.zeros(1)})
+    with pytest.raises(UserError, match=r"alexnet is read from torchvision's layout, not keras's"):
+        conventions(tmp_path / "a.npz", "alexnet")
+    with pytest.raises(UserError, match="1 unexpected: conv1/kernel"):
+        module = AlexNet(0.125, final_endpoint="conv1")
+        load_pretrained(tmp_path / "a.npz", module, template(module))
 
 
 def test_a_module_of_other_conventions_is_warned_about(tmp_path, caplog):

@@ -53,6 +53,35 @@ class VGG16(nn.Module):
         return outputs
 
 
+class AlexNet(nn.Module):
+    def __init__(self, width=1.0, classes=5):
+        super().__init__()
+        c = lambda channels: int(channels * width)
+        pool = lambda: nn.MaxPool2d(3, 2)
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, c(64), 11, 4, 2), nn.ReLU(), pool()),
+            *(nn.Conv2d(c(64), c(192), 5, padding=2), nn.ReLU(), pool()),
+            *(nn.Conv2d(c(192), c(384), 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(c(384), c(256), 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(c(256), c(256), 3, padding=1), nn.ReLU(), pool()),
+        )
+        self.average = nn.AdaptiveAvgPool2d((6, 6))
+        self.classifier = nn.Sequential(
+            *(nn.Dropout(), nn.Linear(c(256) * 36, c(4096)), nn.ReLU()),
+            *(nn.Dropout(), nn.Linear(c(4096), c(4096)), nn.ReLU()),
+            nn.Linear(c(4096), classes),
+        )
+
+    def forward(self, x):
+        outputs = {}
+        for index, layer in enumerate(self.features):
+            x = outputs[f"features.{index}"] = layer(x)
+        x = self.average(x).flatten(1)
+        for index, layer in enumerate(self.classifier):
+            x = outputs[f"classifier.{index}"] = layer(x)
+        return outputs
+
+
 def _conv_bn_relu6(before, after, kernel, stride=1, groups=1):
     pad = (kernel - 1) // 2
     conv = nn.Conv2d(before, after, kernel, stride, pad, groups=groups, bias=False)

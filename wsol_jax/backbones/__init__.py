@@ -26,9 +26,12 @@ def build(model: Any, dtype: Any = None) -> nn.Module:
             from wsol_jax.backbones.vgg import VGG16 as Module
         case "inception_v3":
             from wsol_jax.backbones.inception import InceptionV3 as Module
+        case "alexnet":
+            from wsol_jax.backbones.alexnet import AlexNet as Module
         case other:
             raise UserError(
-                f"model.backbone: {other!r} is not one of 'vgg16', 'inception_v3', 'mobilenet_v2'."
+                f"model.backbone: {other!r} is not one of 'vgg16', 'inception_v3', 'mobilenet_v2', "
+                "'alexnet'."
             )
     if model.batch_norm not in ("inference", "batch"):
         raise UserError(
@@ -46,5 +49,5 @@ def build(model: Any, dtype: Any = None) -> nn.Module:
     unknown = [name for name in model.trunk if name not in fields]
     if unknown:
         raise UserError(f"model.trunk: {model.backbone} takes no {unknown[0]!r}.")
-    # VGG16 has no normalisation layers, so no batch_norm field either.
+    # VGG16 and AlexNet have no normalisation layers, so no batch_norm field either.
     return Module(**{name: value for name, value in arguments.items() if name in fields})

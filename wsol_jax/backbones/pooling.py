@@ -1,4 +1,4 @@
-"""Max pooling with PyTorch's and Caffe's output sizes, which fix the published map sizes."""
+"""Pooling with PyTorch's and Caffe's output sizes, which fix the published map sizes."""
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,34 @@ def max_pool(
     if window == stride == 2 and padding == 0 and jax.default_backend() == "cpu":
         return _max_of_quads(x, pads)
     return nn.max_pool(x, (window, window), (stride, stride), padding=pads)
+
+
+def adaptive_average_pool(x: jax.Array, cells: int) -> jax.Array:
+    """Means over cells x cells windows that cover the map, whatever its size (PyTorch's rule).
+
+    Window i covers floor(i n / cells) to ceil((i + 1) n / cells) of n pixels: windows overlap where
+    ``cells`` does not divide n, and repeat pixels where n is smaller.
+
+    Args:
+      x: (B, H, W, C).
+
+    Returns:
+      (B, cells, cells, C).
+    """
+    if x.shape[1:3] == (cells, cells):
+        return x
+    rows, columns = (_window_means(size, cells).astype(x.dtype) for size in x.shape[1:3])
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x, precision=highest)
+
+
+def _window_means(size: int, cells: int) -> np.ndarray:
+    """(cells, size): each row averages its window."""
+    index = np.arange(cells)
+    first, end = index * size // cells, -(-(index + 1) * size // cells)
+    pixels = np.arange(size)
+    inside = (pixels >= first[:, None]) & (pixels < end[:, None])
+    return inside / inside.sum(axis=1, keepdims=True)
 
 
 def _max_of_quads(x, pads):

@@ -67,8 +67,13 @@ WEIGHTS = {
         f"{_KERAS}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5",
         sha256="3e195a2857356cfc092cbbb460beb2a5bce279015d7792598b8d3d9e451902e3",
     ),
+    # torchvision states the first digits alone, in the file's name.
+    "alexnet": Remote(
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", sha256="7be5be79"
+    ),
 }
-"""ImageNet weights in Keras' layout; vgg16 and inception_v3 without their classifier."""
+"""ImageNet weights in Keras' layout, vgg16 and inception_v3 without their classifier; AlexNet's, of
+which Keras has none, in torchvision's (PyTorch reads it)."""
 
 
 def cache_folder() -> pathlib.Path:
@@ -86,7 +91,7 @@ def fetch(
 
     Args:
       url: http, https or file.
-      sha256, md5: hexadecimal; verified where given.
+      sha256, md5: hexadecimal, or its first digits; verified where given.
 
     Returns path.
 
@@ -165,7 +170,7 @@ def ensure_cub_masks(cub: str | os.PathLike) -> pathlib.Path:
 
 
 def ensure_weights(name: str) -> pathlib.Path:
-    """The .h5 file of a backbone's ImageNet weights (WEIGHTS), in cache_folder()/weights.
+    """The file of a backbone's ImageNet weights (WEIGHTS), in cache_folder()/weights.
 
     Raises UserError for a name without public weights, and as fetch does.
     """
@@ -273,7 +278,7 @@ def _verify(
             continue
         with open(file, "rb") as f:
             found = hashlib.file_digest(f, kind).hexdigest()
-        if found != expected.lower():
+        if not found.startswith(expected.lower()):
             what = f"{path} is not" if file == path else f"{url} did not give"
             raise UserError(
                 f"{what} the expected file: its {kind} is {found}, not {expected}; delete it, "

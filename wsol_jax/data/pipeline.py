@@ -7,7 +7,6 @@ holds the same rows on one process as on eight.
 """
 
 import dataclasses
-import functools
 import queue
 import signal
 import threading
@@ -21,21 +20,11 @@ from absl import logging
 
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import CorruptImage, decode_rgb
+from wsol_jax.data.orders import Order
 from wsol_jax.data.records import Source
 from wsol_jax.errors import UserError
 
 PADDING = -1  # the record index of a row that only fills up a batch
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(size)
-
-
-def uniform_order(size: int, seed: int, position: int) -> int:
-    """Record index at a position of endless reshuffled epochs; no record twice in one epoch."""
-    epoch, offset = divmod(position, size)
-    return int(_permutation(size, seed, epoch)[offset])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +32,14 @@ class BatchRows:
     """This process's rows of every global batch, as (record index, position in the run).
 
     A batch of ``batch_size`` is padded to ``padded_size`` rows, which split evenly into contiguous
-    blocks, one a process; rows past ``batch_size`` are PADDING.
+    blocks, one a process; rows past ``batch_size`` are PADDING. ``order`` says which record stands
+    at a position (``data.orders``).
     """
 
-    num_records: int
+    order: Order
     batch_size: int
     padded_size: int
     num_steps: int
-    seed: int
     first_step: int = 0
     process_index: int = 0
     process_count: int = 1
@@ -68,7 +57,7 @@ class BatchRows:
         if row >= self.batch_size:
             return PADDING, 0
         position = (self.first_step + step) * self.batch_size + row
-        return uniform_order(self.num_records, self.seed, position), position
+        return self.order(position), position
 
 
 @dataclasses.dataclass(frozen=True)

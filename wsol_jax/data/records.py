@@ -40,6 +40,9 @@ class Source(Protocol):
     Attributes:
       name: the list's name, e.g. "wsol_train"; keys metrics.json.
       class_names: a name for each class index.
+
+    A large list may also have ``labels``, (N,) int, each record's one class: what would otherwise
+    be read record by record (``data.orders``).
     """
 
     name: str

@@ -29,12 +29,13 @@ def preprocessing(model: Any) -> str:
     return "tf" if model.preprocessing == "auto" else model.preprocessing
 
 
-def cam_head(model: Any, num_classes: int, dtype: Any) -> CamHead:
+def cam_head(model: Any, num_classes: int, dtype: Any, kernel: int = 3) -> CamHead:
     """The class-map head that a config's ``model`` section describes."""
     return CamHead(
         num_classes=num_classes,
         channels=model.head_channels,
         layers=model.head_layers,
+        kernel=kernel,
         dropout=model.dropout,
         map_mean=model.map_mean,
         dtype=dtype,
@@ -50,8 +51,13 @@ def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization
     return Localization(logits, jax.nn.relu(maps) if model.positive_maps else maps)
 
 
-def forward(network: nn.Module, variables: Variables, batch: Batch, rng: jax.Array):
-    """A network's outputs on a training batch, and its updated collections."""
+def forward(
+    network: nn.Module, variables: Variables, batch: Batch, rng: jax.Array, method: Any = None
+):
+    """A network's outputs on a training batch, and its updated collections.
+
+    ``method``: of the network, its ``__call__`` if None.
+    """
     return network.apply(
         variables,
         batch["image"],
@@ -59,6 +65,7 @@ def forward(network: nn.Module, variables: Variables, batch: Batch, rng: jax.Arr
         valid=batch["valid"],
         rngs={"dropout": rng},
         mutable=["batch_stats"],
+        method=method,
     )
 
 
@@ -69,11 +76,18 @@ def classification(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Arra
     return masked_mean(softmax_cross_entropy(logits, labels), valid), masked_mean(hit, valid)
 
 
-def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Array], Variables]:
+def initialiser(
+    network: nn.Module, model: Any, **trunks: Any
+) -> Callable[[jax.Array, jax.Array], Variables]:
     """``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
 
+    Args:
+      model: the config's section of the backbone.
+      trunks: sections, each with ``backbone`` and ``weights``, of the network's other trunks by the
+        names of their modules.
+
     Raises (from init):
-      UserError: the weight file is missing, or does not fit the backbone.
+      UserError: a weight file is missing, or does not fit its trunk.
     """
 
     def init(rng: jax.Array, images: jax.Array) -> Variables:
@@ -87,14 +101,16 @@ def initialiser(network: nn.Module, model: Any) -> Callable[[jax.Array, jax.Arra
             variables = start(rng, images)
         except (ValueError, KeyError) as error:  # an endpoint or stride that the trunk lacks
             raise UserError(f"model: {error.args[0] if error.args else error}") from error
-        if model.weights in ("", "none"):
-            return variables
-        trunk = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
-        trunk = weights.load_pretrained(model.weights, model.backbone, trunk)
-        return {
-            name: {**tree, "backbone": trunk[name]} if name in trunk else tree
-            for name, tree in variables.items()
-        }
+        for module, section in {"backbone": model, **trunks}.items():
+            if section.weights in ("", "none"):
+                continue
+            trunk = {name: tree[module] for name, tree in variables.items() if module in tree}
+            trunk = weights.load_pretrained(section.weights, section.backbone, trunk)
+            variables = {
+                name: {**tree, module: trunk[name]} if name in trunk else tree
+                for name, tree in variables.items()
+            }
+        return variables
 
     return init
 

@@ -36,12 +36,12 @@ def min_max(maps: jax.Array) -> jax.Array:
     """Each map brought to 0..1 by itself; a constant map becomes zeros.
 
     Args:
-      maps: (B, H, W), finite, any range.
+      maps: (B, H, W) or (B, H, W, C), finite, any range.
 
     Returns:
-      (B, H, W) float32 in [0, 1]; the gradient is zero, not NaN, for a constant map.
+      float32 in [0, 1] of the same shape; the gradient is zero, not NaN, for a constant map.
     """
-    chex.assert_rank(maps, 3)
+    chex.assert_rank(maps, {3, 4})
     maps = maps.astype(jnp.float32)
     low = jnp.min(maps, axis=(1, 2), keepdims=True)
     spread = jnp.max(maps, axis=(1, 2), keepdims=True) - low

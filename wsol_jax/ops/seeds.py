@@ -44,3 +44,25 @@ def seed_mask(
     threshold = jnp.where(count < min_foreground, fallback * peak, high)
     mask = jnp.where(maps > threshold, FOREGROUND, IGNORE)
     return jnp.where(maps < low, BACKGROUND, mask).astype(jnp.uint8)
+
+
+def deviation_mask(maps: jax.Array) -> jax.Array:
+    """Splits maps at their own mean and spread (CAMs2i, Kou et al. 2019, eqs. 3 and 5).
+
+    mu0 = mean(S), mu1 = mean |S - mu0|: object where S >= mu0 + mu1, background where
+    S <= mu0 - mu1, ignored between: there the paper's other classifier looks elsewhere. No gradient
+    passes.
+
+    Args:
+      maps: (B, H, W), finite, any range.
+
+    Returns:
+      (B, H, W) uint8 of BACKGROUND, FOREGROUND and IGNORE; a constant map is ignored.
+    """
+    chex.assert_rank(maps, 3)
+    maps = jax.lax.stop_gradient(maps.astype(jnp.float32))
+    deviation = maps - jnp.mean(maps, axis=(1, 2), keepdims=True)
+    spread = jnp.mean(jnp.abs(deviation), axis=(1, 2), keepdims=True)
+    mask = jnp.where(deviation >= spread, FOREGROUND, IGNORE)
+    mask = jnp.where(deviation <= -spread, BACKGROUND, mask)
+    return jnp.where(spread > 0, mask, IGNORE).astype(jnp.uint8)

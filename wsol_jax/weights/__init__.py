@@ -11,6 +11,7 @@ Inception-v3   tf, count_include_pad off   tf (what torchvision's transform_inpu
                                            "torch" images), count_include_pad on
 MobileNetV2    tf, padding "SAME",         torch, padding "symmetric", epsilon 1e-5
                epsilon 1e-3
+AlexNet        (there is none)             torch
 =============  ==========================  ===============================================
 
 ``conventions`` gives the same table to a program.
@@ -45,6 +46,7 @@ _SOURCES = {
         f"{_KERAS_HOME}mobilenet_v2/"
         "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
     ),
+    "alexnet": (f"{_TORCH_HOME}alexnet-owt-7be5be79.pth",),
 }
 
 
@@ -67,6 +69,7 @@ _CONVENTIONS = {
     ("inception_v3", "torchvision"): ("tf", {"count_include_pad": True}),
     ("mobilenet_v2", "keras"): ("tf", {"padding": "SAME", "epsilon": 1e-3}),
     ("mobilenet_v2", "torchvision"): ("torch", {"padding": "symmetric", "epsilon": 1e-5}),
+    ("alexnet", "torchvision"): ("torch", {}),
 }
 
 
@@ -75,15 +78,17 @@ def conventions(path: str | pathlib.Path, backbone: Any) -> Conventions:
 
     Args:
       path: the weight file.
-      backbone: "vgg16", "inception_v3", "mobilenet_v2", or such a module.
+      backbone: "vgg16", "inception_v3", "mobilenet_v2", "alexnet", or such a module.
 
     Raises:
-      UserError: no such file, or not a readable one.
+      UserError: no such file, not a readable one, or one in a layout that the network has not.
     """
     backbone = _name(backbone)
     layout = files.LAYOUTS.get(pathlib.Path(path).suffix.lower())
     if layout is None or not pathlib.Path(path).is_file():
         layout = files.layout_of(_read(path, backbone))
+    if (backbone, layout) not in _CONVENTIONS:
+        raise UserError(f"{path}: {backbone} is read from torchvision's layout, not {layout}'s.")
     return Conventions(layout, *_CONVENTIONS[backbone, layout])
 
 
@@ -99,8 +104,8 @@ def load_pretrained(
 
     Args:
       path: .npz, .h5, .keras (Keras' names), .safetensors, .pth or .pt (torchvision's names).
-      backbone: "vgg16", "inception_v3", "mobilenet_v2", or such a module; one whose paddings or
-        constants are not those of the file's publisher is warned about.
+      backbone: "vgg16", "inception_v3", "mobilenet_v2", "alexnet", or such a module; one whose
+        paddings or constants are not those of the file's publisher is warned about.
       variables: {"params": ..., "batch_stats": ...} of the backbone alone; arrays or
         ShapeDtypeStructs, only shapes and dtypes are used.
 
@@ -192,7 +197,7 @@ def _read(path: str | pathlib.Path, backbone: str) -> dict[str, np.ndarray]:
 
 
 def _warn_of_other_conventions(path: Any, backbone: Any, name: str, layout: files.Layout) -> None:
-    for field, value in _CONVENTIONS[name, layout][1].items():
+    for field, value in _CONVENTIONS.get((name, layout), ("", {}))[1].items():
         if getattr(backbone, field, value) != value:
             logging.warning(
                 "%s holds weights of a network with %s=%r; this %s has %r, so its features differ.",

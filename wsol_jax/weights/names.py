@@ -48,6 +48,12 @@ _VGG_TORCH = {
     **{"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"},
 }
 
+_ALEXNET_TORCH = {
+    **{"features.0": "conv1", "features.3": "conv2", "features.6": "conv3"},
+    **{"features.8": "conv4", "features.10": "conv5"},
+    **{"classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": "fc8"},
+}
+
 _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 
 
@@ -84,6 +90,8 @@ def layers(backbone: str) -> list[Path]:
         return [(name,) for name in [*_VGG_CONVS, "fc6", "fc7", "fc8"]]
     if backbone == "inception_v3":
         return [(*conv, kind) for conv in _INCEPTION_CONVS for kind in ("conv", "bn")] + [("fc",)]
+    if backbone == "alexnet":
+        return [(name,) for name in _ALEXNET_TORCH.values()]
     order = {"Conv1": -2, "bn_Conv1": -1, "Conv_1": 99, "Conv_1_bn": 100, "predictions": 101}
     names = list(_MOBILENET_TORCH.values())
     block = lambda name: int(found[1]) if (found := re.match(r"block_(\d+)_", name)) else 0
@@ -97,7 +105,7 @@ def targets(
 
     Args:
       arrays: name -> array as ``files.read_arrays`` gives them.
-      backbone: "vgg16", "inception_v3" or "mobilenet_v2".
+      backbone: "vgg16", "inception_v3", "mobilenet_v2" or "alexnet".
       layout: whose names the arrays carry.
 
     Returns:
@@ -124,6 +132,8 @@ def targets(
 
 def _keras_modules(arrays: Mapping[str, np.ndarray], backbone: str) -> dict[str, Path]:
     """Keras' layer names -> modules."""
+    if backbone == "alexnet":
+        return {}  # Keras has none
     if backbone == "vgg16":
         return {name: (module,) for name, module in _VGG_KERAS.items()}
     if backbone == "mobilenet_v2":
@@ -163,7 +173,7 @@ def _torch_target(
         module: Path | None = tuple(layer.split("."))
         module = module if module in _INCEPTION_LAYERS else None
     else:
-        table = _VGG_TORCH if backbone == "vgg16" else _MOBILENET_TORCH
+        table = _TORCH[backbone]
         module = (table[layer],) if layer in table else None
     if module is None:
         return None
@@ -177,16 +187,20 @@ def _torch_target(
     if array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)  # OIHW -> HWIO; (C, 1, k, k) -> (k, k, 1, C)
     elif module == ("fc6",):
-        array = _flattened_by_rows(array, arrays)
+        array = _flattened_by_rows(array, arrays.get(_LAST_CONV[backbone]))
     elif array.ndim == 2:
         array = array.T
     return Target(("params", *module, "kernel"), array)
 
 
-def _flattened_by_rows(array: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """VGG's fc6: PyTorch flattens (C, H, W), this project (H, W, C)."""
-    last = arrays.get("features.28.weight")
-    channels = len(last) if last is not None else 512
+def _flattened_by_rows(array: np.ndarray, last: np.ndarray | None) -> np.ndarray:
+    """VGG's and AlexNet's fc6: PyTorch flattens (C, H, W), this project (H, W, C).
+
+    ``last`` is the kernel of the convolution before it: the number of channels.
+    """
+    if last is None:
+        return array.T
+    channels = len(last)
     side = round((array.shape[-1] / channels) ** 0.5)
     if array.ndim != 2 or channels * side**2 != array.shape[1]:
         return array.T
@@ -194,3 +208,5 @@ def _flattened_by_rows(array: np.ndarray, arrays: Mapping[str, np.ndarray]) -> n
 
 
 _INCEPTION_LAYERS = set(layers("inception_v3"))
+_TORCH = {"vgg16": _VGG_TORCH, "mobilenet_v2": _MOBILENET_TORCH, "alexnet": _ALEXNET_TORCH}
+_LAST_CONV = {"vgg16": "features.28.weight", "alexnet": "features.10.weight"}

@@ -1,0 +1,114 @@
+"""CAMs2i (Kou et al. 2019): two class maps that regulate each other, and the images of a class.
+
+    python -m wsol_jax.main --config=configs/cams2i.py:embedded --workdir=runs/cams2i_embedded
+    python -m wsol_jax.main --config=configs/cams2i.py:folder,root=photos,backbone=mobilenet_v2 \
+        --workdir=W
+
+Bare (``configs/cams2i.py``) it is CUB-200-2011 with the paper's recipe: VGG16 whose pool4 and pool5
+do not stride (two maps of 28x28 at 224 pixels), learning rate 1e-3, times .95 every epoch, SGD with
+momentum .9 and decay 5e-4; a frozen AlexNet compares the images (torchvision's weights, which are
+read with PyTorch). The paper gives no batch, epochs, sizes or rate of the new layers: those of the
+other methods here, with batches of 10 classes x 3 images, since 30 images drawn at random hold two
+pairs of one class on CUB, and hardly one on ILSVRC.
+
+The ablation's rows (tables 1 to 5): ``--config.cams2i.intra=false --config.cams2i.inter=false`` is
+VGG16-base, ``--config.cams2i.inter=false`` VGG16-CAMsIntra, neither VGG16-CAMs2i.
+"""
+
+import ml_collections
+
+from configs import common, recipes
+
+# Where the second classifier hangs: a block before the trunk's last, at the same stride.
+SECOND = {"vgg16": "conv4_3", "inception_v3": "Mixed_5d", "mobilenet_v2": "block_12"}
+# What of a network compares images: the last layer before its classifier.
+FEATURES = {
+    "alexnet": "fc7",
+    "vgg16": "pool5",
+    "inception_v3": "Mixed_6e",
+    "mobilenet_v2": "Conv_1",
+}
+
+
+def get_config(arg: str = ""):
+    config = common.base()
+    config.method = "cams2i"
+
+    config.cams2i = ml_collections.ConfigDict()
+    config.cams2i.intra = True  # the second classifier, L_int and L_adn (eqs. 3 to 7)
+    config.cams2i.inter = True  # the inter-sample criterion (eqs. 8 to 10)
+    config.cams2i.endpoint_2 = ""  # the second classifier hangs here; the first at model.endpoint
+    config.cams2i.head_kernel = 1  # of the layers before the class maps (section 3.4)
+    config.cams2i.squash = "sigmoid"  # class maps to 0..1 in eqs. 3 to 8; or "min_max"
+    config.cams2i.stop_gradient = True  # S2 teaches S1 (eq. 4), y1 teaches y2 (eq. 6), not back
+    config.cams2i.ramp_steps = 1000  # until w0 of eq. 7 is 1
+    config.cams2i.weight_int = 1.0
+    config.cams2i.weight_adn = 1.0
+    config.cams2i.weight_inter = 1.0
+    config.cams2i.fuse = "mean"  # of the two stretched maps at test time; or "max", "product"
+    config.cams2i.scores = "first"  # whose class scores count: y1's, or the "mean" of both
+
+    config.features = ml_collections.ConfigDict()  # f of eq. 9
+    config.features.backbone = "alexnet"
+    config.features.width = 1.0
+    config.features.output_stride = 32
+    config.features.final_endpoint = ml_collections.config_dict.placeholder(str)
+    config.features.trunk = ml_collections.ConfigDict()  # further arguments of its module
+    config.features.weights = ml_collections.config_dict.placeholder(str)
+    config.features.preprocessing = "auto"
+    config.features.batch_norm = "inference"
+    config.features.projection = 2048  # dimension of the features after a random layer; 0: none
+    config.features.freeze = True  # otherwise it learns at features_lr, and can inflate its scale
+    config.optimizer.features_lr = 1e-4
+
+    name, pairs = common.parse(arg)
+    config.data.name = name
+    recipes.shared(config, name, pairs)
+    if name == "embedded":
+        embedded(config, pairs.get("backbone", "vgg16"))
+    elif recipes.is_small_photos(name, pairs):
+        small_photos(config)
+    else:
+        published(config, name)
+    common.apply(config, pairs)
+    fill(config)
+    return common.finish(config)
+
+
+def fill(config) -> None:
+    """What follows from the two backbones: endpoints, and whose weights the features have."""
+    features, model = config.features, config.model
+    common.fill(config.cams2i, {"endpoint_2": SECOND.get(model.backbone, "")})
+    common.fill(features, {"final_endpoint": FEATURES.get(features.backbone, "")})
+    if features.weights is None:
+        same = features.backbone == model.backbone or model.weights in ("", "none")
+        features.weights = model.weights if same else "imagenet"
+
+
+def published(config, name: str) -> None:
+    """Section 3.4, and what it leaves open."""
+    config.optimizer.decay_epochs, config.optimizer.decay_factor = 1.0, 0.95
+    config.model.output_stride = 8  # pool4 and pool5 at stride 1; 28x28 maps on any backbone
+    config.model.head_layers = 2  # "two convolutional layers with 1024 1x1 filters"
+    if name in ("cub", "ilsvrc"):
+        config.data.images_per_class = 3
+
+
+def embedded(config, backbone: str = "vgg16") -> None:
+    """From scratch: nothing pretrained, so the images are compared by random filters' colours."""
+    if backbone == "vgg16":
+        config.cams2i.endpoint_2 = "conv3_3"
+    config.cams2i.ramp_steps = 100
+    # What the maps share (map_mean) would drive every sigmoid to 1.
+    config.cams2i.squash = "min_max"
+    config.features.width, config.features.final_endpoint = 0.25, "conv2"
+    config.features.projection = 0
+
+
+def small_photos(config) -> None:
+    """A few hundred photos of a few classes, which meet in any batch; one file of weights."""
+    config.model.freeze_until = "block_15"
+    config.model.head_layers = 2
+    config.optimizer.backbone_lr, config.optimizer.head_lr = 3e-3, 1e-2
+    config.cams2i.ramp_steps = 50
+    config.features.backbone, config.features.projection = "mobilenet_v2", 0

@@ -1,0 +1,76 @@
+"""CAMs2i between two classifiers of one image (Kou et al. 2019, section 3.2); per example."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def interaction_mask(maps: jax.Array) -> jax.Array:
+    """How far each pixel stands from its map's mean, negative where that is little (eq. 3).
+
+    mu0 = mean(S2), mask = |S2 - mu0|, mu1 = mean(mask), mask = (-1)^(mu1 > mask) * mask. Above 0
+    the other classifier should agree with this one, below 0 it should look for something else.
+
+    Args:
+      maps: (B, H, W), S2, finite.
+
+    Returns:
+      (B, H, W) float32; zeros for a constant map.
+    """
+    chex.assert_rank(maps, 3)
+    maps = maps.astype(jnp.float32)
+    distance = jnp.abs(maps - jnp.mean(maps, axis=(1, 2), keepdims=True))
+    threshold = jnp.mean(distance, axis=(1, 2), keepdims=True)
+    return jnp.where(threshold > distance, -distance, distance)
+
+
+def interaction_loss(
+    first: jax.Array, second: jax.Array, *, stop_gradient: bool = True
+) -> jax.Array:
+    """L_int = sum_ij (S1 - S2)^2 * mask (eq. 4): where S2 is sure, S1 follows; elsewhere it flees.
+
+    Args:
+      first: (B, H, W), S1. The negative terms are bounded only if the maps are: in [0, 1], say.
+      second: (B, H, W), S2 of the same range.
+      stop_gradient: whether S2 and its mask are a target. Otherwise S2 can lower the loss by
+        changing its own weights.
+
+    Returns:
+      (B,) float32, a sum over pixels as in the paper.
+    """
+    chex.assert_rank([first, second], 3)
+    chex.assert_equal_shape([first, second])
+    if stop_gradient:
+        second = jax.lax.stop_gradient(second)
+    difference = first.astype(jnp.float32) - second.astype(jnp.float32)
+    return jnp.sum(difference**2 * interaction_mask(second), axis=(1, 2))
+
+
+def agreement_loss(first: jax.Array, second: jax.Array, *, stop_gradient: bool = True) -> jax.Array:
+    """L_adn = sum_c (softmax(y1)^c - softmax(y2)^c)^2 (eq. 6): y1 teaches y2.
+
+    Args:
+      first: (B, C) logits y1 of the last classifier.
+      second: (B, C) logits y2.
+      stop_gradient: whether y1 is a target.
+
+    Returns:
+      (B,) float32 in [0, 2].
+    """
+    chex.assert_rank([first, second], 2)
+    chex.assert_equal_shape([first, second])
+    if stop_gradient:
+        first = jax.lax.stop_gradient(first)
+    p, q = (jax.nn.softmax(x.astype(jnp.float32)) for x in (first, second))
+    return jnp.sum((p - q) ** 2, axis=-1)
+
+
+def linear_ramp(step: jax.Array, num_steps: int) -> jax.Array:
+    """w0 of eq. 7: from 0 at step 0 to 1 at ``num_steps`` and after; 1 throughout where that is 0.
+
+    Eq. 7 divides by w0, which would be infinite at first; its text wants these losses to "not
+    influence the beginning", so w0 multiplies.
+    """
+    if num_steps <= 0:
+        return jnp.ones((), jnp.float32)
+    return jnp.clip(jnp.asarray(step, jnp.float32) / num_steps, 0.0, 1.0)
