@@ -272,17 +272,20 @@ def test_guidance_waits_for_start_step(built):
     np.testing.assert_allclose(shares, [0, 0, 0.5, 1, 1], rtol=1e-4, atol=1e-6)
 
 
-def test_stretched_branches_reach_both_thresholds(built):
+def test_seeds_of_stretched_branches_and_of_maps_against_their_mean(built):
     """Fresh branches say one half everywhere; stretched, each has its object and background."""
-    plain, stretched = (
-        built("spg", gradient=False, **{"spg.stretch": stretch, "model.dropout": 0.0})[2](BATCH)[1]
-        for stretch in (False, True)
-    )
+    on = {"spg.stretch": True, "spg.against_mean": True, "model.dropout": 0.0}
+    plain = built("spg", gradient=False, **{"model.dropout": 0.0})[2](BATCH)[1].pictures
+    found = built("spg", gradient=False, **on)[2](BATCH)[1].pictures
     valid = BATCH["valid"]
-    for name in ("mask b1", "mask c"):
-        masks = np.asarray(stretched.pictures[name])[valid]
-        assert ((masks == 1).any((1, 2)) & (masks == 0).any((1, 2))).all()
-        assert not (np.asarray(plain.pictures[name]) == 0).any()
+    mask = np.asarray(found["mask b1"])[valid]
+    assert ((mask == 1).any((1, 2)) & (mask == 0).any((1, 2))).all()
+    assert not (np.asarray(plain["mask b1"]) == 0).any()
+    maps = np.asarray(found["class map"], np.float64)
+    maps = maps / (maps + maps.mean((1, 2), keepdims=True))
+    high, low = spg.PRESETS["released"].b2
+    near = (np.abs(maps - high) < 1e-6) | (np.abs(maps - low) < 1e-6)  # rounding may decide
+    assert ((np.asarray(found["mask b2"]) == seeds(maps, high, low)) | near).all()
 
 
 @pytest.mark.parametrize("file", FILES)
