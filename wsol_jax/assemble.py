@@ -145,6 +145,11 @@ def compile_step(
 
     The state's buffers are donated: the old state is gone after a call.
     """
+    return lower_step(step, state, plan, config, num_classes, mesh).compile()
+
+
+def lower_step(step: Callable, state: TrainState, plan: Plan, config: Any, num_classes: int, mesh):
+    """The traced step, ``compile_step`` without the compiler."""
     split = sharding.batch_sharding(mesh)
     rows, crop = plan.padded_size, config.data.crop
     shapes = {
@@ -155,7 +160,7 @@ def compile_step(
     }
     batch = {n: jax.ShapeDtypeStruct(*shape, sharding=split) for n, shape in shapes.items()}
     whole = sharding.replicated(mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=whole).lower(state, batch).compile()
+    return jax.jit(step, donate_argnums=0, out_shardings=whole).lower(state, batch)
 
 
 def restore_variables(

@@ -191,9 +191,9 @@ def score_run(
             config.eval.threshold = threshold
     if not workdirs.has_checkpoint(workdir):
         raise UserError(f"--workdir={workdir} holds no checkpoint: train there first.")
-    for name in filter(None, config.data.test.split("+") if store else ()):
-        check_free(store / name)  # before an hour of scoring, not after
     run = open_run(config, workdir, devices=0)
+    for name in run.lists.tests if store else ():
+        check_free(store / name)  # before an hour of scoring, not after
     parts = (run.config, run.method, run.variables)
     tune = None
     if run.lists.tune is not None and config.eval.threshold < 0:

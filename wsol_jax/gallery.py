@@ -93,8 +93,11 @@ def collect(
     for name, scores in scored.items():
         source, order = lists.tests[name], list(scores.true_maps)
         ids = [source[index].image_id for index in order]
+        kept = workdir / cases.FOLDER / f"{name}.npz"
         if wanted:
-            cases.save_maps(workdir / cases.FOLDER / f"{name}.npz", ids, scores.true_maps.values())
+            cases.save_maps(kept, ids, scores.true_maps.values())
+        else:
+            kept.unlink(missing_ok=True)  # an earlier evaluation's would stand beside new figures
         worst = round(wanted * _WORST_SHARE)
         known = dict(scores.ious.items())
         ious = [float(known[i]) if i in known else None for i in ids]

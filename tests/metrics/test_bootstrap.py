@@ -6,6 +6,7 @@ import pytest
 from wsol_jax.metrics.bootstrap import (
     bootstrap_figures,
     bootstrap_interval,
+    bootstrap_statistic,
     compare_figures,
     figures_once,
     mean_defined,
@@ -94,3 +95,15 @@ def test_figures_share_draws_and_blocks_change_nothing():
     assert found["mean"].value == 2.5
     assert [d.value for d in found["by_class"]] == [4, 1]
     assert found["by_class"][0].low < 4 < found["by_class"][0].high
+
+
+def test_resamples_in_which_a_figure_is_undefined_are_left_out():
+    """Of five images one has foreground: a third of the resamples have none."""
+    values = np.array([0.25, np.nan, np.nan, np.nan, np.nan])
+
+    def statistic(counts):
+        seen = counts[:, 0] > 0
+        return np.where(seen, values[0], np.nan)
+
+    assert bootstrap_statistic(statistic, 5) == (0.25, 0.25)
+    assert np.isnan(bootstrap_statistic(lambda c: np.full(len(c), np.nan), 5)).all()

@@ -49,13 +49,12 @@ def bootstrap_statistic(
       statistic: (R, n) draw counts -> (R,) values.
       n: number of images. confidence: of the interval, in (0, 1).
     Returns:
-      (low, high); (nan, nan) without images.
+      (low, high) over the resamples in which the figure is defined; (nan, nan) without images.
     """
     if n == 0:
         return float("nan"), float("nan")
     values = np.concatenate([statistic(c) for c in resample_counts(n, resamples, seed)])
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, (tail, 1 - tail))
+    low, high = _ends(values, confidence)
     return float(low), float(high)
 
 

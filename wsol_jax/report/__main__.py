@@ -18,8 +18,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     workdirs = options.workdirs
     if any("=" in w for w in workdirs):
-        named = (w.rpartition("=") for w in workdirs)
-        workdirs = {name or os.path.basename(os.path.normpath(w)): w for name, _, w in named}
+        named = [("", "", w) if os.path.isdir(w) else w.rpartition("=") for w in workdirs]
+        names = [name or os.path.basename(os.path.normpath(w)) for name, _, w in named]
+        if len(set(names)) < len(names):
+            parser.error(f"two runs of one name among {', '.join(names)}: give NAME=WORKDIR.")
+        workdirs = {name: w for name, (_, _, w) in zip(names, named, strict=True)}
     try:
         runs = page.compare_workdirs(options.out, workdirs, options.title)
     except (UserError, OSError) as error:

@@ -78,7 +78,10 @@ def table(runs: Mapping[str, ClassFigures]) -> str:
         images = [int(run.images[i]) for run, i in at]
         if any(images):
             values = {
-                f: [float(run.values[f][i]) for run, i in at] + [math.nan] * (len(runs) - len(at))
+                f: [
+                    float(run.values[f][p[name]]) if name in p else math.nan
+                    for run, p in zip(runs.values(), places, strict=True)
+                ]
                 for f, *_ in _FIGURES
             }
             rows.append((name, images, values))
