@@ -1,19 +1,13 @@
 """Detection: boxes from class maps, non-maximum suppression, and VOC's mean average precision."""
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import cv2
 import numpy as np
 
-from wsol_jax.metrics.bootstrap import (
-    RESAMPLES,
-    Difference,
-    Figures,
-    bootstrap_figures,
-    compare_figures,
-    figures_once,
-    mean_defined,
-)
+from wsol_jax.metrics.accumulator import FigureAccumulator
+from wsol_jax.metrics.bootstrap import Figures, mean_defined
 from wsol_jax.metrics.boxes import iou
 from wsol_jax.metrics.maps import require_finite
 from wsol_jax.metrics.per_image import RaggedPerImage
@@ -127,17 +121,25 @@ def judge(
     return found
 
 
-class DetectionAP:
+class DetectionAP(FigureAccumulator):
     """Average precision of boxes by class and its mean, as PASCAL VOC's devkit defines it.
 
     Boxes of a class are ranked over all images by their scores (of equals by image id, then as
     given) and judged as in ``judge``; objects that are not difficult are what there is to be
     found. A class without any is left out of the mean.
 
+    ``compute``, ``intervals`` and ``compare`` take an ``interpolation``: "all" points, the default
+    (VOC since 2010), or "11" (VOC 2007), as for ``ranking.ranked_average_precision``; for each IoU
+    they give map@IoU, a float, and ap@IoU, (C,).
+
     Attributes:
       num_classes: C. ious: the IoU at which a box is right, one mean for each. nms_iou: of the
         suppression that every image's boxes go through first; None for boxes as they are given.
     """
+
+    SETTINGS = "classes, IoUs or suppression"
+    COMPARED = ("num_classes", "ious")
+    COMPARED_NAMES = "images, classes or IoUs"
 
     def __init__(
         self,
@@ -156,9 +158,6 @@ class DetectionAP:
         row = [("label", np.int32), ("score", np.float64), ("verdict", np.int8, (len(self.ious),))]
         self.images = RaggedPerImage((), np.dtype(row))
         self.objects = RaggedPerImage((), np.int32)  # classes of the objects not difficult
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def update(
         self,
@@ -213,20 +212,13 @@ class DetectionAP:
     def _settings(self) -> tuple:
         return self.num_classes, self.ious, self.nms_iou
 
-    def merge(self, other: "DetectionAP", *, overlap: bool = False) -> "DetectionAP":
-        """Both lists of images; overlap lets an image be in both (counted once).
-
-        Raises:
-          ValueError: other classes, IoUs or suppression; without overlap, an image in both.
-        """
-        if self._settings() != other._settings():
-            raise ValueError("the two have different classes, IoUs or suppression")
-        merged = DetectionAP(*self._settings())
-        merged.images = self.images.merge(other.images, overlap=overlap)
+    def merge(self, other: Self, *, overlap: bool = False) -> Self:
+        """As ``Accumulator.merge``."""
+        merged = super().merge(other, overlap=overlap)
         merged.objects = self.objects.merge(other.objects, overlap=overlap)
         return merged
 
-    def _figures(self, interpolation: str) -> Figures:
+    def _figures(self, interpolation: str = "all") -> Figures:
         rows, owners = self.images.rows(), self.images.owners()
         at = self.objects.owners() * self.num_classes + self.objects.rows()
         objects = np.bincount(at, minlength=len(self) * self.num_classes)
@@ -260,51 +252,6 @@ class DetectionAP:
     def _width(self) -> int:
         labels = self.images.rows()["label"]
         return max(len(self), int(np.bincount(labels, minlength=1).max()))
-
-    def compute(self, interpolation: str = "all") -> dict[str, float | np.ndarray]:
-        """For each IoU, map@IoU, a float in [0, 1], and ap@IoU, (C,); NaN where undefined.
-
-        Args:
-          interpolation: "all" points (VOC since 2010) or "11" (VOC 2007), as for
-            ``ranking.ranked_average_precision``.
-        """
-        return figures_once(self._figures(interpolation), len(self))
-
-    def intervals(
-        self, seed: int = 0, resamples: int = RESAMPLES, interpolation: str = "all"
-    ) -> dict[str, tuple[float, float] | np.ndarray]:
-        """95% bootstrap intervals over images of ``compute``'s figures; ap@IoU (C, 2)."""
-        return bootstrap_figures(
-            self._figures(interpolation),
-            len(self),
-            self._width(),
-            seed=seed,
-            resamples=resamples,
-        )
-
-    def compare(
-        self,
-        other: "DetectionAP",
-        seed: int = 0,
-        resamples: int = RESAMPLES,
-        interpolation: str = "all",
-    ) -> dict[str, Difference | tuple[Difference, ...]]:
-        """other - self on the same images, each figure of ``compute`` with its interval.
-
-        Raises:
-          ValueError: not the same images, classes or IoUs.
-        """
-        same = (self.num_classes, self.ious) == (other.num_classes, other.ious)
-        if not same or self.images.ids() != other.images.ids():
-            raise ValueError("the two runs were scored on different images, classes or IoUs")
-        return compare_figures(
-            self._figures(interpolation),
-            other._figures(interpolation),
-            len(self),
-            max(self._width(), other._width()),
-            seed=seed,
-            resamples=resamples,
-        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays, for a file or another process; nms_iou NaN stands for None."""

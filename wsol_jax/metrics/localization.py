@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from wsol_jax.metrics.accumulator import Accumulator
 from wsol_jax.metrics.bootstrap import (
     RESAMPLES,
     Difference,
@@ -18,7 +19,7 @@ _BLOCK = 1024  # images unpacked at once
 TOP5_STAR = (2, 2, 1)  # boxes taken from the first, second and third class [SPG's released code]
 
 
-class BoxAccuracy:
+class BoxAccuracy(Accumulator):
     """Share of images whose box is right, as a curve over thresholds, for V1 and V2.
 
     V1 (MaxBoxAcc) takes the largest contour's box, V2 (MaxBoxAccV2) the best of all contours'; an
@@ -26,14 +27,13 @@ class BoxAccuracy:
     delta. Keeps one bit for each image, version, delta and threshold.
     """
 
+    SETTINGS = "thresholds or deltas"
+
     def __init__(self, thresholds: Sequence[float] = THRESHOLDS, deltas: Sequence[float] = DELTAS):
         self.thresholds = np.asarray(thresholds, np.float64)
         self.deltas = tuple(deltas)
         bits = 2 * len(self.deltas) * len(self.thresholds)
         self.images = PerImage((-(-bits // 8),), np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def update(
         self,
@@ -57,17 +57,8 @@ class BoxAccuracy:
         hits = ious[:, :, None] >= np.asarray(self.deltas)[:, None]
         self.images.update(image_ids, np.packbits(hits.reshape(len(ious), -1), axis=1), mask)
 
-    def merge(self, other: "BoxAccuracy", *, overlap: bool = False) -> "BoxAccuracy":
-        """Both lists of images; overlap lets an image be in both (counted once).
-
-        Raises:
-          ValueError: other thresholds or deltas; without overlap, an image in both.
-        """
-        if self.deltas != other.deltas or not np.array_equal(self.thresholds, other.thresholds):
-            raise ValueError("the two have different thresholds or deltas")
-        merged = BoxAccuracy(self.thresholds, self.deltas)
-        merged.images = self.images.merge(other.images, overlap=overlap)
-        return merged
+    def _settings(self) -> tuple:
+        return self.thresholds, self.deltas
 
     def hits(self, part: tuple = np.s_[:]) -> np.ndarray:
         """(N, 2, D, T) bool: image (as ``images.ids``), V1 / V2, delta, threshold; or part of it.

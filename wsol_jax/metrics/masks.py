@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from wsol_jax.metrics.accumulator import Accumulator
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference, bootstrap_statistic
 from wsol_jax.metrics.boxes import THRESHOLDS
 from wsol_jax.metrics.per_image import PerImage
@@ -86,20 +87,19 @@ def average_precision(counts: np.ndarray) -> np.ndarray:
         return np.sum(precision * step, axis=-1) / total
 
 
-class PixelAP:
+class PixelAP(Accumulator):
     """PxAP over the pixels of a list of images, from a histogram of each image's scores.
 
     Bins are [tau, next tau) for the thresholds, then [1, 2) for scores of exactly 1.
     """
+
+    SETTINGS = "thresholds"
 
     def __init__(self, thresholds: np.ndarray = THRESHOLDS):
         self.edges = np.append(np.asarray(thresholds, np.float64), 1.0)
         if self.edges[0] != 0 or (np.diff(self.edges) <= 0).any():
             raise ValueError("thresholds rise from 0 and stay below 1")
         self.images = PerImage((2, len(self.edges)), np.int32)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def update(
         self,
@@ -111,17 +111,8 @@ class PixelAP:
         """Adds one image; arguments and errors as for ``histogram`` and ``PerImage.update``."""
         self.images.update([image_id], histogram(score_map, foreground, ignore, self.edges)[None])
 
-    def merge(self, other: "PixelAP", *, overlap: bool = False) -> "PixelAP":
-        """Both lists of images; overlap lets an image be in both (counted once).
-
-        Raises:
-          ValueError: other thresholds; without overlap, an image in both.
-        """
-        if not np.array_equal(self.edges, other.edges):
-            raise ValueError("the two have different thresholds")
-        merged = PixelAP(self.edges[:-1])
-        merged.images = self.images.merge(other.images, overlap=overlap)
-        return merged
+    def _settings(self) -> tuple:
+        return (self.edges[:-1],)
 
     @property
     def counts(self) -> np.ndarray:

@@ -5,15 +5,8 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from wsol_jax.metrics.bootstrap import (
-    RESAMPLES,
-    Difference,
-    Figures,
-    bootstrap_figures,
-    compare_figures,
-    figures_once,
-    mean_defined,
-)
+from wsol_jax.metrics.accumulator import FigureAccumulator
+from wsol_jax.metrics.bootstrap import Figures, mean_defined
 from wsol_jax.metrics.boxes import THRESHOLDS
 from wsol_jax.metrics.maps import require_finite
 from wsol_jax.metrics.masks import average_precision, class_target
@@ -65,18 +58,22 @@ def exact_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return _exact(*_split(scores, positive)) if positive.any() else float("nan")
 
 
-class SaliencyAP:
+class SaliencyAP(FigureAccumulator):
     """Average precision of class maps as detectors of their class's pixels (Kim et al. 2017).
 
     A map and its mask make a pair for each class that the image's mask shows; classes that it does
     not show have no pair. Pixels of other classes are negatives, pixels of 255 count for nothing.
     ``pooled`` ranks the pixels of all pairs together by their scores, in bins; ``per_map`` is the
     mean over pairs of each map's own average precision, exact. Keeps a histogram for each pair.
+    ``compute`` gives both, and (C,) pooled_by_class and per_map_by_class; ``compare`` also takes
+    runs of different edges, a raw map against a scaled one.
 
     Attributes:
       num_classes: C, without background.
       edges: (K + 1,) ascending; bin k is [edges[k], edges[k + 1]), the last one closed above.
     """
+
+    SETTINGS = "classes or edges"
 
     def __init__(self, num_classes: int, edges: np.ndarray = UNIT_EDGES):
         """UNIT_EDGES are for maps in [0, 1], RAW_EDGES for all others.
@@ -93,9 +90,6 @@ class SaliencyAP:
         row = [("label", np.int32), ("exact", np.float64)]
         row.append(("counts", np.int32, (2, len(self.edges) - 1)))
         self.images = RaggedPerImage((), np.dtype(row))
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def update(self, image_id: str, maps: np.ndarray, mask: np.ndarray) -> None:
         """Adds one image.
@@ -137,20 +131,8 @@ class SaliencyAP:
                 row["counts"][k] = np.diff(cuts)
         self.images.update([image_id], [rows])
 
-    def merge(self, other: "SaliencyAP", *, overlap: bool = False) -> "SaliencyAP":
-        """Both lists of images; overlap lets an image be in both (counted once).
-
-        Raises:
-          ValueError: other classes or edges; without overlap, an image in both.
-        """
-        if not self._fits(other):
-            raise ValueError("the two have different classes or edges")
-        merged = SaliencyAP(self.num_classes, self.edges)
-        merged.images = self.images.merge(other.images, overlap=overlap)
-        return merged
-
-    def _fits(self, other: "SaliencyAP") -> bool:
-        return self.num_classes == other.num_classes and np.array_equal(self.edges, other.edges)
+    def _settings(self) -> tuple:
+        return self.num_classes, self.edges
 
     def _figures(self) -> Figures:
         rows, owners = self.images.rows(), self.images.owners()
@@ -186,35 +168,6 @@ class SaliencyAP:
 
     def _width(self) -> int:
         return 2 * len(self.edges)
-
-    def compute(self) -> dict[str, float | np.ndarray]:
-        """pooled and per_map, floats in [0, 1], and both by class, (C,); NaN where undefined."""
-        return figures_once(self._figures(), len(self))
-
-    def intervals(
-        self, seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, tuple[float, float] | np.ndarray]:
-        """95% bootstrap intervals over images of ``compute``'s figures; by class (C, 2)."""
-        return bootstrap_figures(
-            self._figures(), len(self), self._width(), seed=seed, resamples=resamples
-        )
-
-    def compare(
-        self, other: "SaliencyAP", seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, Difference | tuple[Difference, ...]]:
-        """other - self on the same images, each figure of ``compute`` with its interval.
-
-        The two may have different edges: a raw map against a scaled one.
-
-        Raises:
-          ValueError: not the same images or classes.
-        """
-        if self.num_classes != other.num_classes or self.images.ids() != other.images.ids():
-            raise ValueError("the two runs were scored on different images or classes")
-        width = max(self._width(), other._width())
-        return compare_figures(
-            self._figures(), other._figures(), len(self), width, seed=seed, resamples=resamples
-        )
 
     def pairs(self) -> tuple[list[tuple[str, int]], np.ndarray]:
         """(image id, class) of each pair in ascending order, and its exact AP, (P,) float64."""
@@ -261,7 +214,7 @@ def peaks(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
     return points, scores
 
 
-class LocationAP:
+class LocationAP(FigureAccumulator):
     """Average precision of the maps' peaks as object locations (Kim et al. 2017, sec. 6).
 
     For every image and class the map's highest pixel is the location and its score the
@@ -269,9 +222,15 @@ class LocationAP:
     sides; on any other image, those without the class included, it is wrong. Images of the class
     are what there is to be found. Equal confidences are one threshold.
 
+    ``compute``, ``intervals`` and ``compare`` take an ``interpolation``, "none" by default, as for
+    ``ranking.ranked_average_precision``; they give map, a float, and ap, (C,), NaN for a class that
+    no image has, which map leaves out.
+
     Attributes:
       num_classes: C, without background. tolerance: in pixels of the original image.
     """
+
+    SETTINGS = "classes or tolerances"
 
     def __init__(self, num_classes: int, tolerance: float = TOLERANCE):
         self.num_classes = int(num_classes)
@@ -280,9 +239,6 @@ class LocationAP:
             raise ValueError("there is at least one class, and the tolerance is 0 or more")
         # Confidence, and 0 class absent, 1 present and missed, 2 found.
         self.images = PerImage((self.num_classes, 2), np.float64)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def update(
         self,
@@ -325,19 +281,10 @@ class LocationAP:
         state[labels[inside]] = 2
         self.images.update([image_id], np.stack([scores, state], axis=1)[None])
 
-    def merge(self, other: "LocationAP", *, overlap: bool = False) -> "LocationAP":
-        """Both lists of images; overlap lets an image be in both (counted once).
+    def _settings(self) -> tuple:
+        return self.num_classes, self.tolerance
 
-        Raises:
-          ValueError: other classes or tolerance; without overlap, an image in both.
-        """
-        if (self.num_classes, self.tolerance) != (other.num_classes, other.tolerance):
-            raise ValueError("the two have different classes or tolerances")
-        merged = LocationAP(self.num_classes, self.tolerance)
-        merged.images = self.images.merge(other.images, overlap=overlap)
-        return merged
-
-    def _figures(self, interpolation: str) -> Figures:
+    def _figures(self, interpolation: str = "none") -> Figures:
         rows = self.images.rows()
         ranked = []
         for c in range(self.num_classes):
@@ -358,44 +305,8 @@ class LocationAP:
 
         return figures
 
-    def compute(self, interpolation: str = "none") -> dict[str, float | np.ndarray]:
-        """map, a float in [0, 1], and ap, (C,); NaN for a class no image has, left out of map.
-
-        Args:
-          interpolation: as for ``ranking.ranked_average_precision``.
-        """
-        return figures_once(self._figures(interpolation), len(self))
-
-    def intervals(
-        self, seed: int = 0, resamples: int = RESAMPLES, interpolation: str = "none"
-    ) -> dict[str, tuple[float, float] | np.ndarray]:
-        """95% bootstrap intervals over images of ``compute``'s figures; ap (C, 2)."""
-        return bootstrap_figures(
-            self._figures(interpolation), len(self), len(self), seed=seed, resamples=resamples
-        )
-
-    def compare(
-        self,
-        other: "LocationAP",
-        seed: int = 0,
-        resamples: int = RESAMPLES,
-        interpolation: str = "none",
-    ) -> dict[str, Difference | tuple[Difference, ...]]:
-        """other - self on the same images, each figure of ``compute`` with its interval.
-
-        Raises:
-          ValueError: not the same images or classes.
-        """
-        if self.num_classes != other.num_classes or self.images.ids() != other.images.ids():
-            raise ValueError("the two runs were scored on different images or classes")
-        return compare_figures(
-            self._figures(interpolation),
-            other._figures(interpolation),
-            len(self),
-            len(self),
-            seed=seed,
-            resamples=resamples,
-        )
+    def _width(self) -> int:
+        return len(self)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays, for a file or another process."""

@@ -4,21 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wsol_jax.metrics.bootstrap import (
-    RESAMPLES,
-    Difference,
-    Figures,
-    bootstrap_figures,
-    compare_figures,
-    figures_once,
-    mean_defined,
-)
+from wsol_jax.metrics.accumulator import FigureAccumulator
+from wsol_jax.metrics.bootstrap import Figures, mean_defined
 from wsol_jax.metrics.per_image import RaggedPerImage
 
 IGNORE = 255
 
 
-class ConfusionMatrix:
+class ConfusionMatrix(FigureAccumulator):
     """IoU by class, their mean, and pixel accuracy over the pixels of a list of images.
 
     One matrix over the data set (PASCAL VOC): an image weighs as much as it has pixels. Pixels
@@ -26,18 +19,19 @@ class ConfusionMatrix:
     IoU 0 and counts in the mean; a class in neither has IoU NaN and is left out of it. Background
     is a class like any other. Keeps the entries of each image's matrix that are not zero.
 
+    ``compute`` gives miou and pixel_accuracy, floats, and iou, (C,).
+
     Attributes:
       num_classes: C, background included.
     """
+
+    SETTINGS = "classes"
 
     def __init__(self, num_classes: int):
         if not 1 <= num_classes <= IGNORE:
             raise ValueError(f"a uint8 mask holds 1 to {IGNORE} classes, not {num_classes}")
         self.num_classes = int(num_classes)
         self.images = RaggedPerImage((2,), np.int32)  # truth * C + prediction, pixels
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def update(self, image_id: str, truth: np.ndarray, prediction: np.ndarray) -> None:
         """Adds one image.
@@ -71,17 +65,8 @@ class ConfusionMatrix:
         used = np.flatnonzero(cells)
         self.images.update([image_id], [np.stack([used, cells[used]], axis=1)])
 
-    def merge(self, other: "ConfusionMatrix", *, overlap: bool = False) -> "ConfusionMatrix":
-        """Both lists of images; overlap lets an image be in both (counted once).
-
-        Raises:
-          ValueError: another number of classes; without overlap, an image in both.
-        """
-        if self.num_classes != other.num_classes:
-            raise ValueError("the two have different classes")
-        merged = ConfusionMatrix(self.num_classes)
-        merged.images = self.images.merge(other.images, overlap=overlap)
-        return merged
+    def _settings(self) -> tuple:
+        return (self.num_classes,)
 
     @property
     def counts(self) -> np.ndarray:
@@ -115,36 +100,8 @@ class ConfusionMatrix:
 
         return figures
 
-    def compute(self) -> dict[str, float | np.ndarray]:
-        """miou and pixel_accuracy, floats in [0, 1], and iou, (C,); NaN where undefined."""
-        return figures_once(self._figures(), len(self))
-
-    def intervals(
-        self, seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, tuple[float, float] | np.ndarray]:
-        """95% bootstrap intervals over images of ``compute``'s figures; iou (C, 2)."""
-        return bootstrap_figures(
-            self._figures(), len(self), 3 * self.num_classes, seed=seed, resamples=resamples
-        )
-
-    def compare(
-        self, other: "ConfusionMatrix", seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, Difference | tuple[Difference, ...]]:
-        """other - self on the same images, each figure of ``compute`` with its interval.
-
-        Raises:
-          ValueError: not the same images or classes.
-        """
-        if self.num_classes != other.num_classes or self.images.ids() != other.images.ids():
-            raise ValueError("the two runs were scored on different images or classes")
-        return compare_figures(
-            self._figures(),
-            other._figures(),
-            len(self),
-            3 * self.num_classes,
-            seed=seed,
-            resamples=resamples,
-        )
+    def _width(self) -> int:
+        return 3 * self.num_classes
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays, for a file or another process."""
