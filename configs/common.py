@@ -6,6 +6,7 @@ or an endpoint that depends on the data set or the backbone.
 """
 
 import difflib
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 
@@ -59,6 +60,11 @@ def base() -> ml_collections.ConfigDict:
     """The fields of every run. Units and meaning stand beside each."""
     c = ml_collections.ConfigDict()
     c.method = "cam"
+    # A run in stages (``wsol_jax.stages``): their names in order; how each differs from the fields
+    # below stands in ``stage.NAME``. Empty: one training.
+    c.stages = ()
+    c.stage = ml_collections.ConfigDict()
+    c.reads = ()  # of a stage: the earlier stages whose networks it needs
     c.recipe = "paper"  # a method's named set of choices; see its config file
     c.seed = 0  # decides a run: order, crops, initial values, dropout
     c.dtype = "auto"  # of the computation: bfloat16 on accelerators, float32 on CPU
@@ -97,6 +103,7 @@ def base() -> ml_collections.ConfigDict:
     c.model.head_channels = 1024  # their width
     c.model.dropout = 0.5  # before the class-map layer
     c.model.map_mean = 0.0  # of the class-map layer's first weights: see heads.py
+    c.model.scores = "auto"  # of the classes: "softmax", or "sigmoid" for several an image
     c.model.positive_maps = False  # clip the class maps at zero, as Grad-CAM does
 
     c.train = ml_collections.ConfigDict()
@@ -130,6 +137,7 @@ def base() -> ml_collections.ConfigDict:
     c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
     c.eval.checkpoint = "latest"  # or "best"
     c.eval.best_metric = "pxap"  # on the tune list; falls back to max_box_acc, then top1_acc
+    c.eval.tolerance = 18.0  # several labels: pixels around a box in which a peak still counts
     c.eval.threshold = -1.0  # of the boxes, in [0, 1); negative: chosen on the tune list
     c.eval.gallery = 24  # images per list in the report; 0 keeps no maps for comparisons either
     return c
@@ -151,14 +159,21 @@ def _value(text: str, kind: type, key: str):
         raise UserError(f"config key {key}={text}: expected a {kind.__name__}.") from None
 
 
-def parse(arg: str) -> tuple[str, dict[str, str]]:
+def parse(
+    arg: str, keys: Mapping[str, str] | None = None, default: str = "cub"
+) -> tuple[str, dict[str, str]]:
     """Splits ``DATASET,key=value,...``; the data set may be left out.
+
+    Args:
+      keys: what may stand after this method's data set beside KEYS, and the fields it sets.
+      default: the data set where none is named.
 
     Raises:
       UserError: an unknown data set or key (with the nearest known name), or a word without "=".
     """
     words = [word for word in arg.split(",") if word]
-    name = words.pop(0) if words and "=" not in words[0] else "cub"
+    name = words.pop(0) if words and "=" not in words[0] else default
+    known = {**KEYS, **(keys or {})}
     if name not in DATASETS:
         raise UserError(f"config: no data set {name!r}{nearest(name, DATASETS)}")
     pairs = {}
@@ -166,21 +181,25 @@ def parse(arg: str) -> tuple[str, dict[str, str]]:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"config: {word!r} after the data set should read key=value.")
-        if key not in KEYS:
-            raise UserError(f"config: no key {key!r}{nearest(key, KEYS)}")
+        if key not in known:
+            raise UserError(f"config: no key {key!r}{nearest(key, known)}")
         pairs[key] = value
     return name, pairs
 
 
-def apply(config: ml_collections.ConfigDict, pairs: dict[str, str]) -> None:
-    """Writes the ``key=value`` pairs into their fields.
+def apply(
+    config: ml_collections.ConfigDict,
+    pairs: dict[str, str],
+    keys: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the ``key=value`` pairs into their fields; ``keys`` as for ``parse``.
 
     A ``size`` scales the resize before the crop with it, so that a crop shows as much of the photo
     as the recipe's does.
     """
     proportion = config.data.resize / config.data.crop
     for key, text in pairs.items():
-        path = KEYS[key]
+        path = {**KEYS, **(keys or {})}[key]
         *sections, field = path.split(".")
         section = config
         for name in sections:
@@ -188,6 +207,27 @@ def apply(config: ml_collections.ConfigDict, pairs: dict[str, str]) -> None:
         section[field] = _value(text, section.get_type(field), key)
     if "size" in pairs:
         config.data.resize = round(config.data.crop * proportion)
+
+
+def stage(
+    config: ml_collections.ConfigDict, name: str, reads: Sequence[str] = ()
+) -> ml_collections.ConfigDict:
+    """Adds the fields in which a stage may differ from the run's; those left at None do not.
+
+    Args:
+      reads: the earlier stages whose networks it needs.
+    """
+    fields = {
+        "train": {"epochs": float},
+        "optimizer": {"backbone_lr": float, "head_lr": float},
+    }
+    own = ml_collections.ConfigDict({"reads": tuple(reads)})
+    for section, kinds in fields.items():
+        own[section] = ml_collections.ConfigDict()
+        for field, kind in kinds.items():
+            own[section][field] = ml_collections.config_dict.placeholder(kind)
+    config.stage[name] = own
+    return own
 
 
 def fill(section: ml_collections.ConfigDict, values: dict) -> None:

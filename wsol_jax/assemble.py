@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -108,12 +109,26 @@ def _resolve_trunk(section: Any) -> None:
 
 
 def create_state(
-    config: Any, method: Method, plan: Plan, mesh: Any
+    config: Any,
+    method: Method,
+    plan: Plan,
+    mesh: Any,
+    networks: Mapping[str, Variables] = types.MappingProxyType({}),
 ) -> tuple[TrainState, Callable, Callable[[Any], Any]]:
-    """The state before step 1, the pure step function, and step -> learning-rate factor."""
+    """The state before step 1, the pure step function, and step -> learning-rate factor.
+
+    Args:
+      networks: of earlier stages, by the stage's name; constants of this one.
+
+    Raises:
+      UserError: one that is not of the shapes that the method expects.
+    """
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     images = jnp.zeros((1, config.data.crop, config.data.crop, 3), jnp.uint8)
     variables = dict(method.init(init_key, images))
+    for name, given in networks.items():
+        _check_shapes(name, given, variables[name])
+        variables[name] = jax.tree.map(jnp.copy, given)  # the step consumes its state's buffers
     params = variables.pop("params")
     labels = method.param_groups(params)
     schedule = learning_rate(config.optimizer, plan.num_steps, plan.steps_per_epoch)
@@ -121,6 +136,19 @@ def create_state(
     state = TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), run_key)
     step = train_step(method, tx, labels, config.train.accumulate)
     return (sharding.replicate(state, mesh) if mesh else state), step, schedule
+
+
+def _check_shapes(name: str, given: Any, expected: Any) -> None:
+    shapes = [
+        {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(t)}
+        for t in (given, expected)
+    ]
+    for leaf in sorted(shapes[0].keys() | shapes[1].keys()):
+        if shapes[0].get(leaf) != shapes[1].get(leaf):
+            raise UserError(
+                f"the network of stage {name!r} has {leaf} of shape {shapes[0].get(leaf)}, this "
+                f"stage expects {shapes[1].get(leaf)}: both need the same model section."
+            )
 
 
 def abstract_state(config: Any, method: Method, plan: Plan) -> tuple[Any, Callable]:

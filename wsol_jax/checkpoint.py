@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from wsol_jax.errors import UserError
+from wsol_jax.files import write_whole
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
 
@@ -85,9 +86,7 @@ class Checkpoints:
         """
         file = self.folder / str(step) / "metrics" / "metrics"
         if jax.process_index() == 0:
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"best": best}))
-            temporary.replace(file)
+            write_whole(file, json.dumps({"best": best}))
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"measured_{step}")
         self._manager.reload()

@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
         result = _score_run(flags) if flags.workdir else _score_maps(flags)
         if flags.out:
             try:
-                write_whole(flags.out, (json.dumps(result, indent=1) + "\n").encode())
+                write_whole(flags.out, json.dumps(result, indent=1) + "\n")
             except OSError as error:
                 raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
     except UserError as error:

@@ -2,109 +2,32 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 
-from wsol_jax import gallery, methods, sharding, workdirs
+from wsol_jax import gallery, methods, multi_label, sharding, workdirs
 from wsol_jax.assemble import restore_variables, trunks, without_weights
 from wsol_jax.checkpoint import check_choice
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
+from wsol_jax.files import write_whole
 from wsol_jax.methods import Method
-from wsol_jax.metrics.boxes import THRESHOLDS
+from wsol_jax.metrics.boxes import nearest_threshold
 from wsol_jax.scores import Scores
 from wsol_jax.scoring import TUNE_METRICS, fit_central_box, score_list
-from wsol_jax.store import MapStore, check_free
+from wsol_jax.store import MapStore
 
 # Without a tune list there is nothing to choose a threshold on: the CAM paper's 20% of the peak.
 DEFAULT_THRESHOLD = 0.2
 
-
-def evaluate_run(
-    config: Any, workdir: pathlib.Path, method: Method, variables: Any, lists: Lists, mesh: Any
-) -> dict[str, Any]:
-    """Chooses the threshold on tune, scores every test list, writes scores/ and report.html.
-
-    Returns:
-      metrics.json's content but for the run's times.
-    """
-    start = time.monotonic()
-    tune = None
-    if lists.tune is not None:
-        tune = score_list(
-            config, method, variables, lists.tune, mesh, what=f"evaluate {lists.tune.name}"
-        )
-    threshold, reason = choose_threshold(config, tune)
-    central = fit_central_box(lists.train)
-    figures: dict[str, Any] = {"test": {}, "threshold": threshold, "threshold_from": reason}
-    if tune is not None:
-        figures["tune"] = {lists.tune.name: tune.figures(threshold)}
-    scored: dict[str, Scores] = {}
-    for name, source in lists.tests.items():
-        scored[name] = score_list(
-            config,
-            method,
-            variables,
-            source,
-            mesh,
-            threshold=threshold,
-            central=central,
-            what=f"evaluate {name}",
-        )
-    everything = dict(scored)
-    if len(scored) > 1:
-        union = Scores()
-        for scores in scored.values():
-            union = union.merge(scores)
-        everything["+".join(scored)] = union
-    for name, scores in everything.items():
-        figures["test"][name] = scores.figures(threshold)
-        if jax.process_index() == 0:
-            scores.save(workdir / "scores" / f"{name}.npz")
-    figures["max_box_acc_note"] = "maximises over thresholds on the scored list itself"
-    figures["images_per_second"] = sum(len(s.hits.images) for s in scored.values()) / max(
-        time.monotonic() - start, 1e-9
-    )
-    if jax.process_index() == 0:
-        gallery.collect(config, workdir, method, variables, lists, scored, threshold)
-    return figures
-
-
-def check_options(options: Any) -> None:
-    """Raises UserError for an ``eval`` section that could not be scored by, before any work."""
-    if options.threshold >= 1:
-        raise UserError(f"eval.threshold: expected below 1, got {options.threshold}.")
-    if options.best_metric not in TUNE_METRICS:
-        known = ", ".join(map(repr, TUNE_METRICS))
-        raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
-    check_choice(options.checkpoint)
-
-
-def choose_threshold(config: Any, tune: Scores | None) -> tuple[float, str]:
-    """The box threshold, and where it comes from in words."""
-    if config.eval.threshold >= 0:
-        nearest = THRESHOLDS[np.abs(THRESHOLDS - config.eval.threshold).argmin()]
-        return float(nearest), "eval.threshold"
-    if tune is not None and len(tune.boxes):
-        return tune.boxes.best_threshold(), f"highest GT-known accuracy on {config.data.tune}"
-    logging.warning("no tune list with boxes: the box threshold is %.1f", DEFAULT_THRESHOLD)
-    return DEFAULT_THRESHOLD, "default, for want of a tune list with boxes"
-
-
-def finish_run(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> None:
-    """Writes metrics.json and the report, and prints the figures."""
-    if jax.process_index() != 0:
-        return
-    temporary = workdir / "metrics.json.tmp"
-    temporary.write_text(json.dumps(figures, indent=1))
-    temporary.replace(workdir / "metrics.json")
-    gallery.write_page(config, workdir, figures)
+ListScores = Scores | multi_label.MultiLabelScores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,25 +42,126 @@ class OpenedRun:
     step: int
 
 
-def open_run(config: Any, workdir: pathlib.Path, devices: int | None = None) -> OpenedRun:
-    """Opens the lists and restores the checkpoint of a finished or unfinished run.
+def evaluate_run(run: OpenedRun, workdir: pathlib.Path) -> dict[str, Any]:
+    """Chooses the threshold on tune, scores every test list, writes scores/ and report.html.
 
-    Args:
-      devices: 0 for all; None for as many as the config says.
-    Raises:
-      UserError: the folder holds no checkpoint of this config, or a list is not there.
+    Returns:
+      metrics.json's content but for the run's times.
     """
-    check_options(config.eval)
-    lists = open_lists(config.data)
+    start = time.monotonic()
+    config, lists = run.config, run.lists
+    parts = (config, run.method, run.variables)
+    tune = None
+    options: dict[str, Any] = {}
+    score = multi_label.score_list if config.data.multi_label else score_list
+    if lists.tune is not None:
+        tune = score(*parts, lists.tune, run.mesh, what=f"evaluate {lists.tune.name}")
+    threshold, reason = choose_threshold(config, tune)
+    figures: dict[str, Any] = {"test": {}, "threshold": threshold, "threshold_from": reason}
+    if not config.data.multi_label:
+        options = {"threshold": threshold, "central": fit_central_box(lists.train)}
+        if tune is not None and tune.parts:
+            chosen = {name: choose_threshold(config, part)[0] for name, part in tune.parts.items()}
+            options["part_thresholds"] = chosen
+            figures["parts"] = {name: {"threshold": value} for name, value in chosen.items()}
+    if tune is not None:
+        _add(figures, "tune", lists.tune.name, tune)
+    scored: dict[str, ListScores] = {}
+    for name, source in lists.tests.items():
+        scored[name] = score(*parts, source, run.mesh, what=f"evaluate {name}", **options)
+    everything = dict(scored)
+    if len(scored) > 1:
+        everything["+".join(scored)] = functools.reduce(lambda a, b: a.merge(b), scored.values())
+    for name, scores in everything.items():
+        _add(figures, "test", name, scores)
+        if jax.process_index() == 0:
+            for part, own in {"": scores, **scores.parts}.items():
+                own.save(workdir / "scores" / part / f"{name}.npz")
+    if not config.data.multi_label:
+        figures["max_box_acc_note"] = "maximises over thresholds on the scored list itself"
+    figures["images_per_second"] = sum(len(s) for s in scored.values()) / max(
+        time.monotonic() - start, 1e-9
+    )
+    if jax.process_index() == 0:
+        gallery.collect(config, workdir, run.method, run.variables, lists, scored, threshold)
+    return figures
+
+
+def _add(figures: dict[str, Any], kind: str, name: str, scores: ListScores) -> None:
+    """Writes a list's figures under figures[kind], those of its parts under parts/PART/kind."""
+    figures.setdefault(kind, {})[name] = scores.figures(figures["threshold"])
+    for part, own in scores.parts.items():
+        entry = figures.setdefault("parts", {}).setdefault(part, {})
+        threshold = entry.setdefault("threshold", figures["threshold"])
+        entry.setdefault(kind, {})[name] = own.figures(threshold)
+
+
+def check_options(options: Any) -> None:
+    """Raises UserError for an ``eval`` section that could not be scored by, before any work."""
+    if options.threshold >= 1:
+        raise UserError(f"eval.threshold: expected below 1, got {options.threshold}.")
+    if options.best_metric not in TUNE_METRICS:
+        known = ", ".join(map(repr, TUNE_METRICS))
+        raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
+    check_choice(options.checkpoint)
+
+
+def choose_threshold(config: Any, tune: ListScores | None) -> tuple[float, str]:
+    """The box threshold, and where it comes from in words."""
+    if config.eval.threshold >= 0:
+        return nearest_threshold(config.eval.threshold), "eval.threshold"
+    if config.data.multi_label:
+        return DEFAULT_THRESHOLD, "default: figures of several labels need none"
+    if tune is not None and len(tune.boxes):
+        return tune.boxes.best_threshold(), f"highest GT-known accuracy on {config.data.tune}"
+    logging.warning("no tune list with boxes: the box threshold is %.1f", DEFAULT_THRESHOLD)
+    return DEFAULT_THRESHOLD, "default, for want of a tune list with boxes"
+
+
+def finish_run(
+    config: Any, workdir: pathlib.Path, figures: dict[str, Any], stages: Sequence[str] = ()
+) -> None:
+    """Writes metrics.json and the report, and prints the figures.
+
+    ``stages``: whose folders hold the curves; none where the workdir itself does.
+    """
+    if jax.process_index() != 0:
+        return
+    write_whole(workdir / "metrics.json", json.dumps(figures, indent=1))
+    gallery.write_page(config, workdir, figures, stages)
+
+
+def begun_config(config: Any, workdir: pathlib.Path, class_names: tuple[str, ...]) -> Any:
+    """The config of a run that has begun, with what the weight file decided then.
+
+    Raises:
+      UserError: the folder's run is another config's.
+    """
     saved, _ = workdirs.load(workdir)
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        # What the weight file decided when the run began.
         for section, before in zip(trunks(config), trunks(saved), strict=False):
             section.weights = before.weights
             if section.preprocessing == "auto":
                 section.preprocessing, section.trunk = before.preprocessing, before.trunk
-    workdirs.claim(workdir, config, lists.class_names)
+    workdirs.claim(workdir, config, class_names)
+    return config
+
+
+def open_run(
+    config: Any, workdir: pathlib.Path, devices: int | None = None, lists: Lists | None = None
+) -> OpenedRun:
+    """Opens the lists and restores the checkpoint of a finished or unfinished run.
+
+    Args:
+      devices: 0 for all; None for as many as the config says.
+      lists: the config's, if they are open already.
+    Raises:
+      UserError: the folder holds no checkpoint of this config, or a list is not there.
+    """
+    check_options(config.eval)
+    lists = lists or open_lists(config.data)
+    config = begun_config(config, workdir, lists.class_names)
     mesh = sharding.data_mesh(config.train.devices if devices is None else devices)
     # The checkpoint has the weights; their file may be gone.
     method = methods.build(without_weights(config), len(lists.class_names))
@@ -153,7 +177,7 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """
     start = time.monotonic()
     run = open_run(config, workdir)
-    figures = evaluate_run(run.config, workdir, run.method, run.variables, run.lists, run.mesh)
+    figures = evaluate_run(run, workdir)
     figures["steps"] = run.step
     with contextlib.suppress(OSError, json.JSONDecodeError, KeyError):
         before = json.loads((workdir / "metrics.json").read_text())
@@ -183,7 +207,13 @@ def score_run(
     Raises:
       UserError: no run, no such list, or the store cannot be written.
     """
+    workdir = workdirs.network_folder(workdir)
     config, _ = workdirs.load(workdir)
+    if config.data.multi_label:
+        raise UserError(
+            f"--workdir={workdir} holds a run on images of several labels, which these metrics do "
+            f"not know: --mode=evaluate of wsol_jax.main scores it."
+        )
     with config.unlocked():
         config.eval.checkpoint = checkpoint or config.eval.checkpoint
         config.data.test = tests or config.data.test
@@ -192,8 +222,8 @@ def score_run(
     if not workdirs.has_checkpoint(workdir):
         raise UserError(f"--workdir={workdir} holds no checkpoint: train there first.")
     run = open_run(config, workdir, devices=0)
-    for name in run.lists.tests if store else ():
-        check_free(store / name)  # before an hour of scoring, not after
+    # Before an hour of scoring, not after: a folder that cannot be written says so here.
+    stores = {n: MapStore(store / n, s, dtype) for n, s in run.lists.tests.items() if store}
     parts = (run.config, run.method, run.variables)
     tune = None
     if run.lists.tune is not None and config.eval.threshold < 0:
@@ -204,7 +234,7 @@ def score_run(
         reason = "--threshold"
     scored = {}
     for name, source in run.lists.tests.items():
-        kept = MapStore(store / name, source, dtype) if store is not None else None
+        kept = stores.get(name)
         keep = kept.keep if kept else None
         what = f"evaluate {name}"
         scored[name] = score_list(*parts, source, run.mesh, threshold=chosen, keep=keep, what=what)

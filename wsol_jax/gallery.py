@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -132,20 +133,37 @@ def report_curves(workdir: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
     return dict(sorted(named.items(), key=lambda item: "/" not in item[0]))
 
 
-def write_page(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> None:
-    """report.html from what ``collect`` stored and the figures; prints them as a table."""
+def _curves(workdir: pathlib.Path, stages: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    if not stages:
+        return report_curves(workdir)
+    found = {}
+    for stage in stages:
+        for name, points in report_curves(workdir / stage).items():
+            heading, slash, curve = name.partition("/")
+            found[f"{stage} \N{MIDDLE DOT} {heading}{slash}{curve}"] = points
+    return found
+
+
+def write_page(
+    config: Any, workdir: pathlib.Path, figures: dict[str, Any], stages: Sequence[str] = ()
+) -> None:
+    """report.html from what ``collect`` stored and the figures; prints them as a table.
+
+    ``stages``: whose folders hold the curves; none where the workdir itself does.
+    """
     run = store.load(str(workdir))
     title = f"{config.method.upper()} on {config.data.name}"
+    multi = config.data.multi_label
     data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
     page.write_report(
         workdir / "report.html",
         title=title,
         config_text=json.dumps(config.to_dict(), indent=1),
         figures=figures,
-        curves=report_curves(workdir),
+        curves=_curves(workdir, stages),
         examples=run.examples,
         threshold=figures["threshold"],
-        scores=cases.load_scores(workdir, figures["test"]),
+        scores={} if multi else cases.load_scores(workdir, figures["test"]),
         worst=round(config.eval.gallery * _WORST_SHARE) * max(len(figures["test"]), 1),
         sample=config.eval.gallery * max(len(figures["test"]), 1),
         facts={
@@ -155,7 +173,7 @@ def write_page(config: Any, workdir: pathlib.Path, figures: dict[str, Any]) -> N
             "Steps": str(figures.get("steps", "")),
         },
     )
-    columns = [(name, "", values) for name, values in figures["test"].items()]
+    columns = page.with_parts(figures)
     print(tables.text_table(columns))
     print(f"box threshold {figures['threshold']:.3f} ({figures['threshold_from']})")
     print(f"figures: {workdir / 'metrics.json'}\nreport:  {workdir / 'report.html'}")

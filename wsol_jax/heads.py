@@ -1,4 +1,4 @@
-"""What sits on a backbone's endpoint: the class-map head and SPG's branches."""
+"""What sits on a backbone's endpoint: class-map heads and SPG's branches."""
 
 import functools
 import math
@@ -53,6 +53,37 @@ class CamHead(nn.Module):
         )(x)
         maps = maps.astype(jnp.float32)
         return cam.class_logits(maps), maps, features
+
+
+class FcnHead(nn.Module):
+    """conv6, conv7, average, and a bias-free classifier: the CAM network of SEC (Kolesnikov 2016).
+
+    Two 3x3 layers with dropout behind each; conv7 has no ReLU. The classifier behind the average
+    is linear, so it may as well stand before it, where its values are the class maps. Its weights
+    learn at a rate of their own, ``optimizer.classifier_lr``.
+
+    Attributes:
+      num_classes: C.
+      channels: of conv6 and conv7.
+      dropout: rate.
+      dtype: of the computation; maps and logits are float32 whatever it is.
+    """
+
+    num_classes: int
+    channels: int = 1024
+    dropout: float = 0.5
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool = False):
+        """(B, H, W, D) -> logits (B, C), maps (B, H, W, C), features before the maps."""
+        conv = functools.partial(_Conv, dtype=self.dtype, kernel_init=nn.initializers.normal(5e-3))
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        x = drop(nn.relu(conv(self.channels, (3, 3), name="conv6")(features)))
+        x = drop(conv(self.channels, (3, 3), name="conv7")(x))
+        maps = conv(self.num_classes, (1, 1), use_bias=False, name="class_maps")(x)
+        maps = maps.astype(jnp.float32)
+        return cam.class_logits(maps), maps, x
 
 
 def non_negative(scale: float = 3.0) -> nn.initializers.Initializer:

@@ -1,6 +1,7 @@
 """From a list of photos to logits and raw class maps, in padded batches over the mesh."""
 
 import functools
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from wsol_jax import sharding
 from wsol_jax.data import pipeline
 from wsol_jax.data.records import Source
-from wsol_jax.methods import Method
+from wsol_jax.methods import Method, networks
 from wsol_jax.progress import Progress
 
 
@@ -25,6 +26,8 @@ class LocalizedImage(NamedTuple):
       class_maps: (min(5, C), h, w) float32, their raw maps.
       true_map: (h, w) float32, the raw map of the image's (first) label.
       size: (width, height) of the stored image.
+      maps: (h, w, C) float32, the raw maps of all classes, where they were asked for.
+      parts: the same of the maps that these were put together from, by name.
     """
 
     index: int
@@ -33,26 +36,44 @@ class LocalizedImage(NamedTuple):
     class_maps: np.ndarray
     true_map: np.ndarray
     size: tuple[int, int]
+    maps: np.ndarray | None = None
+    parts: Mapping[str, "LocalizedImage"] = types.MappingProxyType({})
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _localize(localize: Callable, variables: Any, batch: Mapping[str, jax.Array], given: Any):
-    """One pass: class probabilities, the five best classes, their maps and the true class's."""
-    logits, maps = localize(variables, batch["image"])
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _localize(
+    localize: Callable,
+    scores: str,
+    every_map: bool,
+    variables: Any,
+    batch: Mapping[str, jax.Array],
+    given: Any,
+):
+    """One pass: class probabilities, the five best classes, and maps by part ("" is the whole).
+
+    A part's maps are (B, 6, h, w), those of the five and of the true class; with ``every_map``
+    (B, h, w, C).
+    """
+    logits, maps, parts = localize(variables, batch["image"])
     if given is not None:
         probabilities = given
     elif "crops" in batch:
         crops = batch["crops"]
         flat = crops.reshape(-1, *crops.shape[2:])
         # The mean of the ten crops' softmax scores (SPG, section 3.3).
-        scores = jax.nn.softmax(localize(variables, flat).logits)
-        probabilities = jnp.mean(scores.reshape(len(crops), 10, -1), axis=1)
+        each = networks.probabilities(localize(variables, flat).logits, scores)
+        probabilities = jnp.mean(each.reshape(len(crops), 10, -1), axis=1)
     else:
-        probabilities = jax.nn.softmax(logits)
+        probabilities = networks.probabilities(logits, scores)
     _, ranked = jax.lax.top_k(probabilities, min(5, probabilities.shape[-1]))
     chosen = jnp.concatenate([ranked, batch["label"][:, None]], axis=1)
-    picked = jnp.take_along_axis(maps, chosen[:, None, None, :], axis=-1)
-    return probabilities, ranked, jnp.moveaxis(picked, -1, 1)
+
+    def pick(maps):
+        picked = jnp.take_along_axis(maps, chosen[:, None, None, :], axis=-1)
+        return jnp.moveaxis(picked, -1, 1)
+
+    everything = {"": maps, **parts}
+    return probabilities, ranked, everything if every_map else jax.tree.map(pick, everything)
 
 
 def localize_list(
@@ -63,6 +84,7 @@ def localize_list(
     mesh: Any,
     *,
     class_scores: np.ndarray | None = None,
+    every_map: bool = False,
     exif: bool = False,
     stop: Callable[[], Any] = lambda: None,
     what: str = "",
@@ -73,6 +95,7 @@ def localize_list(
       config: data and eval sections.
       variables: replicated over the mesh.
       class_scores: (N, C) probabilities from another classifier, or None for the network's own.
+      every_map: the raw maps of all classes too.
       exif: turn photos as their camera says; the boxes of data sets refer to stored pixels.
       stop: asked after each batch; anything true ends the list early.
       what: stands before the progress bar; "" shows none.
@@ -80,6 +103,7 @@ def localize_list(
     Raises:
       UserError: more unreadable images than data.max_corrupt.
     """
+    scores = networks.score_kind(config)
     size = config.eval.size or config.data.crop
     crops = config.eval.ten_crop and class_scores is None
     # The crops keep the training's proportion of the resized image.
@@ -104,6 +128,7 @@ def localize_list(
         labels = [source[i].labels if i >= 0 else () for i in map(int, indices)]
         batch = dict(batch, label=np.array([x[0] if x else 0 for x in labels], np.int32))
         host = {name: batch.pop(name) for name in ("index", "valid", "size")}
+        host["label"] = batch["label"]
         given = None if class_scores is None else class_scores[np.maximum(indices, 0)]
         return host, sharding.to_devices(
             batch if given is None else dict(batch, given=given.astype(np.float32)), mesh
@@ -114,20 +139,16 @@ def localize_list(
     try:
         for host, batch in ahead:
             given = batch.pop("given", None)
-            outputs = _localize(method.localize, variables, batch, given)
-            probabilities, ranked, maps = map(sharding.to_host, outputs)
+            outputs = _localize(method.localize, scores, every_map, variables, batch, given)
+            probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
             if processes > 1:  # every host scores every image, so that all know every figure
                 host = _gather(host)
             for row in range(len(host["index"])):
                 if host["valid"][row]:
-                    yield LocalizedImage(
-                        int(host["index"][row]),
-                        probabilities[row],
-                        ranked[row],
-                        maps[row, :-1],
-                        maps[row, -1],
-                        tuple(map(int, host["size"][row])),
-                    )
+                    one = {name: value[row] for name, value in host.items()}
+                    said = probabilities[row], ranked[row]
+                    parts = {n: _image(one, *said, x[row], every_map) for n, x in maps.items()}
+                    yield parts.pop("")._replace(parts=parts)
             if bar:
                 bar.update(int(np.sum(host["index"] != pipeline.PADDING)))
             if stop():
@@ -136,6 +157,22 @@ def localize_list(
         ahead.close()
         if bar:
             bar.close()
+
+
+def _image(
+    host: Mapping[str, Any],
+    probabilities: np.ndarray,
+    ranked: np.ndarray,
+    maps: np.ndarray,
+    every_map: bool,
+) -> LocalizedImage:
+    """One image's row of ``_localize``'s outputs."""
+    index, size = int(host["index"]), tuple(map(int, host["size"]))
+    if every_map:
+        picked = np.moveaxis(maps[..., [*ranked, host["label"]]], -1, 0)
+    else:
+        picked, maps = maps, None
+    return LocalizedImage(index, probabilities, ranked, picked[:-1], picked[-1], size, maps)
 
 
 def _gather(host: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

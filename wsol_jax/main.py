@@ -28,6 +28,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, figures, report.")
 _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
+_STAGES = flags.DEFINE_list("stages", [], "A part of a run in stages: --stages=second,evaluate.")
 _IMAGES = flags.DEFINE_string("images", None, "predict: a folder of photos, or one photo.")
 _OUT = flags.DEFINE_string("out", None, "predict: where boxes, heat maps and overlays go.")
 _ADDRESS = flags.DEFINE_string(
@@ -56,7 +57,12 @@ def _set_up_jax() -> None:
 
 
 # Fields that decide others: an override would come after those were chosen.
-_DECIDED_EARLY = {"recipe": "recipe", "model.backbone": "backbone", "data.name": ""}
+_DECIDED_EARLY = {
+    "recipe": "recipe",
+    "model.backbone": "backbone",
+    "two_phase.phases": "phases",
+    "data.name": "",
+}
 
 
 def _check_overrides() -> None:
@@ -92,11 +98,17 @@ def _dispatch() -> None:
             )
         config = _CONFIG.value
         _check_overrides()
+    if _STAGES.value and not config.stages:
+        raise UserError("--stages: this config's run has one stage; configs/two_phase.py has more.")
     _set_up_jax()
     if mode == "describe":
         from wsol_jax import describe
 
         describe.describe(config, workdir)
+    elif config.stages:
+        from wsol_jax import stages
+
+        stages.run(config, workdir, ("evaluate",) if mode == "evaluate" else _STAGES.value)
     elif mode == "evaluate":
         from wsol_jax import evaluating
 

@@ -1,7 +1,6 @@
 """``--mode=predict``: any folder of photos -> classes, boxes, heat maps and overlays."""
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from wsol_jax.data.folder import EXTENSIONS
 from wsol_jax.data.records import Record
 from wsol_jax.errors import UserError
 from wsol_jax.evaluating import DEFAULT_THRESHOLD
+from wsol_jax.files import write_whole
 from wsol_jax.localizing import LocalizedImage, localize_list
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
@@ -92,7 +92,8 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     Raises:
       UserError: no run, no photos, more unreadable ones than data.max_corrupt, or ``out`` refuses.
     """
-    config, class_names = workdirs.load(workdir)
+    folder = workdirs.network_folder(workdir)
+    config, class_names = workdirs.load(folder)
     photos = Photos(images, class_names)
     mesh = sharding.data_mesh()
     config = without_weights(config)  # the checkpoint has them
@@ -100,7 +101,7 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
         config.eval.class_scores = ""
         config.train.devices = 0
     method = methods.build(config, len(class_names))
-    variables, step = restore_variables(config, workdir, method, mesh)
+    variables, step = restore_variables(config, folder, method, mesh)
     threshold = run_threshold(config, workdir)
     logging.info("%s at step %d, box threshold %.3f", config.method, step, threshold)
     result: dict[str, Any] = {
@@ -119,7 +120,7 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
         if len(shown) < _SHOWN:
             shown.append(example)
     skipped = len(photos) - len(result["images"])
-    _write_text(out / "predictions.json", json.dumps(result, indent=1))
+    _write(out / "predictions.json", json.dumps(result, indent=1))
     page.write_report(
         out / "index.html",
         title=f"{len(result['images'])} photos",
@@ -206,18 +207,11 @@ def _write_one(
 def _write_image(path: pathlib.Path, pixels: np.ndarray) -> None:
     encoded, data = cv2.imencode(path.suffix, pixels)
     assert encoded, path
-    _write_bytes(path, data.tobytes())
+    _write(path, data.tobytes())
 
 
-def _write_text(path: pathlib.Path, text: str) -> None:
-    _write_bytes(path, text.encode())
-
-
-def _write_bytes(path: pathlib.Path, data: bytes) -> None:
+def _write(path: pathlib.Path, data: bytes | str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_whole(path, data)
     except OSError as error:
         raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from None

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
+from wsol_jax.files import write_whole
+
 
 class Progress:
     """A bar with an ETA on a terminal; elsewhere a plain line now and then.
@@ -82,9 +84,7 @@ class MetricWriter:
     def __init__(self, workdir: pathlib.Path, first_step: int = 0):
         self._history = workdir / "history.jsonl"
         kept = [row for row in read_history(workdir) if row["step"] <= first_step]
-        temporary = self._history.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        temporary.replace(self._history)
+        write_whole(self._history, "".join(json.dumps(row) + "\n" for row in kept))
         import tensorboardX  # brings PyTorch along where that is installed: 200 MB, a second
 
         # purge_step: TensorBoard, too, forgets what a killed run drew past its checkpoint.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from wsol_jax.errors import UserError
-from wsol_jax.metrics.boxes import THRESHOLDS, best_ious, resize_box
+from wsol_jax.metrics.boxes import THRESHOLDS, best_ious, nearest_threshold, resize_box
 from wsol_jax.metrics.localization import BoxAccuracy, HitRates
 from wsol_jax.metrics.maps import MAP_SIZE
 from wsol_jax.metrics.masks import PixelAP, histogram
@@ -280,8 +280,7 @@ def _threshold(
         return None
     if options.threshold is None:
         return boxes.best_threshold(), BEST
-    nearest = THRESHOLDS[np.abs(THRESHOLDS - options.threshold).argmin()]
-    return float(nearest), "--threshold"
+    return nearest_threshold(options.threshold), "--threshold"
 
 
 def _class_hits(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wsol_jax.files import write_arrays
 from wsol_jax.metrics.bootstrap import bootstrap_interval
 from wsol_jax.metrics.localization import BoxAccuracy, HitRates
 from wsol_jax.metrics.masks import PixelAP
@@ -34,7 +35,9 @@ class Scores:
     results at a threshold; ``central`` the hits of the best fixed box; ``gaussian`` the pixels of a
     centred Gaussian. ``classes``: an image's first class and the class named first; ``ious``: the
     IoU of the box at the run's threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the
-    frame of the maps (MAP_SIZE). ``true_maps``: (index, raw map) of every image, for the report.
+    frame of the maps (MAP_SIZE). ``parts``: the same of the maps that the scored ones were put
+    together from, by name; each in a file of its own. ``true_maps``: (index, raw map) of every
+    image, for the report.
     """
 
     boxes: BoxAccuracy = dataclasses.field(default_factory=BoxAccuracy)
@@ -48,12 +51,18 @@ class Scores:
         default_factory=lambda: RaggedPerImage((4,), np.int16)
     )
     class_names: tuple[str, ...] = ()
+    parts: dict[str, "Scores"] = dataclasses.field(default_factory=dict)
     true_maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     predicted: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.hits.images)
 
     def merge(self, other: "Scores") -> "Scores":
         """Both lists; an image in both counts once."""
         merged = {p: getattr(self, p).merge(getattr(other, p), overlap=True) for p in _PARTS}
+        if self.parts and other.parts:
+            merged["parts"] = {n: part.merge(other.parts[n]) for n, part in self.parts.items()}
         return Scores(**merged, class_names=self.class_names or other.class_names)
 
     def figures(self, threshold: float, intervals: bool = True) -> dict[str, Any]:
@@ -87,10 +96,7 @@ class Scores:
             for name, value in getattr(self, part).to_arrays().items()
         }
         rows["class_names"] = np.array(self.class_names, np.str_)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez_compressed(temporary, **rows)
-        temporary.replace(path)
+        write_arrays(path, rows)
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Scores":

@@ -2,19 +2,28 @@
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from absl import logging
 
+from wsol_jax import multi_label
 from wsol_jax.data.decode import CorruptImage, image_size
 from wsol_jax.data.records import Source
 from wsol_jax.errors import UserError
 from wsol_jax.localizing import LocalizedImage, localize_list
 from wsol_jax.methods import Method
 from wsol_jax.metrics import baselines
-from wsol_jax.metrics.boxes import THRESHOLDS, best_ious, iou, largest_contours, resize_box
+from wsol_jax.metrics.boxes import (
+    THRESHOLDS,
+    best_ious,
+    iou,
+    largest_contours,
+    nearest_threshold,
+    resize_box,
+)
 from wsol_jax.metrics.localization import top_k_hits
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map, resize_mask
 from wsol_jax.metrics.masks import class_target
@@ -23,7 +32,7 @@ from wsol_jax.scores import Scores
 from wsol_jax.threads import in_order
 
 # What the loop watches on the tune list.
-TUNE_METRICS = ("pxap", "max_box_acc", "top1_acc")
+TUNE_METRICS = ("pxap", "max_box_acc", "top1_acc", *multi_label.FIGURES.values())
 
 
 def true_boxes(source: Source, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +52,19 @@ class _Scorer:
     gaussian: np.ndarray
     central: np.ndarray | None
     keep: Callable[[LocalizedImage, np.ndarray], None] | None
+    part_thresholds: Mapping[str, float]
 
-    def __call__(self, image: LocalizedImage) -> dict[str, Any]:
+    def __call__(self, image: LocalizedImage) -> dict[str, dict[str, Any]]:
+        """Results by part; "" is the whole."""
+        found = {"": self._score(image)}
+        for name, part in image.parts.items():
+            alone = dataclasses.replace(
+                self, threshold=self.part_thresholds.get(name), central=None, keep=None
+            )
+            found[name] = alone._score(part)
+        return found
+
+    def _score(self, image: LocalizedImage) -> dict[str, Any]:
         record = self.source[image.index]
         boxes, box_labels = true_boxes(self.source, image.index, image.size)
         if not record.labels:
@@ -59,7 +79,7 @@ class _Scorer:
         if len(own):
             result["largest"] = best_ious(score_map, own, THRESHOLDS)
             if self.threshold is not None:
-                at = np.abs(THRESHOLDS - self.threshold).argmin()
+                at = np.searchsorted(THRESHOLDS, nearest_threshold(self.threshold))
                 result["iou"] = result["largest"][at]
             if self.every_contour:
                 every = best_ious(score_map, own, THRESHOLDS, multi_contour=True)
@@ -94,6 +114,7 @@ def score_list(
     central: np.ndarray | None = None,
     every_contour: bool = True,
     keep: Callable[[LocalizedImage, np.ndarray], None] | None = None,
+    part_thresholds: Mapping[str, float] = types.MappingProxyType({}),
     stop: Callable[[], Any] = lambda: None,
     what: str = "",
 ) -> Scores:
@@ -101,38 +122,47 @@ def score_list(
 
     Args:
       threshold: of the boxes, for the Top-k figures; None leaves them unknown.
+      part_thresholds: the same of the maps that the scored ones are put together from, by name.
       central: (4,) the fixed box to compare with, or None.
       every_contour: whether MaxBoxAccV2's boxes are found too.
       keep: called with every image and its prepared map, from several threads.
       stop, what: see ``localize_list``.
     """
-    scores = Scores(class_names=tuple(source.class_names))
+    names = tuple(source.class_names)
+    scores = Scores(class_names=names)
     given = _class_scores(config, source)
     gaussian = baselines.gaussian_map()
-    scorer = _Scorer(source, threshold, every_contour, gaussian, central, keep)
+    scorer = _Scorer(source, threshold, every_contour, gaussian, central, keep, part_thresholds)
     images = localize_list(
         config, method, variables, source, mesh, class_scores=given, stop=stop, what=what
     )
     with concurrent.futures.ThreadPoolExecutor(max(config.data.threads, 1)) as pool:
-        for result in in_order(pool, scorer, images):
-            image, image_id = result["image"], result["id"]
-            if "largest" in result:
-                every = result.get("every", np.zeros_like(result["largest"]))
-                scores.boxes.update([image_id], result["largest"][None], every[None])
-            if "pixels" in result:
-                score_map, foreground, ignore = result["pixels"]
-                scores.pixels.update(image_id, score_map, foreground, ignore)
-                scores.gaussian.update(image_id, gaussian, foreground, ignore)
-            if "central" in result:
-                scores.central.update(image_id, {"central_box": result["central"]})
-            if "iou" in result:
-                scores.ious.update([image_id], result["iou"][None])
-            scores.hits.update(image_id, result["hits"])
-            scores.classes.update([image_id], np.array([[result["label"], image.ranked[0]]]))
-            scores.truth.update([image_id], [result["truth"]])
-            scores.true_maps[image.index] = image.true_map
-            scores.predicted[image.index] = int(image.ranked[0])
+        for found in in_order(pool, scorer, images):
+            _update(scores, found.pop(""), gaussian)
+            for name, result in found.items():
+                part = scores.parts.setdefault(name, Scores(class_names=names))
+                _update(part, result, gaussian)
     return scores
+
+
+def _update(scores: Scores, result: dict[str, Any], gaussian: np.ndarray) -> None:
+    image, image_id = result["image"], result["id"]
+    if "largest" in result:
+        every = result.get("every", np.zeros_like(result["largest"]))
+        scores.boxes.update([image_id], result["largest"][None], every[None])
+    if "pixels" in result:
+        score_map, foreground, ignore = result["pixels"]
+        scores.pixels.update(image_id, score_map, foreground, ignore)
+        scores.gaussian.update(image_id, gaussian, foreground, ignore)
+    if "central" in result:
+        scores.central.update(image_id, {"central_box": result["central"]})
+    if "iou" in result:
+        scores.ious.update([image_id], result["iou"][None])
+    scores.hits.update(image_id, result["hits"])
+    scores.classes.update([image_id], np.array([[result["label"], image.ranked[0]]]))
+    scores.truth.update([image_id], [result["truth"]])
+    scores.true_maps[image.index] = image.true_map
+    scores.predicted[image.index] = int(image.ranked[0])
 
 
 def _class_scores(config: Any, source: Source) -> np.ndarray | None:
@@ -168,18 +198,20 @@ def score_tune(
     config: Any, method: Method, variables: Any, source: Source, mesh: Any, stop: Callable[[], Any]
 ) -> dict[str, float] | None:
     """The figures that the loop watches on the tune list; None if ``stop`` cut it short."""
-    scores = score_list(
-        config, method, variables, source, mesh, every_contour=False, stop=stop, what=""
-    )
+    parts = (config, method, variables, source, mesh)
+    if config.data.multi_label:
+        scores = multi_label.score_list(*parts, stop=stop)
+    else:
+        scores = score_list(*parts, every_contour=False, stop=stop)
     if stop():
         return None
     figures = scores.figures(0.0, intervals=False)
-    return {name: figures[name] for name in TUNE_METRICS if figures[name] is not None}
+    return {name: figures[name] for name in TUNE_METRICS if figures.get(name) is not None}
 
 
 def best_value(scores: dict[str, float], metric: str) -> float | None:
     """The figure that decides which checkpoint is best: the metric, or what there is."""
-    for name in (metric, "max_box_acc", "top1_acc"):
+    for name in (metric, "max_box_acc", "top1_acc", "saliency_ap", "class_map"):
         if name in scores:
             return scores[name]
     return None

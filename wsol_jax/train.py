@@ -5,6 +5,8 @@ import math
 import pathlib
 import signal
 import time
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,13 +20,14 @@ from wsol_jax.data import orders, pipeline
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.records import Source
 from wsol_jax.errors import Interrupted, UserError
-from wsol_jax.methods import Method
+from wsol_jax.evaluating import OpenedRun
+from wsol_jax.methods import Method, Variables
 from wsol_jax.progress import MetricWriter, Progress
 from wsol_jax.state import TrainState
 
 
-class _StopRequest:
-    """Remembers the first SIGTERM or SIGINT; a second one acts at once.
+class StopRequest:
+    """A context that remembers the first SIGTERM or SIGINT; a second one acts at once.
 
     Args:
       saved_step: where everything is saved already: the first one, too, stops the run at once.
@@ -72,25 +75,46 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
     evaluating.check_options(config.eval)
+    run = train_run(config, workdir, open_lists(config.data))
+    trained = time.monotonic()
+    with StopRequest(saved_step=run.step):
+        figures = evaluating.evaluate_run(run, workdir)
+        figures["steps"] = run.step
+        figures["train_seconds"] = trained - start
+        figures["seconds"] = time.monotonic() - start
+        evaluating.finish_run(run.config, workdir, figures)
+    return figures
+
+
+def train_run(
+    config: Any,
+    workdir: pathlib.Path,
+    lists: Lists,
+    networks: Mapping[str, Variables] = types.MappingProxyType({}),
+) -> OpenedRun:
+    """Trains to the config's last step, or goes on to it.
+
+    Args:
+      networks: what earlier stages made, by stage; ``config.reads`` names those that are needed.
+
+    Returns:
+      The run with the variables that ``eval.checkpoint`` chooses; ``step`` is the last one.
+
+    Raises:
+      UserError, Interrupted: as ``train_and_evaluate``.
+    """
     mesh = sharding.data_mesh(config.train.devices)
-    lists = open_lists(config.data)
     config = resolve(config)
     method = methods.build(config, len(lists.class_names))
     plan = Plan.of(config.train, len(lists.train), mesh)
     workdirs.claim(workdir, config, lists.class_names)
     with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
-        state = train(config, workdir, method, lists, plan, mesh, checkpoints)
+        start = create_state(config, method, plan, mesh, networks)
+        state = train(config, workdir, method, lists, plan, mesh, checkpoints, start)
         chosen = checkpoints.choose(config.eval.checkpoint)
         if chosen != plan.num_steps:
             state, _ = checkpoints.restore(chosen, state)
-    trained = time.monotonic()
-    with _StopRequest(saved_step=plan.num_steps):
-        figures = evaluating.evaluate_run(config, workdir, method, state.variables, lists, mesh)
-        figures["steps"] = plan.num_steps
-        figures["train_seconds"] = trained - start
-        figures["seconds"] = time.monotonic() - start
-        evaluating.finish_run(config, workdir, figures)
-    return figures
+    return OpenedRun(config, lists, mesh, method, state.variables, plan.num_steps)
 
 
 def _batches(
@@ -140,11 +164,15 @@ def train(
     plan: Plan,
     mesh: Any,
     checkpoints: Checkpoints,
+    start: tuple[TrainState, Callable, Callable[[Any], Any]],
 ) -> TrainState:
-    """The loop: from the newest checkpoint, if any, to ``plan.num_steps``."""
+    """The loop: from the newest checkpoint, if any, to ``plan.num_steps``.
+
+    ``start``: from ``create_state``.
+    """
     num_classes = len(lists.class_names)
     order = orders.training_order(config.data, lists.train, plan.batch_size, config.seed)
-    state, step_function, schedule = create_state(config, method, plan, mesh)
+    state, step_function, schedule = start
     position = dict(list=lists.train.name, records=plan.num_records, batch_size=plan.batch_size)
     step = first_step = checkpoints.latest_step() or 0
     if first_step:
@@ -226,7 +254,7 @@ def train(
         writer = MetricWriter(workdir, first_step) if leader else None
         if writer:
             stack.enter_context(contextlib.closing(writer))
-        stop = stack.enter_context(_StopRequest())
+        stop = stack.enter_context(StopRequest())
         if first_step and is_evaluated(first_step) and not checkpoints.is_measured(first_step):
             best = evaluate_tune()  # a signal came before or during it
             stop_if(stop_asked())

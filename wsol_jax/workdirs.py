@@ -1,14 +1,13 @@
 """A run's folder: which config it belongs to, and how later modes find it again."""
 
 import json
-import os
 import pathlib
-import socket
 from typing import Any
 
 import ml_collections
 
 from wsol_jax.errors import UserError
+from wsol_jax.files import write_whole
 
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
@@ -35,22 +34,11 @@ def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> N
       UserError: the folder cannot be made, or it holds a run of another config or other classes;
         the first differing field is named.
     """
+    # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
+    if not (workdir / "config.json").is_file() or not has_checkpoint(workdir):
+        write(workdir, config, class_names)
+        return
     flat = _flat(config)
-    path = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
-        if not path.is_file() or not has_checkpoint(workdir):
-            text = json.dumps(
-                {"config": config.to_dict(), "class_names": list(class_names)}, indent=1
-            )
-            # Every process of a run may write it at once, each its own file, all the same text.
-            temporary = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}.tmp")
-            temporary.write_text(text)
-            temporary.replace(path)
-            return
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
     before, names = _load(workdir)
     before = _flat(before)
     for name in sorted(set(flat) | set(before)):
@@ -67,10 +55,42 @@ def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> N
         )
 
 
+def write(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+    """Writes config.json, whatever stood there.
+
+    Raises:
+      UserError: the folder cannot be made or written.
+    """
+    content = {"config": config.to_dict(), "class_names": list(class_names)}
+    try:
+        # Every process of a run may write it at once, each its own file, all the same text.
+        write_whole(workdir / "config.json", json.dumps(content, indent=1))
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
+
+
+def network_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where a run's network lies: its folder, or that of the last stage that has one.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    config, _ = load(workdir)
+    # A run of a time before stages has no such field.
+    folders = [workdir / name for name in config.get("stages", ())]
+    return next((f for f in reversed(folders) if has_checkpoint(f)), workdir)
+
+
+def latest_step(workdir: pathlib.Path) -> int | None:
+    """The step of the newest whole checkpoint of this folder; None where none is saved."""
+    folder = workdir / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
 def has_checkpoint(workdir: pathlib.Path) -> bool:
     """Whether a run has saved anything whole in this folder."""
-    folder = workdir / "checkpoints"
-    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+    return latest_step(workdir) is not None
 
 
 def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:

@@ -23,6 +23,22 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), target)
 
 
+def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Multi-label logistic loss: each class by itself, summed over the classes as Caffe's layer.
+
+    Args:
+      logits: (B, C).
+      labels: (B, C) multi-hot; a row of zeros is an image without any of the classes.
+
+    Returns:
+      (B,) float32, in nats.
+    """
+    chex.assert_rank([logits, labels], 2)
+    chex.assert_equal_shape([logits, labels])
+    logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
+    return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
+
+
 def masked_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean over the valid examples; 0 when there is none.
 

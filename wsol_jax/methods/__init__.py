@@ -20,10 +20,13 @@ class Localization(NamedTuple):
     Attributes:
       logits: (B, C) float32, class scores before softmax.
       maps: (B, h, w, C) float32, raw class maps of any range; more is more object.
+      parts: where ``maps`` are put together from several, those by name, each like ``maps``: they
+        are scored beside the whole.
     """
 
     logits: jax.Array
     maps: jax.Array
+    parts: Mapping[str, jax.Array] = {}  # a pytree, so no read-only view
 
 
 class Aux(NamedTuple):
@@ -45,7 +48,8 @@ class Method:
     """A paper as pure functions; the loop, the checkpoints and the report know nothing else.
 
     Attributes:
-      init: (rng, images) -> variables, pretrained weights merged in.
+      init: (rng, images) -> variables, pretrained weights merged in. What an earlier stage makes
+        stands under that stage's name; the stage's checkpoint replaces it (``wsol_jax.stages``).
       param_groups: params -> a tree of labels like params: "<part>/<kind>" with part "frozen"
         or one that has a learning rate ``optimizer.<part>_lr`` ("backbone", "head";
         SPG's "branch", "guide"), and kind "kernel", "bias" or "norm". The optimizer reads them.

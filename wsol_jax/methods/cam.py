@@ -34,6 +34,7 @@ class CamNetwork(nn.Module):
 def cam(config: Any, num_classes: int) -> Method:
     """The method of Zhou et al. 2016, from a config's ``model`` section."""
     model = config.model
+    scores = networks.score_kind(config)
     dtype = networks.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     network = CamNetwork(
@@ -46,7 +47,7 @@ def cam(config: Any, num_classes: int) -> Method:
     def loss(variables, batch, rng, step):
         del step
         (logits, _, _), updates = networks.forward(network, variables, batch, rng)
-        ce, accuracy = networks.classification(logits, batch)
+        ce, accuracy = networks.classification(logits, batch, scores)
         metrics = {"loss": ce, "accuracy": accuracy}
         return ce, Aux(metrics, dict(updates), {})
 

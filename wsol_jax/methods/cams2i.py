@@ -90,6 +90,7 @@ def cams2i(config: Any, num_classes: int) -> Method:
     Loss: CE(y1), with ``intra`` + CE(y2) + w0 (L_int + L_adn) (eq. 7), with ``inter`` + L_inter of
     each classifier's maps (eq. 10). Neither is the paper's base: one classifier, plain CAM.
     """
+    networks.single_label(config)
     model, options = config.model, config.cams2i
     squash = _chosen(SQUASH, "squash", options)
     fuse = _chosen(FUSE, "fuse", options)

@@ -11,7 +11,11 @@ import numpy as np
 from wsol_jax import weights
 from wsol_jax.errors import UserError
 from wsol_jax.heads import CamHead
-from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
+from wsol_jax.losses.classification import (
+    masked_mean,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
 from wsol_jax.methods import Batch, Localization, Variables
 
 
@@ -52,11 +56,16 @@ def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization
 
 
 def forward(
-    network: nn.Module, variables: Variables, batch: Batch, rng: jax.Array, method: Any = None
+    network: nn.Module,
+    variables: Variables,
+    batch: Batch,
+    rng: jax.Array,
+    method: Any = None,
+    **inputs: Any,
 ):
     """A network's outputs on a training batch, and its updated collections.
 
-    ``method``: of the network, its ``__call__`` if None.
+    ``method``: of the network, its ``__call__`` if None. ``inputs``: further arguments of it.
     """
     return network.apply(
         variables,
@@ -66,14 +75,51 @@ def forward(
         rngs={"dropout": rng},
         mutable=["batch_stats"],
         method=method,
+        **inputs,
     )
 
 
-def classification(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """(cross-entropy, accuracy) on the image labels, means over the valid examples."""
+def score_kind(config: Any) -> str:
+    """What makes class scores of logits: "softmax" (one class an image) or "sigmoid" (each alone).
+
+    Raises:
+      UserError: ``model.scores`` is neither of them, nor "auto": what the labels are like.
+    """
+    kind = config.model.scores
+    if kind == "auto":
+        kind = "sigmoid" if config.data.multi_label else "softmax"
+    if kind not in _LOSSES:
+        raise UserError(f"model.scores: {kind!r} is not one of 'auto', 'softmax', 'sigmoid'.")
+    return kind
+
+
+_LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
+
+
+def probabilities(logits: jax.Array, scores: str) -> jax.Array:
+    """(B, C) logits -> class scores in [0, 1]; see ``score_kind``."""
+    return jax.nn.softmax(logits) if scores == "softmax" else jax.nn.sigmoid(logits)
+
+
+def classification(
+    logits: jax.Array, batch: Batch, scores: str = "softmax"
+) -> tuple[jax.Array, jax.Array]:
+    """(loss, accuracy) on the image labels, means over the valid examples.
+
+    ``scores``: see ``score_kind``. Accuracy: is the highest class one of the image's.
+    """
     labels, valid = batch["labels"], batch["valid"]
     hit = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
-    return masked_mean(softmax_cross_entropy(logits, labels), valid), masked_mean(hit, valid)
+    return masked_mean(_LOSSES[scores](logits, labels), valid), masked_mean(hit, valid)
+
+
+def single_label(config: Any) -> None:
+    """Raises UserError where a method that needs one class an image is given several."""
+    if config.data.multi_label:
+        raise UserError(
+            f"data.multi_label: {config.method} needs one class an image; configs/two_phase.py and "
+            "configs/cam.py take several."
+        )
 
 
 def initialiser(

@@ -107,6 +107,7 @@ def spg(config: Any, num_classes: int) -> Method:
     Loss (section 3.2, released code): CE + BCE(B2, M_A) + BCE(B1, M_B2) + BCE(C, M_fused), each BCE
     a mean over the labelled pixels of the batch, weighted by ``spg.weight_b2``, ``_b1``, ``_c``.
     """
+    networks.single_label(config)
     model, options = config.model, config.spg
     thresholds = thresholds_of(options)
     if options.c_start not in ("random", "non_negative"):

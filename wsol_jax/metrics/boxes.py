@@ -192,6 +192,11 @@ def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     return shared / (area_a[:, None] + area_b[None] - shared)
 
 
+def nearest_threshold(threshold: float) -> float:
+    """The value of THRESHOLDS that is nearest to a number in [0, 1)."""
+    return float(THRESHOLDS[np.abs(THRESHOLDS - threshold).argmin()])
+
+
 def resize_box(box: np.ndarray, from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:
     """Boxes carried from an image of one size to another, truncated to whole pixels.
 

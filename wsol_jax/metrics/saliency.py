@@ -261,6 +261,20 @@ class LocationAP(FigureAccumulator):
           ValueError: as ``peaks``; an id that is there already, another number of maps, labels
             that do not fit the boxes, or a class outside the range.
         """
+        points, scores = peaks(maps, size)
+        self.update_peaks(image_id, points, scores, boxes, labels, size, original_size)
+
+    def update_peaks(
+        self,
+        image_id: str,
+        points: np.ndarray,
+        scores: np.ndarray,
+        boxes: np.ndarray,
+        labels: Sequence[int],
+        size: tuple[int, int],
+        original_size: tuple[int, int] | None = None,
+    ) -> None:
+        """``update`` with the peaks themselves: (C, 2) x y in pixels of ``size``, (C,) scores."""
         boxes, labels = np.asarray(boxes, np.float64), np.asarray(labels, np.int64)
         if boxes.size == 0:
             boxes = boxes.reshape(0, 4)
@@ -270,7 +284,6 @@ class LocationAP(FigureAccumulator):
             raise ValueError("a box is x0 y0 x1 y1 with x0 <= x1 and y0 <= y1")
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise ValueError(f"a box's class is 0 to {self.num_classes - 1}")
-        points, scores = peaks(maps, size)
         if len(points) != self.num_classes:
             raise ValueError(f"{self.num_classes} classes, but {len(points)} maps")
         grown = self.tolerance * np.asarray(size) / (original_size or size)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax.errors import UserError
+from wsol_jax.files import write_arrays
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage
@@ -30,10 +31,7 @@ def save_maps(path: pathlib.Path, image_ids: Sequence[str], maps: Iterable[np.nd
     rows = [min_max(m).astype(np.float16) for m in maps]
     kept = PerImage(rows[0].shape if rows else (1, 1), np.float16)
     kept.update(image_ids, np.reshape(rows, (len(rows), *kept.shape)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, **kept.to_arrays())
-    temporary.replace(path)
+    write_arrays(path, kept.to_arrays())
 
 
 def load_maps(workdir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax import photos
+from wsol_jax.files import write_whole
 from wsol_jax.report import cases, classes, gallery, pairs, shell, store, svg, tables, thresholds
 from wsol_jax.report.example import Example, Run, select_examples
 from wsol_jax.scores import Scores
@@ -64,7 +65,7 @@ def write_report(
         gallery.section(heading, note, [{"": e} for e in chosen], maps, index)
         for heading, note, chosen in shelves
     ]
-    columns = [(name, "", f) for name, f in figures.get("test", {}).items()]
+    columns = with_parts(figures)
     body = [
         tables.tiles(columns),
         shell.part("Figures", tables.html_table(columns) + shell.notes(notes))
@@ -76,7 +77,7 @@ def write_report(
         _gallery(sections, {"": run}),
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
-    shell.write(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
+    write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
     store.save(os.path.join(os.path.dirname(os.fspath(path)), store.FILE), run)
 
 
@@ -136,7 +137,7 @@ def write_comparison(
     )
     taus = [run.threshold for run in runs.values()]
     shown = {(c.split, c.image_id) for *_, cards in ahead for card in cards for c in card.values()}
-    shell.write(path, shell.document(title, facts, body, maps, taus, len({*shown, *common})))
+    write_whole(path, shell.document(title, facts, body, maps, taus, len({*shown, *common})))
 
 
 def compare_workdirs(
@@ -185,6 +186,19 @@ def columns_of(runs: Mapping[str, Run]) -> list[tuple[str, str, Mapping]]:
         for name, run in runs.items()
         if split in run.figures.get("test", {})
     ]
+
+
+WHOLE = "together"  # the maps that a method puts together from parts, beside these
+
+
+def with_parts(figures: Mapping) -> list[tuple[str, str, Mapping]]:
+    """(list, part, figures) of one run: the maps as they are used, then those they are made of."""
+    parts = figures.get("parts", {})
+    columns = []
+    for name, whole in figures.get("test", {}).items():
+        columns.append((name, WHOLE if parts else "", whole))
+        columns += [(name, p, f["test"][name]) for p, f in parts.items() if name in f["test"]]
+    return columns
 
 
 def _lists(runs: Mapping[str, Run]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import html
 import json
-import os
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
@@ -67,11 +66,3 @@ def folded(summary: str, text: str) -> str:
         return ""
     head = f"<summary>{html.escape(summary)}</summary>"
     return f"<details>{head}<pre>{html.escape(text)}</pre></details>"
-
-
-def write(path: str | os.PathLike, text: str) -> None:
-    """Writes the page whole or not at all."""
-    temporary = f"{os.fspath(path)}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from wsol_jax.errors import UserError
+from wsol_jax.files import write_arrays
 from wsol_jax.report import encode, overlays
 from wsol_jax.report.example import PHOTO_SIDE, Example, Run
 
@@ -53,10 +54,7 @@ def save(path: str, run: Run) -> None:
         "examples": entries,
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(temporary, path)
+    write_arrays(path, arrays)
 
 
 def load(workdir: str) -> Run:

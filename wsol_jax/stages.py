@@ -1,0 +1,209 @@
+"""A run in stages: trainings one after the other, each with a folder of its own, and their scoring.
+
+A stage is the run's config with what ``config.stage.NAME`` sets otherwise, and the networks of the
+earlier stages that it ``reads``. It leaves its product, checkpoints, in WORKDIR/NAME. One that is
+done is left alone, a killed one goes on where it was, and one whose inputs have changed since says
+so. The stage "evaluate" scores the last network and writes WORKDIR/metrics.json and report.html.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+
+from wsol_jax import evaluating, progress, sharding, workdirs
+from wsol_jax.assemble import Plan
+from wsol_jax.data.lists import Lists, open_lists
+from wsol_jax.errors import UserError
+from wsol_jax.evaluating import OpenedRun
+from wsol_jax.files import write_whole
+from wsol_jax.train import StopRequest, train_run
+
+EVALUATE = "evaluate"
+_INPUTS = "inputs.json"
+
+
+def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Runs a config's stages, or goes on with them.
+
+    Args:
+      config: with ``stages``, from ``configs/*.py``.
+      workdir: holds a folder a stage, and what the stage "evaluate" makes.
+      only: the stages to run; those that they read must be done. None named: all.
+
+    Returns:
+      The content of metrics.json; {} where "evaluate" is not run.
+
+    Raises:
+      UserError: an unknown stage, one whose inputs are not there or have changed, and what
+        ``train.train_and_evaluate`` raises.
+      Interrupted: SIGTERM or SIGINT, after a whole save.
+    """
+    workdir = pathlib.Path(workdir)
+    wanted = tuple(only) or tuple(config.stages)
+    for name in wanted:
+        if name not in config.stages:
+            known = ", ".join(config.stages)
+            raise UserError(f"--stages: {name!r} is not one of this config's: {known}.")
+    evaluating.check_options(config.eval)
+    lists = open_lists(config.data)
+    recipe = _Recipe(config, workdir, lists)
+    recipe.claim()
+    for name in config.stages:
+        if name in wanted and name != EVALUATE:
+            recipe.train(name)
+    return recipe.evaluate() if EVALUATE in wanted else {}
+
+
+def stage_config(config: Any, name: str) -> ml_collections.ConfigDict:
+    """The config that one stage runs by: the run's, with what ``stage.NAME`` sets otherwise."""
+    config = config.copy_and_resolve_references()
+    own = config.stage[name]
+    with config.unlocked():
+        _overlay(config, own)
+        config.stages = ()
+        config.stage = ml_collections.ConfigDict()
+    return config
+
+
+def _overlay(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> None:
+    for name, value in own.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            _overlay(config[name], value)
+        elif value is not None:
+            config[name] = value
+
+
+def fingerprint(variables: Any) -> str:
+    """A SHA-256 of a tree of arrays: names, shapes, types and every bit."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """The stages of one run, and the networks that are at hand."""
+
+    config: Any
+    workdir: pathlib.Path
+    lists: Lists
+    opened: dict[str, OpenedRun] = dataclasses.field(default_factory=dict)
+
+    @property
+    def trainings(self) -> list[str]:
+        return [name for name in self.config.stages if name != EVALUATE]
+
+    def claim(self) -> None:
+        """Checks the stages that have begun against the config before anything is written."""
+        names = self.lists.class_names
+        for name in self.trainings:
+            if workdirs.has_checkpoint(self.workdir / name):
+                evaluating.begun_config(self._config(name), self.workdir / name, names)
+        if workdirs.has_checkpoint(self.workdir):
+            raise UserError(f"--workdir={self.workdir} holds a run of one stage: take another.")
+        workdirs.write(self.workdir, self.config, names)
+
+    def train(self, name: str) -> None:
+        """Trains a stage, or goes on to its last step."""
+        start = time.monotonic()
+        folder, config = self.workdir / name, self._config(name)
+        self._check_inputs(name)
+        before = workdirs.latest_step(folder)
+        logging.info("stage %s: %s", name, folder)
+        networks = {read: self._open(read).variables for read in config.reads}
+        if before is None and jax.process_index() == 0:
+            found = {read: fingerprint(network) for read, network in networks.items()}
+            write_whole(folder / _INPUTS, json.dumps(found, indent=1))
+        run = train_run(config, folder, self.lists, networks)
+        self.opened[name] = run
+        if before == run.step:
+            logging.info("stage %s was done: step %d", name, run.step)
+        elif jax.process_index() == 0:
+            seconds = time.monotonic() - start
+            figures = {"steps": run.step, "train_seconds": seconds, **_last(folder)}
+            write_whole(folder / "metrics.json", json.dumps(figures, indent=1))
+
+    def evaluate(self) -> dict[str, Any]:
+        """Scores the last network with all that it was put together from; every stage's figures."""
+        start = time.monotonic()
+        last = self.trainings[-1]
+        for name in self.trainings:
+            self._check_inputs(name)
+        run = self._open(last)
+        with StopRequest(saved_step=run.step):
+            figures = evaluating.evaluate_run(run, self.workdir)
+            figures["steps"] = run.step
+            seconds = time.monotonic() - start
+            figures["stages"] = {name: _read(self.workdir / name) for name in self.trainings}
+            figures["stages"][EVALUATE] = {"seconds": seconds}
+            trained = [stage.get("train_seconds", 0.0) for stage in figures["stages"].values()]
+            figures["train_seconds"] = sum(trained)
+            figures["seconds"] = figures["train_seconds"] + seconds
+            evaluating.finish_run(run.config, self.workdir, figures, self.trainings)
+        return figures
+
+    def _config(self, name: str) -> ml_collections.ConfigDict:
+        return stage_config(self.config, name)
+
+    def _open(self, name: str) -> OpenedRun:
+        """A finished stage's network."""
+        if name not in self.opened:
+            folder, config = self.workdir / name, self._config(name)
+            run = None
+            if workdirs.has_checkpoint(folder):
+                run = evaluating.open_run(config, folder, lists=self.lists)
+            mesh = sharding.data_mesh(config.train.devices)
+            steps = Plan.of(config.train, len(self.lists.train), mesh).num_steps
+            done = workdirs.latest_step(folder)
+            if run is None or done != steps:
+                raise UserError(
+                    f"stage {name!r} is not done (step {done} of {steps} in {folder}): run it "
+                    f"first, --stages={name}"
+                )
+            self.opened[name] = run
+        return self.opened[name]
+
+    def _check_inputs(self, name: str) -> None:
+        """Raises UserError where a stage has begun with networks that are others now."""
+        folder, reads = self.workdir / name, self._config(name).reads
+        if not reads or not workdirs.has_checkpoint(folder):
+            return
+        try:
+            recorded = json.loads((folder / _INPUTS).read_text())
+        except (OSError, ValueError):
+            raise UserError(
+                f"{folder / _INPUTS} is missing or damaged, so nobody knows what stage {name!r} "
+                f"was trained on: remove {folder} and run it again."
+            ) from None
+        for read in reads:
+            if recorded.get(read) != fingerprint(self._open(read).variables):
+                raise UserError(
+                    f"stage {name!r} was trained with another network of stage {read!r} than "
+                    f"{self.workdir / read} holds now: remove {folder} to train it again, or put "
+                    f"that network back."
+                )
+
+
+def _last(folder: pathlib.Path) -> dict[str, float]:
+    """The last value of each of a stage's curves."""
+    curves = progress.curves(folder)
+    return {name: points[-1][1] for name, points in curves.items() if "/" in name}
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return {}  # killed between its last step and this file; the figures of the run stand
