@@ -1,6 +1,7 @@
 """Runs against runs: means over seeds, their spread, and a paired interval over images.
 
 python -m wsol_jax.compare runs/cam0,runs/cam1,runs/cam2 runs/spg0,runs/spg1,runs/spg2
+python -m wsol_jax.compare runs/two_phase:first runs/two_phase    a part against the whole
 """
 
 import json
@@ -12,31 +13,54 @@ from typing import Any
 
 import numpy as np
 
+from wsol_jax import multi_label
 from wsol_jax.errors import UserError
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_statistic, paired_bootstrap
 from wsol_jax.metrics.masks import average_precision
 from wsol_jax.scores import Scores
 
 SHOWN = ("top1_acc", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
+SHOWN += tuple(multi_label.FIGURES.values())
 
 
 def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
-    """metrics.json and per-image scores of finished runs.
+    """metrics.json and per-image scores of finished runs, or of their parts (WORKDIR:PART).
 
     Raises:
-      UserError: a folder that holds no finished run.
+      UserError: a folder that holds no finished run, or none with this part.
     """
-    runs = []
-    for folder in map(pathlib.Path, workdirs):
-        try:
-            figures = json.loads((folder / "metrics.json").read_text())
-            scores = {
-                name: Scores.load(folder / "scores" / f"{name}.npz") for name in figures["test"]
-            }
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{folder} holds no finished run: {error}") from None
-        runs.append({"figures": figures, "scores": scores})
-    return runs
+    return [_load(*_split(workdir)) for workdir in workdirs]
+
+
+def _split(workdir: str) -> tuple[pathlib.Path, str]:
+    folder, _, part = workdir.rpartition(":")
+    if not folder or pathlib.Path(workdir).is_dir():
+        folder, part = workdir, ""
+    return pathlib.Path(folder), part
+
+
+def _load(folder: pathlib.Path, part: str) -> dict[str, Any]:
+    try:
+        figures = json.loads((folder / "metrics.json").read_text())
+        if part and part not in figures.get("parts", {}):
+            known = ", ".join(figures.get("parts", {})) or "none"
+            raise UserError(f"{folder} has no part {part!r}; there are: {known}.")
+        figures = figures["parts"][part] if part else figures
+        paths = {name: folder / "scores" / part / f"{name}.npz" for name in figures["test"]}
+        scores = {
+            name: (multi_label.MultiLabelScores if multi_label.is_multi_label(p) else Scores).load(
+                p
+            )
+            for name, p in paths.items()
+        }
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{folder} holds no finished run: {error}") from None
+    return {"figures": figures, "scores": scores}
+
+
+def _scores(path: pathlib.Path) -> Scores | multi_label.MultiLabelScores:
+    several = multi_label.is_multi_label(path)
+    return multi_label.MultiLabelScores.load(path) if several else Scores.load(path)
 
 
 def _common_ids(ids: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -95,6 +119,13 @@ def paired_gt_known(
     return Difference(float(difference.mean()), low, high)
 
 
+def _multi_label(a: Sequence[Any], b: Sequence[Any]) -> dict[str, Difference]:
+    try:
+        return multi_label.compare_means(a, b)
+    except ValueError as error:
+        raise UserError(f"{error}: a pair needs the same test list.") from None
+
+
 def obstacle(a: Scores, b: Scores) -> str:
     """Why the images of two runs cannot be paired, as the end of a sentence; "" if they can."""
     ids = [set(s.hits.images.ids()) for s in (a, b)]
@@ -151,7 +182,7 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
         for side, runs in (("a", a), ("b", b)):
             entry[side] = {}
             for figure in SHOWN:
-                values = [run["figures"]["test"][name][figure] for run in runs]
+                values = [run["figures"]["test"][name].get(figure) for run in runs]
                 if None not in values:
                     entry[side][figure] = {
                         "mean": float(np.mean(values)),
@@ -160,8 +191,13 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
                     }
         entry["b-a"] = {}
         pairs = {}
+        scores = [[run["scores"][name] for run in side] for side in (a, b)]
+        kinds = {type(one) for side in scores for one in side}
+        if len(kinds) > 1:
+            raise UserError(f"{name}: some runs have one label an image there, others several.")
+        if kinds == {multi_label.MultiLabelScores}:
+            pairs |= _multi_label(*scores)
         if "pxap" in entry["a"] and "pxap" in entry["b"]:
-            scores = [[run["scores"][name] for run in side] for side in (a, b)]
             pairs["pxap"] = paired_pxap(*scores)
         if "gt_known_loc" in entry["a"] and "gt_known_loc" in entry["b"]:
             pairs["gt_known_loc"] = paired_gt_known(a, b, name)
@@ -177,6 +213,8 @@ def table(result: dict[str, Any]) -> str:
     for name, entry in result.items():
         lines.append(f"{name}{'a':>28}{'b':>24}{'b - a [95% over images]':>32}")
         for figure in SHOWN:
+            if not any(figure in entry[side] for side in ("a", "b")):
+                continue
             cells = []
             for side in ("a", "b"):
                 v = entry[side].get(figure)

@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ from wsol_jax.data.records import Source
 from wsol_jax.files import write_arrays
 from wsol_jax.localizing import LocalizedImage, localize_list
 from wsol_jax.methods import Method
+from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_interval
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.saliency import RAW_EDGES, LocationAP, SaliencyAP, peaks
@@ -105,20 +106,11 @@ class MultiLabelScores:
         figures["images"] = len(self)
         if intervals:
             figures["intervals_95"] = spans
+            rows = self.presence.images.rows()
+            shown = (rows[..., 1] > 0).sum(axis=0)
+            by_class["images"] = dict(zip(self.class_names, map(int, shown), strict=True))
             figures["by_class"] = by_class
         return figures
-
-    def compare(self, other: "MultiLabelScores") -> dict[str, Difference]:
-        """other - self, figure by figure, each with its 95% interval over images.
-
-        Raises:
-          ValueError: other images or classes.
-        """
-        found = {}
-        for name in _PARTS:
-            values = getattr(self, name).compare(getattr(other, name))
-            found |= {FIGURES[name, k]: v for k, v in values.items() if (name, k) in FIGURES}
-        return found
 
     def save(self, path: pathlib.Path) -> None:
         """Per-image rows, without pickles, for paired comparisons of runs."""
@@ -140,6 +132,22 @@ class MultiLabelScores:
         for name in (*_PARTS, "peaks"):
             setattr(made, name, type(getattr(made, name)).from_arrays(parts[name]))
         return made
+
+
+def compare_means(
+    a: Sequence[MultiLabelScores], b: Sequence[MultiLabelScores], seed: int = 0
+) -> dict[str, Difference]:
+    """Mean of b's runs minus that of a's, figure by figure, each with its 95% interval over images.
+
+    Raises:
+      ValueError: other images or classes.
+    """
+    found = {}
+    for name in _PARTS:
+        sides = [[getattr(run, name) for run in side] for side in (a, b)]
+        values = accumulator.compare_means(*sides, seed)
+        found |= {FIGURES[name, k]: v for k, v in values.items() if (name, k) in FIGURES}
+    return found
 
 
 def is_multi_label(path: pathlib.Path) -> bool:

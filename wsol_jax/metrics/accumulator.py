@@ -1,5 +1,6 @@
 """What the accumulators share: images by id, merging, intervals, and the comparison of two runs."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -86,14 +87,40 @@ class FigureAccumulator(Accumulator):
         Raises:
           ValueError: not the same images or classes.
         """
-        same = all(getattr(self, name) == getattr(other, name) for name in self.COMPARED)
-        if not same or self.images.ids() != other.images.ids():
-            raise ValueError(f"the two runs were scored on different {self.COMPARED_NAMES}")
-        return compare_figures(
-            self._figures(**options),
-            other._figures(**options),
-            len(self),
-            max(self._width(), other._width()),
-            seed=seed,
-            resamples=resamples,
-        )
+        return compare_means([self], [other], seed, resamples, **options)
+
+
+def compare_means(
+    a: Sequence[FigureAccumulator],
+    b: Sequence[FigureAccumulator],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    **options: Any,
+) -> dict[str, Difference | tuple[Difference, ...]]:
+    """Mean of b's runs minus that of a's, each figure with its interval over images.
+
+    Every resample draws the images once and uses them for all runs: the interval is that of the
+    images, the runs being what they are.
+
+    Raises:
+      ValueError: not the same images or classes.
+    """
+    first = a[0]
+    for run in (*a, *b):
+        same = all(getattr(first, name) == getattr(run, name) for name in first.COMPARED)
+        if not same or first.images.ids() != run.images.ids():
+            raise ValueError(f"the runs were scored on different {first.COMPARED_NAMES}")
+
+    def mean_of(runs: Sequence[FigureAccumulator]) -> Figures:
+        each = [run._figures(**options) for run in runs]
+
+        def figures(draws: np.ndarray) -> dict[str, np.ndarray]:
+            found = [one(draws) for one in each]
+            return {name: np.mean([f[name] for f in found], axis=0) for name in found[0]}
+
+        return figures
+
+    width = max(run._width() for run in (*a, *b))
+    return compare_figures(
+        mean_of(a), mean_of(b), len(first), width, seed=seed, resamples=resamples
+    )

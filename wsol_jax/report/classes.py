@@ -17,6 +17,13 @@ _FIGURES = (
     ("gt_known_loc", "GT-known", "box with IoU ≥ 0.5 at the run's threshold, the class given"),
     ("pxap", "PxAP", "average precision of the pixels of the class's images"),
     ("top1_acc", "Top-1", "images whose first class is right"),
+    (
+        "saliency_ap",
+        "saliency AP",
+        "pixels of the images that show it, ranked by its raw map",
+    ),
+    ("location_ap", "location AP", "images ranked by the map's peak, right inside a box"),
+    ("class_ap", "class AP", "images ranked by the class score"),
 )
 
 
@@ -25,7 +32,7 @@ class ClassFigures:
     """A list's figures by class, all (C,), in the order of the class names.
 
     Attributes:
-      images: how many images have the class as their first.
+      images: how many images have the class, where they have one each as their first.
       values: figure -> float64 in [0, 1], NaN where no image of the class has it known.
     """
 
@@ -64,6 +71,19 @@ def class_figures(scores: Scores, threshold: float) -> ClassFigures:
     )
 
 
+def from_figures(entry: Mapping) -> ClassFigures | None:
+    """The classes of metrics.json's entry of a list, where it holds some."""
+    by_class = dict(entry.get("by_class", {}))
+    if not by_class:
+        return None
+    images = by_class.pop("images")
+    values = {
+        key: np.array([known.get(name, math.nan) for name in images])
+        for key, known in by_class.items()
+    }
+    return ClassFigures(tuple(images), np.array(list(images.values())), values)
+
+
 def table(runs: Mapping[str, ClassFigures]) -> str:
     """The classes of a list: all where they are few, else both ends of the order and a fold.
 
@@ -79,7 +99,7 @@ def table(runs: Mapping[str, ClassFigures]) -> str:
         if any(images):
             values = {
                 f: [
-                    float(run.values[f][p[name]]) if name in p else math.nan
+                    float(run.values[f][p[name]]) if name in p and f in run.values else math.nan
                     for run, p in zip(runs.values(), places, strict=True)
                 ]
                 for f, *_ in _FIGURES
@@ -93,7 +113,9 @@ def table(runs: Mapping[str, ClassFigures]) -> str:
     rows.sort(key=lambda row: ranks[row[0]], reverse=len(runs) > 1)
     rows.sort(key=lambda row: not math.isfinite(ranks[row[0]]))  # the unknown last
     empty = len(dict.fromkeys(names)) - len(rows)
-    note = f"{len(rows)} classes, by each image's first class; figures in per cent"
+    several = any("location_ap" in run.values for run in runs.values())
+    which = "" if several else ", by each image's first class"
+    note = f"{len(rows)} classes{which}; figures in per cent"
     if empty:
         note += f"; {empty} more have no image in this list"
     meanings = "; ".join(f"{name}: {meaning}" for _, name, meaning in figures)

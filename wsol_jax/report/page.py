@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ def write_report(
     ]
     columns = with_parts(figures)
     body = [
-        tables.tiles(columns),
+        tables.tiles([(name, "", f) for name, f in figures.get("test", {}).items()]),
         shell.part("Figures", tables.html_table(columns) + shell.notes(notes))
         if columns
         else shell.notes(notes),
@@ -177,8 +178,10 @@ def _load(workdir: str) -> Run:
     return dataclasses.replace(run, scores=scores, maps=maps)
 
 
-def columns_of(runs: Mapping[str, Run]) -> list[tuple[str, str, Mapping]]:
-    """(list, run, figures), list by list, as ``tables`` takes them."""
+def columns_of(runs: Mapping[str, Run], parts: bool = False) -> list[tuple[str, str, Mapping]]:
+    """(list, run, figures), list by list, as ``tables`` takes them; ``parts`` of a single run."""
+    if parts and len(runs) == 1:
+        return with_parts(next(iter(runs.values())).figures)
     splits = dict.fromkeys(s for r in runs.values() for s in r.figures.get("test", {}))
     return [
         (split, name, run.figures["test"][split])
@@ -225,6 +228,12 @@ def _by_class(runs: Mapping[str, Run]) -> str:
             if x.scores[name].class_names
         }
         content.append((name, classes.table(known) if known else ""))
+    for name, columns in itertools.groupby(columns_of(runs, parts=True), key=lambda c: c[0]):
+        known = {r: classes.from_figures(f) for _, r, f in columns}
+        known = {r: found for r, found in known.items() if found is not None}
+        if known:
+            lists = [*lists, name]
+            content.append((name, classes.table(known)))
     return shell.part("Class by class", shell.named(content, len(lists)))
 
 

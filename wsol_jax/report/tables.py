@@ -32,6 +32,16 @@ ROWS = (
         (
             ("pxap", "PxAP", "average precision of the pixels", False),
             ("gaussian_pxap", "centred Gaussian", "baseline: looks at no pixel", True),
+            ("saliency_ap", "saliency AP", "raw maps of the classes shown, pixels pooled", False),
+            ("saliency_ap_per_map", "saliency AP, per map", "mean over the maps", False),
+        ),
+    ),
+    (
+        "Places: where the maps peak",
+        (
+            ("location_map", "location mAP", "peak in a box of its class, mean of classes", False),
+            ("centre_location_map", "image centre", "baseline: same confidences", True),
+            ("peak_distance", "peaks apart", "first part's from the second's, pixels", True),
         ),
     ),
     (
@@ -39,6 +49,7 @@ ROWS = (
         (
             ("top1_acc", "Top-1 accuracy", "", False),
             ("top5_acc", "Top-5 accuracy", "", False),
+            ("class_map", "class mAP", "images ranked by each class score", False),
         ),
     ),
 )
@@ -48,6 +59,9 @@ _HEADLINES = (
     ("gt_known_loc", "GT-known", "central_box", "central box"),
     ("pxap", "PxAP", "gaussian_pxap", "Gaussian"),
     ("top1_acc", "Top-1", "", "of the classes right"),
+    ("saliency_ap", "saliency AP", "", "pixels of the classes shown"),
+    ("location_map", "location mAP", "centre_location_map", "image centre"),
+    ("class_map", "class mAP", "", "mean over the classes"),
 )
 
 Columns = Sequence[tuple[str, str, Mapping]]  # (list's name, run's name, its figures)
