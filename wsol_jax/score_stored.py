@@ -21,6 +21,8 @@ from wsol_jax.metrics.summary import (
     BOX_METRICS,
     CLASS_METRICS,
     METRICS,
+    NEED_BOXES,
+    NEED_CLASSES,
     TOP_LOC_METRICS,
     summarise,
 )
@@ -83,7 +85,7 @@ def score_stored(options: Options) -> Result:
     masks: dict[str, MaskFiles] = {}
     if "pxap" in metrics:
         masks = find_masks(options.masks, metadata, missing_ok=options.skip_bad)
-    needs_classes = set(metrics) & {*CLASS_METRICS, *TOP_LOC_METRICS}
+    needs_classes = set(metrics) & {*NEED_CLASSES}
     ranked = read_predictions(options.predictions, metadata) if needs_classes else {}
     _check_ranks(metrics, options, metadata, ranked)
     paths = find_maps(options.scoremaps, metadata)
@@ -146,7 +148,7 @@ class _Job:
         image_id = self.metadata.ids[index]
         score_map = load_map(path, resize=self.options.resize, normalise=self.options.normalise)
         largest = every = counts = None
-        if {*BOX_METRICS, *TOP_LOC_METRICS} & set(self.metrics) and image_id in self._boxes():
+        if {*NEED_BOXES} & set(self.metrics) and image_id in self._boxes():
             size = self.metadata.sizes[image_id]
             truth = resize_box(self._boxes()[image_id], size, (MAP_SIZE, MAP_SIZE))
             largest = best_ious(score_map, truth, THRESHOLDS)
@@ -188,7 +190,7 @@ def _check_inputs(metrics: Sequence[str], options: Options, metadata: Metadata) 
     """Raises UserError for a metric that lacks an input, naming the flag or file."""
     folder = metadata.folder
     for name in metrics:
-        if name in (*BOX_METRICS, *TOP_LOC_METRICS):
+        if name in NEED_BOXES:
             if metadata.boxes is None:
                 raise UserError(
                     f"--metrics={name} needs boxes: {folder / 'localization.txt'} with "
@@ -207,7 +209,7 @@ def _check_inputs(metrics: Sequence[str], options: Options, metadata: Metadata) 
         if name == "pxap" and not options.masks:
             listed = " that localization.txt's paths start from" if metadata.masks else ""
             raise UserError(f"--metrics=pxap needs masks: add --masks=DIR, the folder{listed}.")
-        if name in (*CLASS_METRICS, *TOP_LOC_METRICS):
+        if name in NEED_CLASSES:
             if not options.predictions:
                 raise UserError(f"--metrics={name} needs class scores: add --predictions=FILE.")
             if metadata.labels is None:
@@ -260,7 +262,7 @@ def _unknown(metrics: Sequence[str], metadata: Metadata, masks: dict[str, MaskFi
     """What to say of images whose truth is not there."""
     notes = []
     for what, known, wanted in (
-        ("box", metadata.boxes or {}, {*BOX_METRICS, *TOP_LOC_METRICS}),
+        ("box", metadata.boxes or {}, {*NEED_BOXES}),
         ("mask", masks, {"pxap"}),
     ):
         asked = [name for name in metrics if name in wanted]
@@ -291,7 +293,7 @@ def _class_hits(
     threshold: tuple[float, str] | None,
 ) -> HitRates:
     """Top-k results; a right class is located if the image's one map has a right box."""
-    hits = HitRates((*CLASS_METRICS, *TOP_LOC_METRICS))
+    hits = HitRates(NEED_CLASSES)
     if not ranked:
         return hits
     located: dict[str, bool] = {}

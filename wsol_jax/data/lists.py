@@ -51,19 +51,7 @@ def open_present(data: Any, name: str) -> Source:
     Raises:
       UserError: the data set or the list is not here, or malformed.
     """
-    if data.name == "embedded":
-        from wsol_jax.data.embedded import is_drawn
-
-        if not is_drawn(multi=data.multi_label):
-            raise UserError("the embedded data set is not drawn on this machine.")
-    if data.name == "cub":
-        from wsol_jax.data.cub import open_cub
-        from wsol_jax.data.download import find_cub
-
-        if (root := find_cub(data.root)) is None:
-            raise UserError("CUB_200_2011 is not on this machine.")
-        return open_cub(root, name)
-    return _opener(data)(name)
+    return _opener(data, fetch=False)(name)
 
 
 def _check_single_label(source: Source) -> None:
@@ -75,11 +63,14 @@ def _check_single_label(source: Source) -> None:
         )
 
 
-def _opener(data: Any):
+def _opener(data: Any, fetch: bool = True):
+    """name -> Source; ``fetch``: what is not on this disk is drawn or downloaded."""
     match data.name:
         case "embedded":
-            from wsol_jax.data.embedded import open_embedded
+            from wsol_jax.data.embedded import is_drawn, open_embedded
 
+            if not fetch and not is_drawn(multi=data.multi_label):
+                raise UserError("the embedded data set is not drawn on this machine.")
             return lambda name: open_embedded(name, multi=data.multi_label)
         case "voc":
             from wsol_jax.data.voc import open_voc, voc_classes_in
@@ -98,10 +89,14 @@ def _opener(data: Any):
             )
         case "cub":
             from wsol_jax.data.cub import open_cub
-            from wsol_jax.data.download import ensure_cub, ensure_cub_masks
+            from wsol_jax.data.download import ensure_cub, ensure_cub_masks, find_cub
 
-            root = ensure_cub(data.root)
-            if not data.root:  # the cache is ours to complete; a folder of the user's is not
+            root = ensure_cub(data.root) if fetch else find_cub(data.root)
+            if root is None:
+                raise UserError("CUB_200_2011 is not on this machine.")
+            if (
+                fetch and not data.root
+            ):  # the cache is ours to complete; a folder of the user's is not
                 try:
                     ensure_cub_masks(root)
                 except UserError as error:  # boxes are enough to go on with

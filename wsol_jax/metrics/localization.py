@@ -254,12 +254,14 @@ def top_k_hits(
     return hits
 
 
-class HitRates:
+class HitRates(Accumulator):
     """Named yes/no results of images, any of which may be unknown for an image.
 
     Attributes:
       names: the results kept, e.g. those of ``top_k_hits``.
     """
+
+    SETTINGS = "results"
 
     def __init__(self, names: Sequence[str]):
         self.names = tuple(names)
@@ -276,17 +278,8 @@ class HitRates:
         row = [int(bool(hits[name])) if name in hits else -1 for name in self.names]
         self.images.update([image_id], np.array([row]))
 
-    def merge(self, other: "HitRates", *, overlap: bool = False) -> "HitRates":
-        """Both lists of images; as ``PerImage.merge``.
-
-        Raises:
-          ValueError: other names; without overlap, an image in both.
-        """
-        if self.names != other.names:
-            raise ValueError("the two keep different results")
-        merged = HitRates(self.names)
-        merged.images = self.images.merge(other.images, overlap=overlap)
-        return merged
+    def _settings(self) -> tuple:
+        return (self.names,)
 
     def values(self, name: str) -> tuple[tuple[str, ...], np.ndarray]:
         """Ids of the images whose result is known, ascending, and the results, (N,) bool."""

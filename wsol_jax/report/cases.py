@@ -5,6 +5,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from wsol_jax.files import write_arrays
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage
+from wsol_jax.multi_label import MultiLabelScores, is_multi_label
 from wsol_jax.report.example import Example, Run
 from wsol_jax.scores import Scores
 
@@ -48,8 +50,22 @@ def load_scores(workdir: str | os.PathLike, names: Iterable[str]) -> dict[str, S
 
     Raises: UserError for a damaged file.
     """
+    return _load_scores(workdir, names, Scores)
+
+
+def load_several(workdir: str | os.PathLike, names: Iterable[str]) -> dict[str, MultiLabelScores]:
+    """``load_scores`` of the lists whose images have several labels."""
+    return _load_scores(workdir, names, MultiLabelScores)
+
+
+def _load_scores(workdir: str | os.PathLike, names: Iterable[str], kind: type) -> dict[str, Any]:
     folder = pathlib.Path(workdir) / "scores"
-    found = {name: _read(folder / f"{name}.npz", Scores.load) for name in names}
+    several = kind is MultiLabelScores
+
+    def load(path: pathlib.Path):
+        return kind.load(path) if is_multi_label(path) == several else None
+
+    found = {name: _read(folder / f"{name}.npz", load) for name in names}
     return {name: scores for name, scores in found.items() if scores is not None}
 
 

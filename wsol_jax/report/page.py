@@ -116,6 +116,8 @@ def write_comparison(
         sections.append(gallery.section(split or "Examples", note, cards, maps, index))
     columns = columns_of(runs)
     lists = _lists(runs)
+    several = dict.fromkeys(name for run in runs.values() for name in run.several)
+    lists += [name for name in several if name not in lists]
     differences = [(n, pairs.difference_table(n, runs)) for n in lists]
     body = [
         shell.part(
@@ -173,9 +175,10 @@ def compare_workdirs(
 def _load(workdir: str) -> Run:
     """A finished run with its per-image results and maps, as far as its folder holds them."""
     run = store.load(workdir)
-    scores = cases.load_scores(workdir, run.figures.get("test", {}))
+    names = run.figures.get("test", {})
+    scores, several = cases.load_scores(workdir, names), cases.load_several(workdir, names)
     maps = {name: cases.load_maps(workdir, name) for name in scores}
-    return dataclasses.replace(run, scores=scores, maps=maps)
+    return dataclasses.replace(run, scores=scores, several=several, maps=maps)
 
 
 def columns_of(runs: Mapping[str, Run], parts: bool = False) -> list[tuple[str, str, Mapping]]:

@@ -1,11 +1,12 @@
 """Runs in pairs: by how much their figures differ, and on which images most."""
 
+import contextlib
 import html
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from wsol_jax import compare
+from wsol_jax import compare, multi_label
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference
 from wsol_jax.report import cases, gallery, tables
 from wsol_jax.report.example import Example, Run
@@ -31,7 +32,8 @@ def obstacles(runs: Mapping[str, Run]) -> list[str]:
     """A sentence for each list and pair of runs that cannot be compared image by image."""
     sentences = []
     for name, run in runs.items():
-        if run.figures.get("test") and not any(s.class_names for s in run.scores.values()):
+        known = any(s.class_names for s in run.scores.values()) or run.several
+        if run.figures.get("test") and not known:
             sentences.append(
                 f"{name} was scored before classes and IoUs were kept image by image: "
                 "--mode=evaluate on its folder adds them."
@@ -47,12 +49,36 @@ def obstacles(runs: Mapping[str, Run]) -> list[str]:
         for name in common_lists(a, b):
             if why := compare.obstacle(a.scores[name], b.scores[name]):
                 sentences.append(f"{first} and {other} {why} of list {name}: it is not paired.")
+        for name in a.several.keys() & b.several.keys():
+            if not _differences(a, b, name)[0]:
+                sentences.append(
+                    f"{first} and {other} did not score the same images of list {name}: it is not "
+                    "paired."
+                )
     return sentences
 
 
 def paired_lists(a: Run, b: Run) -> list[str]:
     """The lists on which both runs scored the same images."""
-    return [n for n in common_lists(a, b) if not compare.obstacle(a.scores[n], b.scores[n])]
+    return [name for name in common_lists(a, b) if _is_paired(a, b, name)]
+
+
+def _is_paired(a: Run, b: Run, name: str) -> bool:
+    both = name in a.scores and name in b.scores
+    return both and not compare.obstacle(a.scores[name], b.scores[name])
+
+
+def _differences(a: Run, b: Run, name: str) -> tuple[dict[str, Difference], int]:
+    """Paired figures of a list, b - a, and how many images they are of."""
+    if _is_paired(a, b, name):
+        thresholds = (a.threshold, b.threshold)
+        found = compare.paired_figures(a.scores[name], b.scores[name], thresholds)
+        return found, len(a.scores[name])
+    if name in a.several and name in b.several:
+        with contextlib.suppress(ValueError):  # other images: ``obstacles`` says so
+            found = multi_label.compare_means([a.several[name]], [b.several[name]])
+            return found, len(a.several[name])
+    return {}, 0
 
 
 def difference_table(name: str, runs: Mapping[str, Run]) -> str:
@@ -60,12 +86,9 @@ def difference_table(name: str, runs: Mapping[str, Run]) -> str:
     blocks = []
     for first, other in partners(runs):
         a, b = runs[first], runs[other]
-        if name in paired_lists(a, b):
-            found = compare.paired_figures(
-                a.scores[name], b.scores[name], (a.threshold, b.threshold)
-            )
-            if found:
-                blocks.append((first, other, found, len(a.scores[name].hits.images)))
+        found, count = _differences(a, b, name)
+        if found:
+            blocks.append((first, other, found, count))
     if not blocks:
         return ""
     reach = max(

@@ -1,0 +1,152 @@
+"""What each method adds to a training step: its time over CAM's, on one trunk and one batch.
+
+    python benchmarks/methods.py
+    python benchmarks/methods.py --backbone=vgg16 --batch=2 --out=methods.json
+
+Every step is the one that ``wsol_jax.main`` runs: the config's method, compiled once, the state's
+buffers donated, weights random. Rounds in turns; a method's ratio is the median over the rounds of
+its time to CAM's in the same round. Of two-phase learning both phases are timed: what the second
+takes longer than the first is the network that hides what it finds. The compiled programs are
+searched for calls to the host, which would stall an accelerator: there must be none.
+"""
+
+import argparse
+import importlib
+import json
+import pathlib
+import platform
+import re
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+import numpy as np
+
+from wsol_jax import methods, sharding, stages
+from wsol_jax.assemble import Plan, compile_step, create_state
+
+# Rows: name, config, overrides of its fields.
+ROWS = (
+    ("CAM", "cam", {}),
+    ("SPG", "spg", {}),
+    ("CAMs2i, intra", "cams2i", {"cams2i.inter": False}),
+    ("CAMs2i", "cams2i", {}),
+    ("two-phase, first", "two_phase", {}),
+    ("two-phase, second", "two_phase", {}),
+)
+# XLA's names for what leaves the device inside a program.
+_HOST_CALL = re.compile(r"\b(infeed|outfeed|send|recv)\(|custom_call_target=\"[^\"]*callback")
+
+
+def read_flags(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--batch", type=int, default=6, help="images; CAMs2i's pairs need 3 each")
+    parser.add_argument("--size", type=int, default=224, help="pixels of the square image")
+    parser.add_argument("--width", type=float, default=1.0, help="channel multiplier of the trunk")
+    parser.add_argument("--head-channels", type=int, default=256)
+    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2, help="a round")
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
+    return parser.parse_args(argv)
+
+
+def make_config(name, flags, overrides):
+    """A method's CUB config on the same trunk, head width and batch for all."""
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    config = get_config(f"cub,backbone={flags.backbone},weights=none,batch={flags.batch}")
+    with config.unlocked():
+        config.data.crop, config.model.width = flags.size, flags.width
+        config.data.multi_label = False
+        config.model.output_stride, config.model.head_layers = 16, 1
+        config.model.head_channels, config.model.batch_norm = flags.head_channels, "inference"
+        if flags.backbone == "vgg16":
+            config.model.final_endpoint, config.model.trunk = "conv5_3", {}
+        config.optimizer.backbone_lr, config.optimizer.head_lr = 1e-7, 1e-6
+        if name == "cams2i":
+            config.features.backbone, config.features.width = flags.backbone, flags.width
+            config.features.final_endpoint = config.model.final_endpoint
+            config.features.weights, config.features.projection = "", 0
+        if name == "spg":
+            config.spg.channels = flags.head_channels
+        if name == "two_phase":
+            config.two_phase.head = "cam"
+        for path, value in overrides.items():
+            section, field = path.split(".")
+            config[section][field] = value
+    return config
+
+
+class Step:
+    """One method's compiled step; call it to make one."""
+
+    def __init__(self, config, flags, batch):
+        mesh = sharding.data_mesh(1)
+        method = methods.build(config, flags.classes)
+        plan = Plan.of(config.train, 10_000, mesh)
+        self.state, step, _ = create_state(config, method, plan, mesh)
+        self.compiled = compile_step(step, self.state, plan, config, flags.classes, mesh)
+        self.host_calls = len(_HOST_CALL.findall(self.compiled.as_text()))
+        self.batch = sharding.to_devices(batch, mesh)
+
+    def seconds(self, steps):
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.state, metrics = self.compiled(self.state, self.batch)
+        float(metrics["loss"])
+        return (time.perf_counter() - start) / steps
+
+
+def main(argv=None):
+    flags = read_flags(argv)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (flags.batch, flags.size, flags.size, 3), np.uint8),
+        "labels": np.eye(flags.classes, dtype=np.float32)[np.arange(flags.batch) // 3],
+        "valid": np.ones(flags.batch, bool),
+        "index": np.arange(flags.batch, dtype=np.int32),
+    }
+    device = jax.devices()[0]
+    print(f"{flags.backbone}, batch {flags.batch} at {flags.size}, {device.device_kind}")
+    steps = {}
+    for name, config_name, overrides in ROWS:
+        config = make_config(config_name, flags, overrides)
+        if config.stages:
+            config = stages.stage_config(config, name.split()[-1])
+        steps[name] = Step(config, flags, batch)
+        steps[name].seconds(1)
+        print(f"  {name}: compiled, {steps[name].host_calls} calls to the host", flush=True)
+    if any(step.host_calls for step in steps.values()):
+        sys.exit("error: a step calls the host.")
+    times = {name: [] for name in steps}
+    for _ in range(flags.rounds):
+        for name, step in steps.items():
+            times[name].append(step.seconds(flags.steps))
+    found = {}
+    for name, values in times.items():
+        ratios = np.array(values) / np.array(times["CAM"])
+        found[name] = {
+            "seconds": float(np.median(values)),
+            "ratio": float(np.median(ratios)),
+            "lowest": float(ratios.min()),
+            "highest": float(ratios.max()),
+        }
+        print(
+            f"ratio {name} to CAM: {found[name]['ratio']:.2f}x ({ratios.min():.2f} to "
+            f"{ratios.max():.2f}), {found[name]['seconds']:.3f} s a step"
+        )
+    first, second = (np.array(times[f"two-phase, {n}"]) for n in ("first", "second"))
+    share = float(np.median(1 - first / second))
+    print(f"share of the suppressing network in a second-phase step: {100 * share:.0f} %")
+    if flags.out:
+        setting = {k: v for k, v in vars(flags).items() if k != "out"}
+        where = {"device": device.device_kind, "machine": platform.machine()}
+        text = {**where, "jax": jax.__version__, "setting": setting, "methods": found}
+        flags.out.write_text(json.dumps({**text, "suppression_share": share}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
