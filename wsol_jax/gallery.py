@@ -58,7 +58,14 @@ def guidance_pictures(
     the batch, a single image would give masks that training never saw.
     """
     size = config.data.crop
-    call = jax.jit(lambda v, b: method.loss(v, b, jax.random.key(0), jnp.int32(2**30))[1].pictures)
+    names: list[str] = []
+
+    @jax.jit
+    def call(variables, batch):
+        _, aux = method.loss(variables, batch, jax.random.key(0), jnp.int32(2**30))
+        names[:] = aux.pictures  # a dict that leaves jit comes out sorted
+        return tuple(aux.pictures.values())
+
     found = []
     for start in range(0, len(indices), config.train.batch_size):
         some = indices[start : start + config.train.batch_size]
@@ -70,7 +77,8 @@ def guidance_pictures(
             images[row] = transforms.resize(image, size, size)
             labels[row, list(record.labels)] = 1
         batch = {"image": images, "labels": labels, "valid": np.ones(len(some), bool)}
-        pictures = {name: np.asarray(x) for name, x in call(variables, batch).items()}
+        values = call(variables, batch)
+        pictures = {name: np.asarray(x) for name, x in zip(names, values, strict=True)}
         found += [{name: x[row] for name, x in pictures.items()} for row in range(len(some))]
     return found
 

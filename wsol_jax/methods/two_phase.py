@@ -129,7 +129,7 @@ def two_phase(config: Any, num_classes: int) -> Method:
         for name, one in seen.items():
             if name == phase and keep is not None:
                 hidden = jax.image.resize(1 - keep, (len(keep), *size), "nearest")
-                shown["suppressed"] = hidden.astype(jnp.uint8)
+                shown["hidden"] = hidden.astype(jnp.uint8)
             shown[f"{name} map" if name != "vote" else name] = cam_ops.min_max(one)
         return shown
 
