@@ -44,7 +44,7 @@ def get_config(arg: str = ""):
     elif recipes.is_small_photos(name, pairs):
         small_photos(config)
     else:
-        published(config)
+        published(config, pairs.get("backbone", "vgg16"))
     common.apply(config, pairs, KEYS)
     stages(config)
     return common.finish(config)
@@ -59,17 +59,20 @@ def stages(config) -> None:
         stage.two_phase = ml_collections.ConfigDict({"suppressors": names[:index]})
 
 
-def published(config) -> None:
+def published(config, backbone: str) -> None:
     """Sections 3.2 to 3.5, and SEC's released network for what they leave open."""
-    config.data.train, config.data.multi_label = "trainaug", config.data.name == "voc"
+    if config.data.name == "voc":
+        config.data.train, config.data.multi_label = "trainaug", True
     config.data.resize = config.data.crop = 321
     config.data.flip = 0.0
     config.two_phase.head = "fcn"
-    config.model.output_stride, config.model.final_endpoint = 8, "conv5_3"
-    config.model.trunk = {"ceil_mode": True, "relaxed_pools": "absent"}
-    config.train.batch_size = 15
-    steps = config.train.batch_size / _TRAINAUG
-    config.train.epochs, config.optimizer.decay_epochs = 8000 * steps, 2000 * steps
+    config.model.output_stride = 8
+    if backbone == "vgg16":
+        config.model.trunk = {"ceil_mode": True, "relaxed_pools": "absent"}
+    config.train.batch_size = batch = 15
+    config.train.epochs = 8000 * batch / _TRAINAUG
+    # The schedule counts in whole steps an epoch: so it falls after 2,000, not after 1,999.
+    config.optimizer.decay_epochs = 2000 / round(_TRAINAUG / batch)
     config.optimizer.backbone_lr = config.optimizer.head_lr = 1e-3
 
 
