@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
+from wsol_jax.losses.classification import (
+    masked_mean,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -62,6 +66,76 @@ def test_extreme_logits_stay_finite():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(AssertionError):
         softmax_cross_entropy(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+
+
+# ---------------------------------------------------------------- each class by itself
+
+
+def logistic(logits, labels):
+    """-sum_c y log p + (1 - y) log(1 - p), p = 1 / (1 + exp(-x)); log p as -log(1 + exp(-x))."""
+    log_p, log_q = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
+    return np.array(
+        [
+            -sum(a if present else b for a, b, present in zip(p, q, y, strict=True))
+            for p, q, y in zip(log_p, log_q, labels, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_sigmoid_equals_the_definition(scale):
+    logits = RNG.normal(size=(4, 4)) * scale
+    found = sigmoid_cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(LABELS))
+    assert found.shape == (4,) and found.dtype == jnp.float32
+    np.testing.assert_allclose(found, logistic(logits, LABELS), rtol=1e-5, atol=1e-6)
+
+
+def test_sigmoid_sums_over_the_classes():
+    """Caffe's SigmoidCrossEntropyLoss: a sum over classes, a mean over images (the caller's)."""
+    found = sigmoid_cross_entropy(jnp.zeros((1, 20)), jnp.zeros((1, 20)))
+    np.testing.assert_allclose(found, 20 * np.log(2), rtol=1e-6)
+
+
+def test_sigmoid_of_an_image_without_any_class_still_learns():
+    """No row of padding: none of the classes is there, and the network is told so."""
+    logits = np.array([[2.0, -1.0, 0.5, 0.0]])
+    labels = np.zeros((1, 4))
+    loss = lambda x: sigmoid_cross_entropy(x, jnp.asarray(labels, jnp.float32))[0]
+    value, gradient = jax.value_and_grad(loss)(jnp.asarray(logits, jnp.float32))
+    np.testing.assert_allclose(value, logistic(logits, labels)[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_sigmoid_takes_any_kind_of_labels_and_gives_float32():
+    logits = jnp.asarray(RNG.normal(size=(4, 4)), jnp.bfloat16)
+    expected = logistic(np.asarray(logits, np.float64), LABELS)
+    for dtype in (jnp.bool_, jnp.uint8, jnp.int32):
+        found = sigmoid_cross_entropy(logits, jnp.asarray(LABELS, dtype))
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_sigmoid_gradients():
+    logits = jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32)
+    total = lambda x: jnp.sum(sigmoid_cross_entropy(x, jnp.asarray(LABELS)))
+    check_grads(total, (logits,), 1, ["rev"], 2e-2, 2e-2, 1e-2)
+    np.testing.assert_allclose(jax.grad(total)(logits), jax.nn.sigmoid(logits) - LABELS, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [100.0, 1e4, 1e30])
+def test_extreme_logits_stay_finite_under_the_sigmoid(size):
+    logits = jnp.array([[size, -size, 0.0], [size, -size, 0.0]])
+    labels = jnp.array([[1.0, 0, 0], [0, 1, 1]])  # as sure as can be: right, and wrong
+    value, gradient = jax.vmap(
+        jax.value_and_grad(lambda x, y: sigmoid_cross_entropy(x[None], y[None])[0])
+    )(logits, labels)
+    np.testing.assert_allclose(value, [np.log(2), 2 * size + np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0, 0, 0.5], [1, -1, -0.5]], atol=1e-6)
+
+
+def test_sigmoid_refuses_shapes_that_differ():
+    with pytest.raises(AssertionError):
+        sigmoid_cross_entropy(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bool_, jnp.float32])
