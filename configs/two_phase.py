@@ -68,11 +68,11 @@ def published(config, backbone: str) -> None:
     config.two_phase.head = "fcn"
     config.model.output_stride = 8
     if backbone == "vgg16":
-        config.model.final_endpoint = "conv5_3"
         config.model.trunk = {"ceil_mode": True, "relaxed_pools": "absent"}
-    config.train.batch_size = 15
-    steps = config.train.batch_size / _TRAINAUG
-    config.train.epochs, config.optimizer.decay_epochs = 8000 * steps, 2000 * steps
+    config.train.batch_size = batch = 15
+    config.train.epochs = 8000 * batch / _TRAINAUG
+    # The schedule counts in whole steps an epoch: so it falls after 2,000, not after 1,999.
+    config.optimizer.decay_epochs = 2000 / round(_TRAINAUG / batch)
     config.optimizer.backbone_lr = config.optimizer.head_lr = 1e-3
 
 
