@@ -32,9 +32,10 @@ def mask_by_hand(maps):
     return out
 
 
-def interaction_by_hand(first, second):
-    """Eq. 4."""
+def interaction_by_hand(first, second, explore=1.0):
+    """Eq. 4; ``explore`` scales the mask where eq. 3 made it negative."""
     mask = mask_by_hand(second)
+    mask[mask < 0] *= explore
     return np.array(
         [
             sum((first[n][p] - second[n][p]) ** 2 * mask[n][p] for p in np.ndindex(mask[n].shape))
@@ -68,6 +69,16 @@ def test_interaction_equals_eq_4():
     found = interaction_loss(single(FIRST), single(SECOND))
     assert found.shape == (3,) and found.dtype == jnp.float32
     np.testing.assert_allclose(found, interaction_by_hand(FIRST, SECOND), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.25])
+def test_uncertain_pixels_count_as_much_as_they_should(explore):
+    found = interaction_loss(single(FIRST), single(SECOND), explore=explore)
+    expected = interaction_by_hand(FIRST, SECOND, explore)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    gradient = jax.grad(lambda x: jnp.sum(interaction_loss(x, single(SECOND), explore=explore)))
+    uncertain = mask_by_hand(SECOND) < 0
+    assert uncertain.any() and bool(np.any(gradient(single(FIRST))[uncertain])) == (explore > 0)
 
 
 def test_agreement_equals_eq_6():
@@ -127,6 +138,8 @@ def test_ramp_is_linear_from_0_to_1():
     found = [float(linear_ramp(jnp.asarray(step), 4)) for step in (0, 1, 2, 4, 9)]
     assert found == [0, 0.25, 0.5, 1, 1]
     assert linear_ramp(jnp.asarray(0), 0) == 1
+    # Before its start the ramp has not begun, however short it is.
+    assert linear_ramp(jnp.asarray(-3), 4) == linear_ramp(jnp.asarray(-1), 0) == 0
     assert np.isfinite(linear_ramp(jnp.asarray(2**30), 10))
 
 

@@ -80,7 +80,22 @@ def softmax(y):
     return e / e.sum(axis=1, keepdims=True)
 
 
-def parts_by_hand(network, variables, batch, squash=sigmoid):
+def against_mean(maps):
+    """m / (m + mean) of the map clipped at zero."""
+    maps = np.maximum(maps, 0)
+    total = maps + maps.mean(axis=(1, 2), keepdims=True)
+    return np.divide(maps, total, out=np.zeros_like(maps), where=total > 0)
+
+
+def interaction_by_hand(s1, s2, explore):
+    """Eqs. 3 and 4, (B,)."""
+    mu0 = s2.mean(axis=(1, 2), keepdims=True)
+    mask = np.abs(s2 - mu0)
+    mu1 = mask.mean(axis=(1, 2), keepdims=True)
+    return ((s1 - s2) ** 2 * np.where(mu1 > mask, -explore * mask, mask)).sum(axis=(1, 2))
+
+
+def parts_by_hand(network, variables, batch, squash=sigmoid, mutual=False, explore=1.0):
     """Every term of eqs. 3 to 10 in float64, from the networks' outputs."""
     apply = lambda method, x: jax.tree.map(
         lambda x: np.asarray(x, np.float64), network.apply(variables, x, method=method)
@@ -92,10 +107,10 @@ def parts_by_hand(network, variables, batch, squash=sigmoid):
     chosen = [squash(np.stack([m[i, :, :, c] for i, c in enumerate(y)])) for m in maps]
     ce = [-np.log(softmax(z)[np.arange(len(y)), y])[valid].mean() for z in logits]
     s1, s2 = chosen
-    mu0 = s2.mean(axis=(1, 2), keepdims=True)
-    mask = np.abs(s2 - mu0)
-    mu1 = mask.mean(axis=(1, 2), keepdims=True)
-    l_int = ((s1 - s2) ** 2 * np.where(mu1 > mask, -mask, mask)).sum(axis=(1, 2))[valid].mean()
+    l_int = interaction_by_hand(s1, s2, explore)
+    if mutual:
+        l_int += interaction_by_hand(s2, s1, explore)
+    l_int = l_int[valid].mean()
     l_adn = ((softmax(logits[0]) - softmax(logits[1])) ** 2).sum(axis=1)[valid].mean()
     l_inter, embed = 0.0, lambda x: apply("embed", jnp.asarray(x, jnp.float32))
     for t in range(2):
@@ -122,12 +137,15 @@ def parts_by_hand(network, variables, batch, squash=sigmoid):
     )
 
 
+SQUASH = {"sigmoid": sigmoid, "min_max": min_max, "against_mean": against_mean}
+
+
 @pytest.mark.parametrize("squash", ["sigmoid", pytest.param("min_max", marks=pytest.mark.slow)])
 def test_loss_equals_the_paper_by_hand(built, squash):
     changes = {**WEIGHTS, "cams2i.squash": squash}
     _, variables, call = built(**changes)
     network = cams2i._network(tiny("cams2i", **PLAIN, **changes), 5)
-    expected = parts_by_hand(network, variables, PAIR, min_max if squash == "min_max" else sigmoid)
+    expected = parts_by_hand(network, variables, PAIR, SQUASH[squash])
     for step, w0 in ((0, 0.0), (1, 0.25), (9, 1.0)):
         (loss, aux), _ = call(PAIR, step=step)
         for name, value in expected.items():
@@ -136,6 +154,27 @@ def test_loss_equals_the_paper_by_hand(built, squash):
         regulated = 0.5 * expected["interaction"] + expected["agreement"]
         np.testing.assert_allclose(loss, ce + w0 * regulated + 3 * expected["inter_sample"], 2e-4)
     assert expected["pairs"] == 1 and abs(expected["interaction"]) > 1e-3
+
+
+def test_what_the_small_recipes_add_to_the_paper_by_hand(built):
+    """Maps against their mean, both teach, uncertain pixels count less, and all that later."""
+    options = {"squash": "against_mean", "mutual": True, "explore": 0.25, "start_step": 2}
+    changes = {**WEIGHTS, **{f"cams2i.{name}": value for name, value in options.items()}}
+    _, variables, call = built(**changes)
+    network = cams2i._network(tiny("cams2i", **PLAIN, **changes), 5)
+    expected = parts_by_hand(network, variables, PAIR, against_mean, mutual=True, explore=0.25)
+    for step, w0 in ((0, 0.0), (2, 0.0), (3, 0.25), (9, 1.0)):
+        (loss, aux), gradient = call(PAIR, step=step)
+        for name, value in expected.items():
+            np.testing.assert_allclose(aux.metrics[name], value, rtol=2e-4, err_msg=name)
+        ce = expected["classification"] + expected["classification_2"]
+        regulated = 0.5 * expected["interaction"] + expected["agreement"]
+        np.testing.assert_allclose(loss, ce + w0 * regulated + 3 * expected["inter_sample"], 2e-4)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
+    # A map that is clipped whole teaches nothing, and leaves no NaN behind.
+    (_, aux), gradient = call(PAIR, spread(variables, 0.0))
+    assert aux.metrics["interaction"] == 0
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
 
 def test_pictures_show_both_maps_the_mask_and_the_fusion(built):

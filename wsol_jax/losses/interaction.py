@@ -25,7 +25,11 @@ def interaction_mask(maps: jax.Array) -> jax.Array:
 
 
 def interaction_loss(
-    first: jax.Array, second: jax.Array, *, stop_gradient: bool = True
+    first: jax.Array,
+    second: jax.Array,
+    *,
+    stop_gradient: bool = True,
+    explore: float = 1.0,
 ) -> jax.Array:
     """L_int = sum_ij (S1 - S2)^2 * mask (eq. 4): where S2 is sure, S1 follows; elsewhere it flees.
 
@@ -34,6 +38,8 @@ def interaction_loss(
       second: (B, H, W), S2 of the same range.
       stop_gradient: whether S2 and its mask are a target. Otherwise S2 can lower the loss by
         changing its own weights.
+      explore: factor on the mask where it is negative; at 0 those pixels are left alone, as SPG
+        leaves its uncertain ones.
 
     Returns:
       (B,) float32, a sum over pixels as in the paper.
@@ -42,8 +48,9 @@ def interaction_loss(
     chex.assert_equal_shape([first, second])
     if stop_gradient:
         second = jax.lax.stop_gradient(second)
+    mask = interaction_mask(second)
     difference = first.astype(jnp.float32) - second.astype(jnp.float32)
-    return jnp.sum(difference**2 * interaction_mask(second), axis=(1, 2))
+    return jnp.sum(difference**2 * jnp.where(mask < 0, explore * mask, mask), axis=(1, 2))
 
 
 def agreement_loss(first: jax.Array, second: jax.Array, *, stop_gradient: bool = True) -> jax.Array:
@@ -66,11 +73,13 @@ def agreement_loss(first: jax.Array, second: jax.Array, *, stop_gradient: bool =
 
 
 def linear_ramp(step: jax.Array, num_steps: int) -> jax.Array:
-    """w0 of eq. 7: from 0 at step 0 to 1 at ``num_steps`` and after; 1 throughout where that is 0.
+    """w0 of eq. 7: from 0 at step 0 to 1 at ``num_steps`` and after.
+
+    Where that is 0, 1 from step 0 on.
 
     Eq. 7 divides by w0, which would be infinite at first; its text wants these losses to "not
     influence the beginning", so w0 multiplies.
     """
     if num_steps <= 0:
-        return jnp.ones((), jnp.float32)
+        return jnp.asarray(step >= 0, jnp.float32)
     return jnp.clip(jnp.asarray(step, jnp.float32) / num_steps, 0.0, 1.0)

@@ -9,6 +9,7 @@ the two shall differ (inter). At test time the two maps are stretched to 0..1 an
 There is no public code. What the paper leaves open is a field of ``configs/cams2i.py``.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -26,7 +27,11 @@ from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.seeds import deviation_mask
 
 # Raw class maps (B, h, w) -> [0, 1]: what the paper's sigma does, in eqs. 3 to 8.
-SQUASH = {"sigmoid": jax.nn.sigmoid, "min_max": cam_ops.min_max}
+SQUASH = {
+    "sigmoid": jax.nn.sigmoid,
+    "min_max": cam_ops.min_max,
+    "against_mean": lambda maps: cam_ops.against_mean(jax.nn.relu(maps)),
+}
 # The two maps of a class, each in 0..1, as one ("combine them together after normalization").
 FUSE = {
     "mean": lambda one, other: (one + other) / 2,
@@ -111,9 +116,15 @@ def cams2i(config: Any, num_classes: int) -> Method:
             (y1, _), (y2, _) = outputs
             ce_2, metrics["accuracy_2"] = networks.classification(y2, batch)
             stop = options.stop_gradient
-            l_int = masked_mean(interaction_loss(*objects, stop_gradient=stop), valid)
+            interact = functools.partial(
+                interaction_loss, stop_gradient=stop, explore=options.explore
+            )
+            l_int = interact(*objects)
+            if options.mutual:
+                l_int += interact(*objects[::-1])
+            l_int = masked_mean(l_int, valid)
             l_adn = masked_mean(agreement_loss(y1, y2, stop_gradient=stop), valid)
-            w0 = linear_ramp(step, options.ramp_steps)
+            w0 = linear_ramp(step - options.start_step, options.ramp_steps)
             total += ce_2 + w0 * (options.weight_int * l_int + options.weight_adn * l_adn)
             metrics |= {"classification_2": ce_2, "interaction": l_int, "agreement": l_adn}
         if options.inter:

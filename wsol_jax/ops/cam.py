@@ -59,7 +59,9 @@ def against_mean(maps: jax.Array) -> jax.Array:
       maps: (..., H, W), not negative.
 
     Returns:
-      (..., H, W) in [0, 1); zeros where a map is zero everywhere.
+      (..., H, W) in [0, 1); zeros where a map is zero everywhere, and so is the gradient there.
     """
-    mean = jnp.mean(maps, axis=(-2, -1), keepdims=True)
-    return maps / jnp.maximum(maps + mean, jnp.finfo(maps.dtype).tiny)
+    total = maps + jnp.mean(maps, axis=(-2, -1), keepdims=True)
+    # Below 1e-15 the square in the gradient of a quotient leaves float32.
+    some = total > 1e-15
+    return jnp.where(some, maps / jnp.where(some, total, 1.0), 0.0)
