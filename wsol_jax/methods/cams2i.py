@@ -162,7 +162,8 @@ def cams2i(config: Any, num_classes: int) -> Method:
         if mean_scores:
             scores = [jax.nn.softmax(one.logits) for one in found]
             logits = jnp.log(jnp.maximum(sum(scores) / len(scores), 1e-30))
-        return Localization(logits, fuse(*(cam_ops.min_max(one.maps) for one in found)))
+        parts = {f"map {t}": one.maps for t, one in enumerate(found, start=1)}
+        return Localization(logits, fuse(*map(cam_ops.min_max, parts.values())), parts)
 
     return Method(
         init=networks.initialiser(network, model, **others),
