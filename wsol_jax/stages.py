@@ -25,6 +25,7 @@ from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
 from wsol_jax.evaluating import OpenedRun
 from wsol_jax.files import write_whole
+from wsol_jax.methods import Variables
 from wsol_jax.train import StopRequest, train_run
 
 EVALUATE = "evaluate"
@@ -92,6 +93,11 @@ def fingerprint(variables: Any) -> str:
     return digest.hexdigest()
 
 
+def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Any]:
+    """A stage's own network: its variables without the earlier networks that it reads."""
+    return {name: tree for name, tree in variables.items() if name not in reads}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
     """The stages of one run, and the networks that are at hand."""
@@ -122,7 +128,7 @@ class _Recipe:
         self._check_inputs(name)
         before = workdirs.latest_step(folder)
         logging.info("stage %s: %s", name, folder)
-        networks = {read: self._open(read).variables for read in config.reads}
+        networks = {read: self._network(read) for read in config.reads}
         if before is None and jax.process_index() == 0:
             found = {read: fingerprint(network) for read, network in networks.items()}
             write_whole(folder / _INPUTS, json.dumps(found, indent=1))
@@ -175,6 +181,10 @@ class _Recipe:
             self.opened[name] = run
         return self.opened[name]
 
+    def _network(self, name: str) -> Variables:
+        """What a finished stage trained."""
+        return own_network(self._open(name).variables, self._config(name).reads)
+
     def _check_inputs(self, name: str) -> None:
         """Raises UserError where a stage has begun with networks that are others now."""
         folder, reads = self.workdir / name, self._config(name).reads
@@ -188,7 +198,7 @@ class _Recipe:
                 f"was trained on: remove {folder} and run it again."
             ) from None
         for read in reads:
-            if recorded.get(read) != fingerprint(self._open(read).variables):
+            if recorded.get(read) != fingerprint(self._network(read)):
                 raise UserError(
                     f"stage {name!r} was trained with another network of stage {read!r} than "
                     f"{self.workdir / read} holds now: remove {folder} to train it again, or put "
