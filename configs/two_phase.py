@@ -17,6 +17,7 @@ small recipes keep CAM's network and budget for each phase. README: figures and 
 import ml_collections
 
 from configs import common, recipes
+from wsol_jax.errors import UserError
 
 _PHASES = ("first", "second", "third")
 KEYS = {"phases": "two_phase.phases"}
@@ -52,7 +53,10 @@ def get_config(arg: str = ""):
 
 def stages(config) -> None:
     """The phases' stages, and what may be set for each of them alone."""
-    names = _PHASES[: config.two_phase.phases]
+    phases = config.two_phase.phases
+    if not 1 <= phases <= len(_PHASES):
+        raise UserError(f"config key phases={phases}: expected 1 to {len(_PHASES)}.")
+    names = _PHASES[:phases]
     config.stages = (*names, "evaluate")
     for index, name in enumerate(names):
         stage = common.stage(config, name, reads=names[:index])

@@ -17,6 +17,7 @@ from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_interval
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.saliency import RAW_EDGES, LocationAP, SaliencyAP, peaks
+from wsol_jax.scores import merge_parts
 from wsol_jax.threads import in_order
 
 # Accumulator, its figure -> the name in metrics.json.
@@ -75,7 +76,7 @@ class MultiLabelScores:
         for name in (*_PARTS, "peaks"):
             both = getattr(self, name).merge(getattr(other, name), overlap=True)
             setattr(merged, name, both)
-        merged.parts = {name: part.merge(other.parts[name]) for name, part in self.parts.items()}
+        merged.parts = merge_parts(self.parts, other.parts)
         return merged
 
     def figures(self, threshold: float = 0.0, intervals: bool = True) -> dict[str, Any]:

@@ -61,8 +61,7 @@ class Scores:
     def merge(self, other: "Scores") -> "Scores":
         """Both lists; an image in both counts once."""
         merged = {p: getattr(self, p).merge(getattr(other, p), overlap=True) for p in _PARTS}
-        if self.parts and other.parts:
-            merged["parts"] = {n: part.merge(other.parts[n]) for n, part in self.parts.items()}
+        merged["parts"] = merge_parts(self.parts, other.parts)
         return Scores(**merged, class_names=self.class_names or other.class_names)
 
     def figures(self, threshold: float, intervals: bool = True) -> dict[str, Any]:
@@ -110,3 +109,11 @@ class Scores:
             if "class_names" in file.files:
                 parts["class_names"] = tuple(map(str, file["class_names"]))
         return cls(**parts)
+
+
+def merge_parts(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Both lists' scores by part; a list of which no image could be read has no parts."""
+    return {
+        name: one[name].merge(other[name]) if name in one and name in other else part
+        for name, part in {**other, **one}.items()
+    }

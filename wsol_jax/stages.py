@@ -19,12 +19,13 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from wsol_jax import evaluating, progress, sharding, workdirs
-from wsol_jax.assemble import Plan
+from wsol_jax import evaluating, methods, progress, sharding, workdirs
+from wsol_jax.assemble import Plan, without_weights
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
 from wsol_jax.evaluating import OpenedRun
 from wsol_jax.files import write_whole
+from wsol_jax.methods import Variables
 from wsol_jax.train import StopRequest, train_run
 
 EVALUATE = "evaluate"
@@ -92,6 +93,11 @@ def fingerprint(variables: Any) -> str:
     return digest.hexdigest()
 
 
+def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Any]:
+    """A stage's own network: its variables without the earlier networks that it reads."""
+    return {name: tree for name, tree in variables.items() if name not in reads}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
     """The stages of one run, and the networks that are at hand."""
@@ -106,9 +112,12 @@ class _Recipe:
         return [name for name in self.config.stages if name != EVALUATE]
 
     def claim(self) -> None:
-        """Checks the stages that have begun against the config before anything is written."""
+        """Checks every stage, and those that have begun, before anything is written."""
         names = self.lists.class_names
         for name in self.trainings:
+            config = without_weights(self._config(name))
+            methods.build(config, len(names))  # not after the hours of the stages before it
+            self._plan(config)
             if workdirs.has_checkpoint(self.workdir / name):
                 evaluating.begun_config(self._config(name), self.workdir / name, names)
         if workdirs.has_checkpoint(self.workdir):
@@ -122,7 +131,7 @@ class _Recipe:
         self._check_inputs(name)
         before = workdirs.latest_step(folder)
         logging.info("stage %s: %s", name, folder)
-        networks = {read: self._open(read).variables for read in config.reads}
+        networks = {read: self._network(read) for read in config.reads}
         if before is None and jax.process_index() == 0:
             found = {read: fingerprint(network) for read, network in networks.items()}
             write_whole(folder / _INPUTS, json.dumps(found, indent=1))
@@ -164,8 +173,7 @@ class _Recipe:
             run = None
             if workdirs.has_checkpoint(folder):
                 run = evaluating.open_run(config, folder, lists=self.lists)
-            mesh = sharding.data_mesh(config.train.devices)
-            steps = Plan.of(config.train, len(self.lists.train), mesh).num_steps
+            steps = self._plan(config).num_steps
             done = workdirs.latest_step(folder)
             if run is None or done != steps:
                 raise UserError(
@@ -175,6 +183,14 @@ class _Recipe:
             self.opened[name] = run
         return self.opened[name]
 
+    def _plan(self, config: Any) -> Plan:
+        mesh = sharding.data_mesh(config.train.devices)
+        return Plan.of(config.train, len(self.lists.train), mesh)
+
+    def _network(self, name: str) -> Variables:
+        """What a finished stage trained."""
+        return own_network(self._open(name).variables, self._config(name).reads)
+
     def _check_inputs(self, name: str) -> None:
         """Raises UserError where a stage has begun with networks that are others now."""
         folder, reads = self.workdir / name, self._config(name).reads
@@ -182,13 +198,14 @@ class _Recipe:
             return
         try:
             recorded = json.loads((folder / _INPUTS).read_text())
-        except (OSError, ValueError):
+            recorded = {read: recorded[read] for read in reads}
+        except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"{folder / _INPUTS} is missing or damaged, so nobody knows what stage {name!r} "
                 f"was trained on: remove {folder} and run it again."
             ) from None
         for read in reads:
-            if recorded.get(read) != fingerprint(self._open(read).variables):
+            if recorded[read] != fingerprint(self._network(read)):
                 raise UserError(
                     f"stage {name!r} was trained with another network of stage {read!r} than "
                     f"{self.workdir / read} holds now: remove {folder} to train it again, or put "

@@ -35,7 +35,7 @@ def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> N
         the first differing field is named.
     """
     # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
-    if not (workdir / "config.json").is_file() or not has_checkpoint(workdir):
+    if not (workdir / "config.json").is_file() or not _has_begun(workdir):
         write(workdir, config, class_names)
         return
     flat = _flat(config)
@@ -53,6 +53,13 @@ def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> N
             f"--workdir={workdir} holds a run on other classes ({len(names)}: "
             f"{', '.join(names[:3])}, ...) than the data has now ({len(class_names)})."
         )
+
+
+def _has_begun(workdir: pathlib.Path) -> bool:
+    try:
+        return has_checkpoint(network_folder(workdir))  # a run in stages saves below the folder
+    except UserError:  # a damaged config.json says so where there is something to lose
+        return has_checkpoint(workdir)
 
 
 def write(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:

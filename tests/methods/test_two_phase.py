@@ -534,6 +534,21 @@ def test_an_earlier_network_of_other_shapes_is_refused():
         assemble.create_state(config, methods.build(config, 5), plan, None, {"first": network})
 
 
+def test_a_network_that_hid_another_is_handed_on_without_it():
+    """What phase two's checkpoint holds of phase one is no part of the second network."""
+    config, first = tiny("third"), trained()["first"]
+    method = methods.build(config, 5)
+    plan = assemble.Plan(12, 4, 4, 10, 0, 3)
+    checkpoint = {**trained()["second"], "first": first}
+    handed = stages.own_network(checkpoint, tiny("second").reads)
+    assert handed is not checkpoint and handed.keys() == first.keys()
+    start = lambda **given: assemble.create_state(config, method, plan, None, given)[0]
+    shapes = jax.eval_shape(functools.partial(start, first=first, second=handed))
+    assert shapes.collections.keys() == {"batch_stats", "first", "second"}
+    with pytest.raises(UserError, match="network of stage 'second' has"):
+        jax.eval_shape(functools.partial(start, first=first, second=checkpoint))
+
+
 def test_fresh_second_networks_start_from_the_same_values_as_the_first():
     """The start weights of the first are the natural reading for the second's."""
     one, two = (methods.build(tiny(name), 5) for name in ("first", "second"))
