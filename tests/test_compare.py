@@ -1,12 +1,14 @@
 """Runs against runs, on per-image rows made by hand."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from wsol_jax import compare
 from wsol_jax.errors import UserError
+from wsol_jax.multi_label import MultiLabelScores
 from wsol_jax.scores import Scores
 
 
@@ -54,6 +56,56 @@ def test_a_run_against_itself_differs_by_nothing(tmp_path):
     run = write_run(tmp_path / "a", 0.4)
     pair = compare.compare([run], [run])["list"]["b-a"]["pxap"]
     assert pair == {"value": 0.0, "interval_95": [0.0, 0.0]}
+
+
+def test_a_part_against_the_whole(tmp_path):
+    """WORKDIR:PART names what a run's maps were put together from."""
+    whole = write_run(tmp_path / "run", 0.5)
+    weak = write_run(tmp_path / "weak", 0.2)
+    figures, part = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "weak")
+    )
+    figures["parts"] = {"first": part}
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(figures))
+    shutil.copytree(tmp_path / "weak" / "scores", tmp_path / "run" / "scores" / "first")
+    assert compare.compare([f"{whole}:first"], [whole]) == compare.compare([weak], [whole])
+    with pytest.raises(UserError, match="has no part 'second'; there are: first"):
+        compare.compare([f"{whole}:second"], [whole])
+
+
+def write_several(folder, contrast: float, classes=("cat", "dog")):
+    """A finished run on images of several labels, whose maps light their classes' halves."""
+    rng = np.random.default_rng(1)
+    scores = MultiLabelScores(classes)
+    for i in range(6):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[:, :8], mask[:, 12:] = 1, 2 if i % 2 else 0
+        truth = np.stack([mask == 1, mask == 2], axis=-1)
+        maps = (rng.random((16, 16, 2)) + contrast * truth).astype(np.float32)
+        scores.saliency.update(str(i), maps, mask)
+        for part in (scores.location, scores.centre, scores.presence):
+            part.update(str(i), maps, [[0, 0, 7, 15]], [0], (16, 16))
+        scores.peaks.update([str(i)], np.zeros((1, 2, 2)))
+    figures = {"test": {"list": scores.figures()}, "threshold": 0.2}
+    scores.save(folder / "scores" / "list.npz")
+    (folder / "metrics.json").write_text(json.dumps(figures))
+    return str(folder)
+
+
+def test_several_labels_are_paired_by_their_figures(tmp_path):
+    weak = [write_several(tmp_path / f"a{i}", c) for i, c in enumerate((0.1, 0.2))]
+    strong = [write_several(tmp_path / f"b{i}", c) for i, c in enumerate((0.5, 0.6))]
+    result = compare.compare(weak, strong)["list"]
+    pair = result["b-a"]["saliency_ap"]
+    means = [result[side]["saliency_ap"]["mean"] for side in "ab"]
+    assert pair["value"] == pytest.approx(means[1] - means[0], abs=1e-9)
+    assert 0 < pair["interval_95"][0] <= pair["value"] <= pair["interval_95"][1]
+    text = compare.table({"list": result})
+    assert "saliency_ap" in text and "gt_known_loc" not in text
+    with pytest.raises(UserError, match="one label an image there, others several"):
+        compare.compare(weak[:1], [write_run(tmp_path / "single", 0.4)])
+    with pytest.raises(UserError, match="different classes"):
+        compare.compare(weak[:1], [write_several(tmp_path / "other", 0.1, ("a", "b"))])
 
 
 def test_other_images_are_refused(tmp_path):

@@ -143,6 +143,8 @@ def compare_means(
     Raises:
       ValueError: other images or classes.
     """
+    if len({run.class_names for run in (*a, *b)}) > 1:
+        raise ValueError("the runs were scored on different classes")
     found = {}
     for name in _PARTS:
         sides = [[getattr(run, name) for run in side] for side in (a, b)]
