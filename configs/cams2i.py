@@ -107,8 +107,8 @@ def guided(config) -> None:
     Away from the paper in three fields, by PxAP on the tune lists. Both ways (``mutual``) decides:
     an early S2 cannot tell the classes, but learns from S1's sure pixels how an object looks from
     near, and finds the rest of the body; taught by S2 alone, S1 falls below CAM on the photos (.61,
-    CAM .70, both ways .80). Without the uncertain pixels' repulsion (``explore``; with it .77). Maps
-    against their mean: a peak does not decide what is sure (min_max .77).
+    CAM .70, both ways .80). Without the uncertain pixels' repulsion (``explore``; with it .77).
+    Maps against their mean: a peak does not decide what is sure (min_max .77).
     """
     config.cams2i.squash, config.cams2i.mutual = "against_mean", True
     config.cams2i.explore, config.cams2i.weight_int = 0.0, 3.0
