@@ -137,6 +137,7 @@ class Fake:
     def open_run(self, config, folder, devices=None, lists=None):
         with np.load(folder / "network.npz") as file:
             network = {k: file[k] if k == "params" else {"params": file[k]} for k in file.files}
+        network["params"] = network["params"] + np.float32(config.eval.checkpoint == "best") / 2
         return OpenedRun(config, lists, None, None, network, workdirs.latest_step(folder))
 
     def evaluate_run(self, run, workdir):
@@ -225,6 +226,19 @@ def test_the_same_network_put_back_is_welcome(fake, tmp_path):
     shutil.rmtree(tmp_path / "first")
     stages.run(config, tmp_path)
     assert [name for name, _ in fake.trained] == ["first", "second", "first"]
+
+
+@pytest.mark.parametrize("choices", [("latest", "best"), ("best", "latest")])
+def test_another_checkpoint_may_be_scored_than_was_trained_on(fake, tmp_path, choices):
+    """eval.checkpoint is free: the second keeps the network that it was trained with."""
+    before, after = (config_of(",epochs=4", **{"eval.checkpoint": choice}) for choice in choices)
+    stages.run(before, tmp_path)
+    stages.run(after, tmp_path, ["evaluate"])
+    one, other = fake.scored
+    assert one["first"] == other["first"] == (1.0 if choices[0] == "latest" else 1.5)
+    assert {one["params"], other["params"]} == {2.0, 2.5}
+    stages.run(after, tmp_path)
+    assert [name for name, _ in fake.trained] == ["first", "second"]
 
 
 def test_a_third_stage_notices_another_second(fake, tmp_path):

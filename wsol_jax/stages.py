@@ -100,12 +100,12 @@ def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """The stages of one run, and the networks that are at hand."""
+    """The stages of one run, and the networks that are at hand, by stage and checkpoint choice."""
 
     config: Any
     workdir: pathlib.Path
     lists: Lists
-    opened: dict[str, OpenedRun] = dataclasses.field(default_factory=dict)
+    opened: dict[tuple[str, str], OpenedRun] = dataclasses.field(default_factory=dict)
 
     @property
     def trainings(self) -> list[str]:
@@ -131,12 +131,12 @@ class _Recipe:
         self._check_inputs(name)
         before = workdirs.latest_step(folder)
         logging.info("stage %s: %s", name, folder)
-        networks = {read: self._network(read) for read in config.reads}
+        networks = {read: self._network(read, name) for read in config.reads}
         if before is None and jax.process_index() == 0:
             found = {read: fingerprint(network) for read, network in networks.items()}
             write_whole(folder / _INPUTS, json.dumps(found, indent=1))
         run = train_run(config, folder, self.lists, networks)
-        self.opened[name] = run
+        self.opened[name, config.eval.checkpoint] = run
         if before == run.step:
             logging.info("stage %s was done: step %d", name, run.step)
         elif jax.process_index() == 0:
@@ -166,11 +166,14 @@ class _Recipe:
     def _config(self, name: str) -> ml_collections.ConfigDict:
         return stage_config(self.config, name)
 
-    def _open(self, name: str) -> OpenedRun:
-        """A finished stage's network."""
-        if name not in self.opened:
-            folder, config = self.workdir / name, self._config(name)
-            run = None
+    def _open(self, name: str, choice: str = "") -> OpenedRun:
+        """A finished stage's network; ``choice``: of its checkpoints, "" is eval.checkpoint."""
+        config = self._config(name)
+        choice = choice or config.eval.checkpoint
+        if (name, choice) not in self.opened:
+            folder, run = self.workdir / name, None
+            with config.unlocked():
+                config.eval.checkpoint = choice
             if workdirs.has_checkpoint(folder):
                 run = evaluating.open_run(config, folder, lists=self.lists)
             steps = self._plan(config).num_steps
@@ -180,16 +183,20 @@ class _Recipe:
                     f"stage {name!r} is not done (step {done} of {steps} in {folder}): run it "
                     f"first, --stages={name}"
                 )
-            self.opened[name] = run
-        return self.opened[name]
+            self.opened[name, choice] = run
+        return self.opened[name, choice]
 
     def _plan(self, config: Any) -> Plan:
         mesh = sharding.data_mesh(config.train.devices)
         return Plan.of(config.train, len(self.lists.train), mesh)
 
-    def _network(self, name: str) -> Variables:
-        """What a finished stage trained."""
-        return own_network(self._open(name).variables, self._config(name).reads)
+    def _network(self, name: str, reader: str) -> Variables:
+        """What a finished stage trained, at the checkpoint that another stage builds on."""
+        config, folder = self._config(reader), self.workdir / reader
+        if workdirs.has_checkpoint(folder):  # eval.checkpoint may have changed since it began
+            config, _ = workdirs.load(folder)
+        run = self._open(name, config.eval.checkpoint)
+        return own_network(run.variables, self._config(name).reads)
 
     def _check_inputs(self, name: str) -> None:
         """Raises UserError where a stage has begun with networks that are others now."""
@@ -205,7 +212,7 @@ class _Recipe:
                 f"was trained on: remove {folder} and run it again."
             ) from None
         for read in reads:
-            if recorded[read] != fingerprint(self._network(read)):
+            if recorded[read] != fingerprint(self._network(read, name)):
                 raise UserError(
                     f"stage {name!r} was trained with another network of stage {read!r} than "
                     f"{self.workdir / read} holds now: remove {folder} to train it again, or put "
