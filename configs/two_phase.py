@@ -35,6 +35,9 @@ def get_config(arg: str = ""):
     config.two_phase.shares = (0.6, 0.4)
     config.two_phase.voters = ("first", "second")  # whose maps vote (eq. 5)
     config.two_phase.head = "cam"  # "fcn": conv6, conv7, a classifier without bias
+    # Where the whole trunk is frozen, all phases have the same one: it runs once a step, not once a
+    # phase. The stages must then start from one file of weights.
+    config.two_phase.share_trunk = False
     config.optimizer.classifier_lr = 1e-2  # of that classifier
 
     name, pairs = common.parse(arg, KEYS, default="voc")

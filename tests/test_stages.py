@@ -380,7 +380,7 @@ def test_the_recipe_leaves_its_folders_figures_and_pictures(finished):
     assert figures["train_seconds"] == pytest.approx(trained)
     assert figures["seconds"] > figures["train_seconds"]
     page = (finished / "report.html").read_text()
-    for name in ("first map", "suppressed", "second map", "vote"):
+    for name in ("first map", "hidden", "second map", "vote"):
         assert name in page
     for name in ("first", "second"):
         assert f"{name} \N{MIDDLE DOT} " in page  # the stages' curves
@@ -547,7 +547,7 @@ def test_three_phases(tmp_path):
     assert set(figures["parts"]) == {"first", "second", "third"}
     assert set(figures["stages"]) == {"first", "second", "third", "evaluate"}
     page = (tmp_path / "report.html").read_text()
-    for name in ("first map", "second map", "suppressed", "third map", "vote"):
+    for name in ("first map", "second map", "hidden", "third map", "vote"):
         assert name in page
     inputs = json.loads((tmp_path / "third" / "inputs.json").read_text())
     assert set(inputs) == {"first", "second"}
@@ -618,7 +618,7 @@ def test_several_labels_an_image(tmp_path):
     assert "peak_distance" not in figures["parts"]["first"]["test"]["val"]
     assert "location_map" in done.stdout or "Location" in done.stdout
     page = (tmp_path / "run" / "report.html").read_text()
-    for name in ("first map", "suppressed", "second map", "vote"):
+    for name in ("first map", "hidden", "second map", "vote"):
         assert name in page
     before = figures_of(tmp_path / "run")
     done = tiny.run(["--mode=evaluate", f"--workdir={tmp_path / 'run'}"])

@@ -289,7 +289,7 @@ def test_every_backbone_runs_by_config_alone(backbone, head):
     loss, aux = jax.eval_shape(method.loss, variables, batch, jax.random.key(0), 0)
     assert loss.shape == () and set(aux.collections) == {"batch_stats"}
     assert_trees_equal_shapes(aux.collections["batch_stats"], variables["batch_stats"])
-    assert aux.pictures["suppressed"].shape == (4, 64, 64)
+    assert aux.pictures["hidden"].shape == (4, 64, 64)
     method.param_groups(variables["params"])
 
 
@@ -369,7 +369,7 @@ def test_loss_hides_what_the_first_network_lights(built):
     free, _ = outputs(made.own)
     assert abs(softmax_loss(free, BATCH) - loss) > 1e-3
     times = SIDE // 8
-    picture = np.asarray(aux.pictures["suppressed"])
+    picture = np.asarray(aux.pictures["hidden"])
     assert picture.dtype == np.uint8
     np.testing.assert_array_equal(picture, (1 - keep).repeat(times, 1).repeat(times, 2))
 
@@ -452,6 +452,23 @@ def test_degenerate_maps_have_finite_losses_and_gradients(built, case):
         np.testing.assert_allclose(loss, softmax_loss(logits, BATCH), rtol=1e-5)
 
 
+def test_a_shared_trunk_is_the_first_networks_head_on_the_seconds_trunk(built):
+    frozen = {"model.freeze_until": "all", **PLAIN}
+    apart, shared = built(**frozen), built(**frozen, **{"two_phase.share_trunk": True})
+    theirs = shared.variables["first"]["params"]
+    alike = {"backbone": shared.variables["params"]["backbone"], "head": theirs["head"]}
+    same = {**shared.variables["first"], "params": alike}
+    if "batch_stats" in same:
+        same["batch_stats"] = shared.variables["batch_stats"]
+    (expected, _), _ = apart(first=same)
+    (found, _), _ = shared()
+    assert float(found) == float(expected)
+    for changes in ({}, {"model.freeze_until": "all", "model.batch_norm": "batch"}):
+        config = tiny("second", **changes, **{"two_phase.share_trunk": True})
+        with pytest.raises(UserError, match="share_trunk: only where the whole trunk"):
+            methods.build(config, 5)
+
+
 def test_phase_one_hides_nothing(built):
     made = built("first", **PLAIN)
     images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.uint8)
@@ -478,7 +495,7 @@ def test_phase_three_hides_what_either_of_two_found(built):
     logits, _ = outputs(made.own, jnp.asarray(keep, jnp.float32))
     np.testing.assert_allclose(loss, softmax_loss(logits, BATCH), rtol=1e-5)
     assert not any(x.any() for n in ("first", "second") for x in jax.tree.leaves(gradient[n]))
-    assert set(aux.pictures) == {"first map", "second map", "suppressed", "third map", "vote"}
+    assert set(aux.pictures) == {"first map", "second map", "hidden", "third map", "vote"}
     # Each of the two has its say.
     for name in ("first", "second"):
         (_, other), _ = made(**{name: spread(made.each[name], 0.0)})
@@ -602,7 +619,7 @@ def test_voters_are_a_choice(built, voters):
 def test_pictures_show_both_maps_the_mask_and_the_vote(built):
     made = built(**PLAIN)
     (_, aux), _ = made()
-    assert set(aux.pictures) == {"first map", "suppressed", "second map", "vote"}
+    assert set(aux.pictures) == {"first map", "hidden", "second map", "vote"}
     for name in ("first map", "second map", "vote"):
         picture = np.asarray(aux.pictures[name])
         assert picture.shape == (4, SIDE, SIDE)

@@ -65,6 +65,11 @@ def two_phase(config: Any, num_classes: int) -> Method:
     missing = [name for name in suppressors if name not in config.reads]
     if missing:
         raise UserError(f"two_phase.suppressors: {missing[0]!r} is not among the stage's reads.")
+    if options.share_trunk and (model.freeze_until != "all" or model.batch_norm != "inference"):
+        raise UserError(
+            "two_phase.share_trunk: only where the whole trunk stays as it was, that is "
+            "model.freeze_until='all' and model.batch_norm='inference'."
+        )
     scores = networks.score_kind(config)
     backbone, head = _parts(config, num_classes)
     network = TwoPhaseNetwork(
@@ -83,7 +88,10 @@ def two_phase(config: Any, num_classes: int) -> Method:
     def split(variables):
         """This phase's own variables, and those of every network by its phase's name."""
         own = {k: v for k, v in variables.items() if k not in suppressors}
-        return own, {**{name: variables[name] for name in suppressors}, phase: own}
+        earlier = {name: variables[name] for name in suppressors}
+        if options.share_trunk:
+            earlier = {name: _with_trunk(theirs, own) for name, theirs in earlier.items()}
+        return own, {**earlier, phase: own}
 
     def keep_mask(everyone, images, labels):
         """(B, h, w): inference conditional feedback of every earlier network (section 3.4)."""
@@ -147,6 +155,14 @@ def two_phase(config: Any, num_classes: int) -> Method:
         loss=loss,
         localize=localize,
     )
+
+
+def _with_trunk(variables: Any, other: Any) -> dict[str, Any]:
+    """The same head on another's trunk; XLA sees one trunk on one batch, and runs it once."""
+    return {
+        kind: {**tree, "backbone": other[kind]["backbone"]} if "backbone" in tree else tree
+        for kind, tree in variables.items()
+    }
 
 
 def _phase(options: Any, suppressors: tuple[str, ...]) -> str:
