@@ -82,7 +82,7 @@ def published(config, backbone: str) -> None:
 
 
 def small_photos(config) -> None:
-    """A few hundred photos: a frozen trunk that all phases share, cut two blocks earlier than CAM's.
+    """A few hundred photos: a frozen trunk, the same in all phases, two blocks shorter than CAM's.
 
     Chosen by the vote's saliency AP on a tune list. On block_16, whose cells have seen the whole
     animal, the second network lights what the first does, hidden or not (the vote gains -1.7 to
