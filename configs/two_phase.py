@@ -62,6 +62,8 @@ def stages(config) -> None:
     for index, name in enumerate(names):
         stage = common.stage(config, name, reads=names[:index])
         stage.two_phase = ml_collections.ConfigDict({"suppressors": names[:index]})
+        # The first hides nothing: other shares do not make it another stage.
+        stage.two_phase.shares = config.two_phase.get_oneway_ref("shares") if index else ()
 
 
 def published(config, backbone: str) -> None:
