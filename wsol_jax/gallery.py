@@ -43,7 +43,8 @@ def _example(
         true_boxes=np.asarray(record.boxes, np.float64).reshape(-1, 4) / scale,
         box=box / MAP_SIZE,
         iou=float(iou(box[None], own).max()) if len(own) else None,
-        label=source.class_names[record.labels[0]],
+        # The map is the first one's.
+        label=", ".join(source.class_names[c] for c in record.labels),
         predicted=source.class_names[predicted],
         split=split,
     )
@@ -160,7 +161,7 @@ def write_page(
     ``stages``: whose folders hold the curves; none where the workdir itself does.
     """
     run = store.load(str(workdir))
-    title = f"{config.method.upper()} on {config.data.name}"
+    title = f"{config.method.upper().replace('_', '-')} on {config.data.name}"
     multi = config.data.multi_label
     data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
     page.write_report(

@@ -25,7 +25,7 @@ class Example:
       true_boxes: (N, 4) x0 y0 x1 y1 as fractions of the image's width and height.
       box: (4,) ours at the chosen threshold, fractions; None where there is none.
       iou: best IoU of ``box`` with a true box, None where unknown.
-      label: the true class by name.
+      label: the true class by name; of several, joined by ", ", the first is the map's.
       predicted: the predicted class by name.
       pictures: more pictures by name: (h, w) bool, or uint8 guidance masks with 0 background,
         1 object, 255 ignored; (h, w) float maps in [0, 1]; (h, w, 3) uint8 photos.

@@ -119,7 +119,7 @@ def _panel(example: Example, store: MapStore, run: int, run_name: str) -> str:
     photo = encode.jpeg_uri(encode.shrink(example.image, _PHOTO_SIDE))
     heat = encode.jpeg_uri(overlays.colour_heat(encode.shrink(example.score_map, 224)))
     rects = "".join(_rect("truth", box) for box in truth) + _rect("ours", example.box)
-    right = not example.label or example.predicted == example.label
+    right = not example.label or example.predicted in example.label.split(", ")
     verdict = ("✓ " if right else "✗ ") if example.label else ""
     said = f"{verdict}{html.escape(example.predicted)}" if example.predicted else ""
     heading = f'<p class="run">{html.escape(run_name)}</p>' if run_name else ""
