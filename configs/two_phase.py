@@ -43,9 +43,12 @@ def get_config(arg: str = ""):
     name, pairs = common.parse(arg, KEYS, default="voc")
     config.data.name = name
     recipes.shared(config, name, pairs)
-    if recipes.is_small_photos(name, pairs):
+    if name == "embedded":
+        # Only the head tells the classes: without most of it, the second would learn the background.
+        config.two_phase.shares = (0.8, 0.6)
+    elif recipes.is_small_photos(name, pairs):
         small_photos(config)
-    elif name != "embedded":  # which has no more than the recipe that all methods share
+    else:
         published(config, pairs.get("backbone", "vgg16"))
     common.apply(config, pairs, KEYS)
     stages(config)
