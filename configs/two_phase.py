@@ -35,8 +35,8 @@ def get_config(arg: str = ""):
     config.two_phase.shares = (0.6, 0.4)
     config.two_phase.voters = ("first", "second")  # whose maps vote (eq. 5)
     config.two_phase.head = "cam"  # "fcn": conv6, conv7, a classifier without bias
-    # Where the whole trunk is frozen, all phases have the same one: it runs once a step, not once a
-    # phase. The stages must then start from one file of weights.
+    # Where the whole trunk stays as it was (model.freeze_until "all", batch_norm "inference"), all
+    # phases have the same one if they start from one file of weights: it runs once a step.
     config.two_phase.share_trunk = False
     config.optimizer.classifier_lr = 1e-2  # of that classifier
 

@@ -377,7 +377,7 @@ def test_both_kinds_of_files_are_told_apart(scores, tmp_path):
 
 
 def test_a_run_against_itself_differs_by_nothing(scores):
-    found = scores.compare(scores)
+    found = multi_label.compare_means([scores], [scores])
     assert set(found) == set(multi_label.FIGURES.values())
     for name, value in found.items():
         assert dataclasses.astuple(value) == (0, 0, 0), name
@@ -386,12 +386,12 @@ def test_a_run_against_itself_differs_by_nothing(scores):
 def test_a_difference_is_that_of_the_figures(truth, scores):
     other = scored(truth, list(said(truth, seed=7)))
     one, two = scores.figures(intervals=False), other.figures(intervals=False)
-    for name, value in scores.compare(other).items():
+    for name, value in multi_label.compare_means([scores], [other]).items():
         difference, low, high = dataclasses.astuple(value)
         assert difference == pytest.approx(two[name] - one[name])
         assert low <= difference <= high and low < high
     with pytest.raises(ValueError, match="different images"):
-        scores.compare(scored(truth, list(said(truth))[1:]))
+        multi_label.compare_means([scores], [scored(truth, list(said(truth))[1:])])
 
 
 # ---------------------------------------------------------------- who may score them

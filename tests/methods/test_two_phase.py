@@ -463,10 +463,12 @@ def test_a_shared_trunk_is_the_first_networks_head_on_the_seconds_trunk(built):
     (expected, _), _ = apart(first=same)
     (found, _), _ = shared()
     assert float(found) == float(expected)
-    for changes in ({}, {"model.freeze_until": "all", "model.batch_norm": "batch"}):
-        config = tiny("second", **changes, **{"two_phase.share_trunk": True})
-        with pytest.raises(UserError, match="share_trunk: only where the whole trunk"):
-            methods.build(config, 5)
+
+
+def test_a_trunk_that_moves_is_not_shared(built):
+    (expected, _), _ = built(**PLAIN)()
+    (found, _), _ = built(**PLAIN, **{"two_phase.share_trunk": True})()
+    assert float(found) == float(expected)
 
 
 def test_phase_one_hides_nothing(built):

@@ -10,6 +10,7 @@ Each phase is a stage of its own (``configs/two_phase.py``); the networks of ear
 constants among the variables of a later one, under their stages' names.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -61,15 +62,8 @@ def two_phase(config: Any, num_classes: int) -> Method:
     """
     model, options = config.model, config.two_phase
     suppressors = tuple(options.suppressors)
-    phase = _phase(options, suppressors)
-    missing = [name for name in suppressors if name not in config.reads]
-    if missing:
-        raise UserError(f"two_phase.suppressors: {missing[0]!r} is not among the stage's reads.")
-    if options.share_trunk and (model.freeze_until != "all" or model.batch_norm != "inference"):
-        raise UserError(
-            "two_phase.share_trunk: only where the whole trunk stays as it was, that is "
-            "model.freeze_until='all' and model.batch_norm='inference'."
-        )
+    phase = _phase(options, suppressors, config.reads)
+    frozen = model.freeze_until == "all" and model.batch_norm == "inference"
     scores = networks.score_kind(config)
     backbone, head = _parts(config, num_classes)
     network = TwoPhaseNetwork(
@@ -89,7 +83,7 @@ def two_phase(config: Any, num_classes: int) -> Method:
         """This phase's own variables, and those of every network by its phase's name."""
         own = {k: v for k, v in variables.items() if k not in suppressors}
         earlier = {name: variables[name] for name in suppressors}
-        if options.share_trunk:
+        if options.share_trunk and frozen:
             earlier = {name: _with_trunk(theirs, own) for name, theirs in earlier.items()}
         return own, {**earlier, phase: own}
 
@@ -165,11 +159,12 @@ def _with_trunk(variables: Any, other: Any) -> dict[str, Any]:
     }
 
 
-def _phase(options: Any, suppressors: tuple[str, ...]) -> str:
+def _phase(options: Any, suppressors: tuple[str, ...], reads: Sequence[str]) -> str:
     """The phase's name.
 
     Raises:
-      UserError: suppressors out of order, shares outside (0, 1), or voters that are not trained.
+      UserError: suppressors out of order or not at hand, shares outside (0, 1), or voters that are
+        not trained.
     """
     phase = len(suppressors)
     if phase >= len(PHASES) or suppressors != PHASES[:phase]:
@@ -177,6 +172,9 @@ def _phase(options: Any, suppressors: tuple[str, ...]) -> str:
             f"two_phase.suppressors: expected the earlier phases in order, at most "
             f"{PHASES[:-1]}, got {suppressors}."
         )
+    missing = [name for name in suppressors if name not in reads]
+    if missing:
+        raise UserError(f"two_phase.suppressors: {missing[0]!r} is not among the stage's reads.")
     if len(options.shares) < phase or not all(0 < share < 1 for share in options.shares):
         raise UserError(
             f"two_phase.shares: expected {phase} or more numbers above 0 and below 1, got "
