@@ -128,6 +128,8 @@ def create_state(
     variables = dict(method.init(init_key, images))
     for name, given in networks.items():
         _check_shapes(name, given, variables[name])
+        if config.model.freeze_until == "all":
+            _check_trunk(name, given, variables)
         variables[name] = jax.tree.map(jnp.copy, given)  # the step consumes its state's buffers
     params = variables.pop("params")
     labels = method.param_groups(params)
@@ -149,6 +151,16 @@ def _check_shapes(name: str, given: Any, expected: Any) -> None:
                 f"the network of stage {name!r} has {leaf} of shape {shapes[0].get(leaf)}, this "
                 f"stage expects {shapes[1].get(leaf)}: both need the same model section."
             )
+
+
+def _check_trunk(name: str, given: Any, variables: Any) -> None:
+    """A trunk that nobody trains is one for all stages, as long as they read one file."""
+    trunks = [jax.tree.leaves(tree["params"].get("backbone")) for tree in (given, variables)]
+    if not all(bool(jnp.array_equal(*pair)) for pair in zip(*trunks, strict=True)):
+        raise UserError(
+            f"model.weights: stage {name!r} was trained on another file of weights, and the trunk "
+            "is frozen: give this stage the same."
+        )
 
 
 def abstract_state(config: Any, method: Method, plan: Plan) -> tuple[Any, Callable]:

@@ -47,12 +47,7 @@ def _load(folder: pathlib.Path, part: str) -> dict[str, Any]:
             raise UserError(f"{folder} has no part {part!r}; there are: {known}.")
         figures = figures["parts"][part] if part else figures
         paths = {name: folder / "scores" / part / f"{name}.npz" for name in figures["test"]}
-        scores = {
-            name: (multi_label.MultiLabelScores if multi_label.is_multi_label(p) else Scores).load(
-                p
-            )
-            for name, p in paths.items()
-        }
+        scores = {name: _scores(path) for name, path in paths.items()}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} holds no finished run: {error}") from None
     return {"figures": figures, "scores": scores}
@@ -167,7 +162,8 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
 
     Returns:
       {LIST: {"a" / "b": {figure: {"mean", "low", "high" of the seeds}},
-      "b-a": {"pxap" / "gt_known_loc": {"value", "interval_95"}}}}.
+      "b-a": {"pxap" / "gt_known_loc", or with several labels each figure:
+      {"value", "interval_95"}}}}.
 
     Raises:
       UserError: an unfinished run, no common test list, or one of other images.

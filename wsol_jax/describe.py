@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 
-from wsol_jax import assemble, backbones, methods, sharding
+from wsol_jax import assemble, backbones, methods, sharding, stages
 from wsol_jax.backbones import convolution
 from wsol_jax.errors import UserError
 
@@ -30,6 +30,10 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       None where the backend does not tell.
     """
     num_classes = _classes(config)
+    if config.stages:  # the last training's network holds the earlier ones
+        trainings = [name for name in config.stages if name in config.stage]
+        print(f"stage {trainings[-1]}:")
+        config = stages.stage_config(config, trainings[-1])
     config = assemble.without_weights(config)
     model = config.model
     method = methods.build(config, num_classes)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 import time
 from collections.abc import Sequence
@@ -103,6 +104,8 @@ def check_options(options: Any) -> None:
     if options.best_metric not in TUNE_METRICS:
         known = ", ".join(map(repr, TUNE_METRICS))
         raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
+    if not 0 <= options.tolerance < math.inf:
+        raise UserError(f"eval.tolerance: expected 0 or more pixels, got {options.tolerance}.")
     check_choice(options.checkpoint)
 
 

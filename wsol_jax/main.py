@@ -98,6 +98,8 @@ def _dispatch() -> None:
             )
         config = _CONFIG.value
         _check_overrides()
+    if _STAGES.value and mode != "train_and_evaluate":
+        raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:
         raise UserError("--stages: this config's run has one stage; configs/two_phase.py has more.")
     _set_up_jax()

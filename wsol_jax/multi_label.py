@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from wsol_jax.data.records import Source
+from wsol_jax.errors import UserError
 from wsol_jax.files import write_arrays
 from wsol_jax.localizing import LocalizedImage, localize_list
 from wsol_jax.methods import Method
@@ -216,13 +217,16 @@ def score_list(
     what: str = "",
 ) -> MultiLabelScores:
     """Scores a list in one pass; ``stop`` and ``what`` as for ``localize_list``."""
+    if config.eval.class_scores:
+        raise UserError("eval.class_scores: only for images of one label each.")
     names, tolerance = tuple(source.class_names), float(config.eval.tolerance)
     scores = MultiLabelScores(names, tolerance)
     images = localize_list(
         config, method, variables, source, mesh, every_map=True, stop=stop, what=what
     )
     with concurrent.futures.ThreadPoolExecutor(max(config.data.threads, 1)) as pool:
-        for result in in_order(pool, _Scorer(source), images):
+        # Few ahead: each holds whole images of maps.
+        for result in in_order(pool, _Scorer(source), images, ahead=8):
             image = result["image"]
             for part, found in result["found"].items():
                 into = scores

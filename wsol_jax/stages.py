@@ -50,6 +50,13 @@ def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> d
     """
     workdir = pathlib.Path(workdir)
     wanted = tuple(only) or tuple(config.stages)
+    for name in config.stages:
+        if name != EVALUATE and name not in config.stage:
+            raise UserError(
+                f"stages: {name!r} has no section stage.{name}; to run a part: --stages="
+            )
+    if set(config.stages) <= {EVALUATE}:
+        raise UserError("stages: nothing is trained; to run a part: --stages=")
     for name in wanted:
         if name not in config.stages:
             known = ", ".join(config.stages)
@@ -139,8 +146,8 @@ class _Recipe:
         self.opened[name, config.eval.checkpoint] = run
         if before == run.step:
             logging.info("stage %s was done: step %d", name, run.step)
-        elif jax.process_index() == 0:
-            seconds = time.monotonic() - start
+        if jax.process_index() == 0 and (before != run.step or not _read(folder)):
+            seconds = time.monotonic() - start  # of this process: a run gone on with took longer
             figures = {"steps": run.step, "train_seconds": seconds, **_last(folder)}
             write_whole(folder / "metrics.json", json.dumps(figures, indent=1))
 

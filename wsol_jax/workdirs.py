@@ -12,7 +12,7 @@ from wsol_jax.files import write_whole
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
-_FREE += ("train.checkpoint_steps", "eval")
+_FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -100,13 +100,31 @@ def has_checkpoint(workdir: pathlib.Path) -> bool:
     return latest_step(workdir) is not None
 
 
+# Fields that runs of earlier days lack, and what they mean by that.
+_NEWER = {
+    "": {"stages": [], "stage": {}, "reads": []},
+    "model": {"scores": "auto"},
+    "eval": {"tolerance": 18.0},
+    "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
+}
+
+
+def _with_newer_fields(config: dict[str, Any]) -> dict[str, Any]:
+    for section, fields in _NEWER.items():
+        if section in ("", *config):
+            place = config[section] if section else config
+            for name, value in fields.items():
+                place.setdefault(name, value)
+    return config
+
+
 def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no run: {path} is missing. Train there first.")
     try:
         content = json.loads(path.read_text())
-        return content["config"], content["class_names"]
+        return _with_newer_fields(content["config"]), content["class_names"]
     except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, or JSON of another shape
         raise UserError(f"{path} is not a run's config: expected config and class_names.") from None
 

@@ -13,6 +13,7 @@ LAST = 11  # 16 photos, batches of 6, 4 epochs
 FIELDS = {
     "data.images_per_class": 2,
     "cams2i.endpoint_2": "block_2",
+    "cams2i.inter": True,
     "cams2i.ramp_steps": 5,
     "features.width": 0.25,
     "features.final_endpoint": "block_1",

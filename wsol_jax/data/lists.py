@@ -22,6 +22,9 @@ class Lists:
         return tuple(self.train.class_names)
 
 
+_SEVERAL = ("embedded", "voc")  # data sets with several labels an image
+
+
 def open_lists(data: Any) -> Lists:
     """The training, tuning and test lists of a config's ``data`` section.
 
@@ -32,6 +35,11 @@ def open_lists(data: Any) -> Lists:
         raise UserError("data.train is empty: name the list to train on.")
     if not data.test.strip("+"):
         raise UserError("data.test is empty: name the list to score, or several as one+other.")
+    if data.multi_label and data.name not in _SEVERAL:
+        raise UserError(
+            f"data.multi_label: the {data.name} data have one label an image; several have "
+            f"{' and '.join(_SEVERAL)}."
+        )
     opened = _opener(data)
     tests = {name: opened(name) for name in data.test.split("+") if name}
     lists = Lists(

@@ -231,6 +231,8 @@ class LocationAP(FigureAccumulator):
     """
 
     SETTINGS = "classes or tolerances"
+    COMPARED = ("num_classes", "tolerance")
+    COMPARED_NAMES = "images or classes, or with different tolerances"
 
     def __init__(self, num_classes: int, tolerance: float = TOLERANCE):
         self.num_classes = int(num_classes)
