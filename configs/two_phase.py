@@ -43,12 +43,9 @@ def get_config(arg: str = ""):
     name, pairs = common.parse(arg, KEYS, default="voc")
     config.data.name = name
     recipes.shared(config, name, pairs)
-    if name == "embedded":
-        # Only heads tell the classes: with most of one hidden, the second learns the background.
-        config.two_phase.shares = (0.8, 0.6)
-    elif recipes.is_small_photos(name, pairs):
+    if recipes.is_small_photos(name, pairs):
         small_photos(config)
-    else:
+    elif name != "embedded":  # which has no more than the recipe that all methods share
         published(config, pairs.get("backbone", "vgg16"))
     common.apply(config, pairs, KEYS)
     stages(config)
