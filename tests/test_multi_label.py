@@ -107,7 +107,8 @@ def images(truth):
 def scored(truth, images, tolerance=TOLERANCE):
     """Through score_list, with a network that has spoken already."""
     config = types.SimpleNamespace(
-        eval=types.SimpleNamespace(tolerance=tolerance), data=types.SimpleNamespace(threads=3)
+        eval=types.SimpleNamespace(tolerance=tolerance, class_scores=""),
+        data=types.SimpleNamespace(threads=3),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(multi_label, "localize_list", lambda *args, **options: iter(images))
