@@ -47,15 +47,10 @@ def _load(folder: pathlib.Path, part: str) -> dict[str, Any]:
             raise UserError(f"{folder} has no part {part!r}; there are: {known}.")
         figures = figures["parts"][part] if part else figures
         paths = {name: folder / "scores" / part / f"{name}.npz" for name in figures["test"]}
-        scores = {name: _scores(path) for name, path in paths.items()}
+        scores = {name: multi_label.load_scores(path) for name, path in paths.items()}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} holds no finished run: {error}") from None
     return {"figures": figures, "scores": scores}
-
-
-def _scores(path: pathlib.Path) -> Scores | multi_label.MultiLabelScores:
-    several = multi_label.is_multi_label(path)
-    return multi_label.MultiLabelScores.load(path) if several else Scores.load(path)
 
 
 def _common_ids(ids: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -5,16 +5,16 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from wsol_jax import multi_label
 from wsol_jax.errors import UserError
 from wsol_jax.files import write_arrays
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage
-from wsol_jax.multi_label import MultiLabelScores, is_multi_label
+from wsol_jax.multi_label import MultiLabelScores
 from wsol_jax.report.example import Example, Run
 from wsol_jax.scores import Scores
 
@@ -45,27 +45,15 @@ def load_maps(workdir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
     return rows or {}
 
 
-def load_scores(workdir: str | os.PathLike, names: Iterable[str]) -> dict[str, Scores]:
+def load_scores(
+    workdir: str | os.PathLike, names: Iterable[str]
+) -> dict[str, Scores | MultiLabelScores]:
     """The per-image results of a run's lists, those without a file left out.
 
     Raises: UserError for a damaged file.
     """
-    return _load_scores(workdir, names, Scores)
-
-
-def load_several(workdir: str | os.PathLike, names: Iterable[str]) -> dict[str, MultiLabelScores]:
-    """``load_scores`` of the lists whose images have several labels."""
-    return _load_scores(workdir, names, MultiLabelScores)
-
-
-def _load_scores(workdir: str | os.PathLike, names: Iterable[str], kind: type) -> dict[str, Any]:
     folder = pathlib.Path(workdir) / "scores"
-    several = kind is MultiLabelScores
-
-    def load(path: pathlib.Path):
-        return kind.load(path) if is_multi_label(path) == several else None
-
-    found = {name: _read(folder / f"{name}.npz", load) for name in names}
+    found = {name: _read(folder / f"{name}.npz", multi_label.load_scores) for name in names}
     return {name: scores for name, scores in found.items() if scores is not None}
 
 

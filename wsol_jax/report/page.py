@@ -176,7 +176,9 @@ def _load(workdir: str) -> Run:
     """A finished run with its per-image results and maps, as far as its folder holds them."""
     run = store.load(workdir)
     names = run.figures.get("test", {})
-    scores, several = cases.load_scores(workdir, names), cases.load_several(workdir, names)
+    every = cases.load_scores(workdir, names)
+    scores = {name: one for name, one in every.items() if isinstance(one, Scores)}
+    several = {name: one for name, one in every.items() if name not in scores}
     maps = {name: cases.load_maps(workdir, name) for name in scores}
     return dataclasses.replace(run, scores=scores, several=several, maps=maps)
 

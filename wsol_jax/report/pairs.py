@@ -1,6 +1,5 @@
 """Runs in pairs: by how much their figures differ, and on which images most."""
 
-import contextlib
 import html
 import itertools
 import math
@@ -50,7 +49,7 @@ def obstacles(runs: Mapping[str, Run]) -> list[str]:
             if why := compare.obstacle(a.scores[name], b.scores[name]):
                 sentences.append(f"{first} and {other} {why} of list {name}: it is not paired.")
         for name in a.several.keys() & b.several.keys():
-            if not _differences(a, b, name)[0]:
+            if not multi_label.are_comparable(a.several[name], b.several[name]):
                 sentences.append(
                     f"{first} and {other} did not score the same images of list {name}: it is not "
                     "paired."
@@ -74,10 +73,10 @@ def _differences(a: Run, b: Run, name: str) -> tuple[dict[str, Difference], int]
         thresholds = (a.threshold, b.threshold)
         found = compare.paired_figures(a.scores[name], b.scores[name], thresholds)
         return found, len(a.scores[name])
-    if name in a.several and name in b.several:
-        with contextlib.suppress(ValueError):  # other images: ``obstacles`` says so
-            found = multi_label.compare_means([a.several[name]], [b.several[name]])
-            return found, len(a.several[name])
+    both = name in a.several and name in b.several
+    if both and multi_label.are_comparable(a.several[name], b.several[name]):
+        found = multi_label.compare_means([a.several[name]], [b.several[name]])
+        return found, len(a.several[name])
     return {}, 0
 
 
