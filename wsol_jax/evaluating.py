@@ -231,7 +231,9 @@ def score_run(
     tune = None
     if run.lists.tune is not None and config.eval.threshold < 0:
         what = f"threshold from {run.lists.tune.name}"
-        tune = score_list(*parts, run.lists.tune, run.mesh, every_contour=False, what=what)
+        tune = score_list(
+            *parts, run.lists.tune, run.mesh, every_contour=False, parts=False, what=what
+        )
     chosen, reason = choose_threshold(config, tune)
     if threshold is not None:
         reason = "--threshold"
@@ -240,7 +242,8 @@ def score_run(
         kept = stores.get(name)
         keep = kept.keep if kept else None
         what = f"evaluate {name}"
-        scored[name] = score_list(*parts, source, run.mesh, threshold=chosen, keep=keep, what=what)
+        options = dict(threshold=chosen, keep=keep, parts=False, what=what)
+        scored[name] = score_list(*parts, source, run.mesh, **options)
         if kept:
             kept.finish()
     return scored, (chosen, reason), run.step

@@ -40,11 +40,12 @@ class LocalizedImage(NamedTuple):
     parts: Mapping[str, "LocalizedImage"] = types.MappingProxyType({})
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _localize(
     localize: Callable,
     scores: str,
     every_map: bool,
+    with_parts: bool,
     variables: Any,
     batch: Mapping[str, jax.Array],
     given: Any,
@@ -72,7 +73,7 @@ def _localize(
         picked = jnp.take_along_axis(maps, chosen[:, None, None, :], axis=-1)
         return jnp.moveaxis(picked, -1, 1)
 
-    everything = {"": maps, **parts}
+    everything = {"": maps, **(parts if with_parts else {})}
     return probabilities, ranked, everything if every_map else jax.tree.map(pick, everything)
 
 
@@ -85,6 +86,7 @@ def localize_list(
     *,
     class_scores: np.ndarray | None = None,
     every_map: bool = False,
+    parts: bool = True,
     exif: bool = False,
     stop: Callable[[], Any] = lambda: None,
     what: str = "",
@@ -96,6 +98,7 @@ def localize_list(
       variables: replicated over the mesh.
       class_scores: (N, C) probabilities from another classifier, or None for the network's own.
       every_map: the raw maps of all classes too.
+      parts: whether what the maps are put together from is wanted beside them.
       exif: turn photos as their camera says; the boxes of data sets refer to stored pixels.
       stop: asked after each batch; anything true ends the list early.
       what: stands before the progress bar; "" shows none.
@@ -139,7 +142,8 @@ def localize_list(
     try:
         for host, batch in ahead:
             given = batch.pop("given", None)
-            outputs = _localize(method.localize, scores, every_map, variables, batch, given)
+            settings = (method.localize, scores, every_map, parts)
+            outputs = _localize(*settings, variables, batch, given)
             probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
             if processes > 1:  # every host scores every image, so that all know every figure
                 host = _gather(host)
@@ -147,8 +151,8 @@ def localize_list(
                 if host["valid"][row]:
                     one = {name: value[row] for name, value in host.items()}
                     said = probabilities[row], ranked[row]
-                    parts = {n: _image(one, *said, x[row], every_map) for n, x in maps.items()}
-                    yield parts.pop("")._replace(parts=parts)
+                    found = {n: _image(one, *said, x[row], every_map) for n, x in maps.items()}
+                    yield found.pop("")._replace(parts=found)
             if bar:
                 bar.update(int(np.sum(host["index"] != pipeline.PADDING)))
             if stop():

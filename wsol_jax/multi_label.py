@@ -226,17 +226,17 @@ def score_list(
     source: Source,
     mesh: Any,
     *,
+    parts: bool = True,
     stop: Callable[[], Any] = lambda: None,
     what: str = "",
 ) -> MultiLabelScores:
-    """Scores a list in one pass; ``stop`` and ``what`` as for ``localize_list``."""
+    """Scores a list in one pass; ``parts``, ``stop`` and ``what`` as for ``localize_list``."""
     if config.eval.class_scores:
         raise UserError("eval.class_scores: only for images of one label each.")
     names, tolerance = tuple(source.class_names), float(config.eval.tolerance)
     scores = MultiLabelScores(names, tolerance)
-    images = localize_list(
-        config, method, variables, source, mesh, every_map=True, stop=stop, what=what
-    )
+    options = dict(every_map=True, parts=parts, stop=stop, what=what)
+    images = localize_list(config, method, variables, source, mesh, **options)
     with concurrent.futures.ThreadPoolExecutor(max(config.data.threads, 1)) as pool:
         # Few ahead: each holds whole images of maps.
         for result in in_order(pool, _Scorer(source), images, ahead=8):

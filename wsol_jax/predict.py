@@ -114,7 +114,8 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(class_names)],
     }
     shown: list[Example] = []
-    found = localize_list(config, method, variables, photos, mesh, exif=True, what="predict")
+    options = dict(parts=False, exif=True, what="predict")
+    found = localize_list(config, method, variables, photos, mesh, **options)
     for image in found:
         example = _write_one(out, photos, image, threshold, result)
         if len(shown) < _SHOWN:

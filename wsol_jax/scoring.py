@@ -115,6 +115,7 @@ def score_list(
     every_contour: bool = True,
     keep: Callable[[LocalizedImage, np.ndarray], None] | None = None,
     part_thresholds: Mapping[str, float] = types.MappingProxyType({}),
+    parts: bool = True,
     stop: Callable[[], Any] = lambda: None,
     what: str = "",
 ) -> Scores:
@@ -126,16 +127,15 @@ def score_list(
       central: (4,) the fixed box to compare with, or None.
       every_contour: whether MaxBoxAccV2's boxes are found too.
       keep: called with every image and its prepared map, from several threads.
-      stop, what: see ``localize_list``.
+      parts, stop, what: see ``localize_list``.
     """
     names = tuple(source.class_names)
     scores = Scores(class_names=names)
     given = _class_scores(config, source)
     gaussian = baselines.gaussian_map()
     scorer = _Scorer(source, threshold, every_contour, gaussian, central, keep, part_thresholds)
-    images = localize_list(
-        config, method, variables, source, mesh, class_scores=given, stop=stop, what=what
-    )
+    options = dict(class_scores=given, parts=parts, stop=stop, what=what)
+    images = localize_list(config, method, variables, source, mesh, **options)
     with concurrent.futures.ThreadPoolExecutor(max(config.data.threads, 1)) as pool:
         for found in in_order(pool, scorer, images):
             _update(scores, found.pop(""), gaussian)
@@ -198,11 +198,11 @@ def score_tune(
     config: Any, method: Method, variables: Any, source: Source, mesh: Any, stop: Callable[[], Any]
 ) -> dict[str, float] | None:
     """The figures that the loop watches on the tune list; None if ``stop`` cut it short."""
-    parts = (config, method, variables, source, mesh)
+    run = (config, method, variables, source, mesh)
     if config.data.multi_label:
-        scores = multi_label.score_list(*parts, stop=stop)
+        scores = multi_label.score_list(*run, parts=False, stop=stop)
     else:
-        scores = score_list(*parts, every_contour=False, stop=stop)
+        scores = score_list(*run, every_contour=False, parts=False, stop=stop)
     if stop():
         return None
     figures = scores.figures(0.0, intervals=False)
