@@ -15,8 +15,6 @@ from configs import common, recipes
 def get_config(arg: str = ""):
     config = common.base()
     config.method = "cam"
-    name, pairs = common.parse(arg)
-    config.data.name = name
-    recipes.shared(config, name, pairs)
+    _, pairs = recipes.begin(config, arg)
     common.apply(config, pairs)
     return common.finish(config)

@@ -68,9 +68,7 @@ def get_config(arg: str = ""):
     config.features.freeze = True  # otherwise it learns at features_lr, and can inflate its scale
     config.optimizer.features_lr = 1e-4
 
-    name, pairs = common.parse(arg)
-    config.data.name = name
-    recipes.shared(config, name, pairs)
+    name, pairs = recipes.begin(config, arg)
     if name == "embedded":
         embedded(config, pairs.get("backbone", "vgg16"))
     elif recipes.is_small_photos(name, pairs):

@@ -1,9 +1,28 @@
 """What CAM and SPG have in common on each data set, so that a comparison differs in one thing."""
 
+from collections.abc import Mapping
+
 from configs import common
 from wsol_jax.errors import UserError
 
 RECIPES = ("paper", "released")
+
+
+def begin(
+    config, arg: str, keys: Mapping[str, str] | None = None, default: str = "cub"
+) -> tuple[str, dict[str, str]]:
+    """Reads what stands after a config's path and sets what all methods share on that data set.
+
+    Args:
+      keys, default: see ``common.parse``.
+
+    Returns:
+      The data set and the pairs, for the method's own recipe and ``common.apply``.
+    """
+    name, pairs = common.parse(arg, keys, default)
+    config.data.name = name
+    shared(config, name, pairs)
+    return name, pairs
 
 
 def shared(config, name: str, pairs: dict[str, str]) -> None:

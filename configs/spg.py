@@ -47,9 +47,7 @@ def get_config(arg: str = ""):
     config.spg.start_step = 0  # classification alone before it
     config.spg.ramp_steps = 0  # steps over which the guidance then fades in
 
-    name, pairs = common.parse(arg)
-    config.data.name = name
-    recipes.shared(config, name, pairs)
+    name, pairs = recipes.begin(config, arg)
     if name == "embedded":
         embedded(config, pairs.get("backbone", "vgg16"))
     elif recipes.is_small_photos(name, pairs):

@@ -40,9 +40,7 @@ def get_config(arg: str = ""):
     config.two_phase.share_trunk = False
     config.optimizer.classifier_lr = 1e-2  # of that classifier
 
-    name, pairs = common.parse(arg, KEYS, default="voc")
-    config.data.name = name
-    recipes.shared(config, name, pairs)
+    name, pairs = recipes.begin(config, arg, KEYS, default="voc")
     if recipes.is_small_photos(name, pairs):
         small_photos(config)
     elif name != "embedded":  # which has no more than the recipe that all methods share
