@@ -163,6 +163,15 @@ def test_the_lattice_is_the_papers(settings):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_exact_with_fractions_of_grey_levels():
+    """Near colours far from 0 under a narrow kernel, where float32 cancels most."""
+    unary, _ = case(9, 11, 3)
+    image = (250 + np.random.default_rng(0).random((9, 11, 3)) * 5).astype(np.float32)
+    settings = (10, 30, 0.7), (3, 3)
+    found = dense_crf(unary, image, iterations=5, **options(settings))
+    np.testing.assert_allclose(found, brute_force(unary, image, *settings, 5), atol=1e-4)
+
+
 def test_the_lattice_is_near_the_exact_kernel():
     """Adams' lattice is itself an approximation: most labels agree, no more can be asked."""
     unary, image = case(24, 30, 4, seed=1)
@@ -213,38 +222,97 @@ def synthetic():
     ]
 
 
+def in_float64(unary, kernel, settings, iterations):
+    """Mean field on the vertices of `lattice_kernel`, its own weights normalised in float64."""
+
+    def filtered(lattice, weights, values):
+        rows = lattice.neighbours.shape[-1]
+        field = np.stack(
+            [
+                np.bincount(
+                    np.ravel(lattice.vertices), (weights * column[:, None]).ravel(), minlength=rows
+                )
+                for column in values.T
+            ],
+            axis=1,
+        )
+        for ahead, behind in np.asarray(lattice.neighbours):
+            field = field + 0.5 * (field[ahead] + field[behind])
+        return sum(
+            w[:, None] * field[v] for w, v in zip(weights.T, lattice.vertices.T, strict=True)
+        )
+
+    terms = []
+    for lattice, weight in zip(kernel.lattices, (w for w, *_ in settings), strict=True):
+        lattice = jax.tree.map(np.asarray, lattice)
+        weights = lattice.weights.astype(np.float64)
+        weights /= weights.sum(1, keepdims=True)
+        mass = filtered(lattice, weights, np.ones((len(weights), 1)))
+        terms.append((lattice, weights * np.sqrt(weight / mass)))
+    scores = -unary.reshape(-1, unary.shape[-1]).astype(np.float64)
+    probabilities = softmax64(scores)
+    for _ in range(iterations):
+        ties = sum(filtered(*term, probabilities) for term in terms)
+        probabilities = softmax64(scores + ties)
+    return probabilities.reshape(unary.shape)
+
+
 def against_pydensecrf(images):
-    """{(settings, iterations): greatest difference}, pixels with another label, pixels."""
+    """{(settings, iterations): greatest difference}, pixels with another label, pixels.
+
+    A pixel on the brink between two labels multiplies rounding by 2 to 3 an iteration. Where that
+    took the two sides further than 1e-3 from each other, float64 says whose rounding it was: ours
+    is held to 1e-3 of it, and theirs must be the further one. (Vertices that were not pydensecrf's
+    would show after one iteration.)
+    """
     worst, other, pixels = {}, 0, 0
+    run = jax.jit(mean_field, static_argnames="iterations")
     for (number, image), settings in itertools.product(enumerate(images), SETS):
         assert image.shape[0] * image.shape[1] % 4 == 0
         unary, _ = case(*image.shape[:2], 5, seed=number)
         build = jax.jit(functools.partial(lattice_kernel, capacity=2**17, **options(settings)))
         kernel = build(image)
         for iterations in (1, 5, 10):
-            found = jax.jit(mean_field, static_argnames="iterations")(
-                unary, kernel, iterations=iterations
-            )
+            found = np.asarray(run(unary, kernel, iterations=iterations))
             expected = pydensecrf(unary, image, *settings, iterations)
-            difference = float(np.abs(found - expected).max())
-            key = settings, iterations
-            worst[key] = max(worst.get(key, 0), difference)
             other += int((np.argmax(found, -1) != np.argmax(expected, -1)).sum())
             pixels += expected[..., 0].size
+            key = settings, iterations
+            difference = float(np.abs(found - expected).max())
+            if difference > 1e-3:
+                truth = in_float64(unary, kernel, settings, iterations)
+                theirs = np.abs(expected - truth).max()
+                difference = float(np.abs(found - truth).max())
+                assert iterations > 1 and difference < theirs
+                print(f"image {number}, {key}: from float64 {difference:.1e}, theirs {theirs:.1e}")
+            worst[key] = max(worst.get(key, 0), difference)
     return worst, other, pixels
 
 
 @pytest.mark.slow
-def test_lattice_equals_pydensecrf_on_photos_and_synthetic_images(shared):
-    pytest.importorskip("pydensecrf")
+def test_lattice_equals_pydensecrf_on_synthetic_images():
+    worst, other, pixels = against_pydensecrf(synthetic())
+    assert max(worst.values()) < 1e-3, worst
+    assert other <= 1e-4 * pixels
+
+
+@pytest.mark.slow
+def test_lattice_equals_pydensecrf_on_photos(shared):
     files = sorted((shared / "data/voc_animals/JPEGImages").glob("*.jpg"))[:10]
     if len(files) < 10:
         pytest.skip("no photos of voc_animals")
-    photos = [cv2.imread(str(file))[..., ::-1] for file in files]
-    worst, other, pixels = against_pydensecrf(synthetic() + photos)
+    worst, other, pixels = against_pydensecrf([cv2.imread(str(f))[..., ::-1] for f in files])
     print(worst, other, pixels)
     assert max(worst.values()) < 1e-3, worst
     assert other <= 1e-4 * pixels
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_lowers_for_other_platforms(method):
+    unary, image = case(6, 7, 3)
+    infer = jax.jit(functools.partial(dense_crf, method=method))
+    for platform in ("cuda", "tpu"):
+        infer.trace(unary[None], image[None]).lower(lowering_platforms=(platform,))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -344,8 +412,8 @@ def test_keys_of_two_words():
     """Deviations so small that 32 bits do not tell the vertices apart."""
     image = np.full((10, 12, 3), 200, np.uint8)
     image[2:7, 3:9] = 7, 8, 255
-    bilateral = (10, 2, 0.02)
-    limits = [*(np.array([12, 10]) / 2), *[255 / 0.02] * 3] * permutohedral.axis_scales(5)
+    bilateral = (10, 2, 0.25)
+    limits = [*(np.array([12, 10]) / 2), *[255 / 0.25] * 3] * permutohedral.axis_scales(5)
     assert len(permutohedral.digits_for(limits).words) == 2
     lattice = lattice_kernel(image, bilateral=bilateral, spatial=(0, 1)).lattices[0]
     sums = jnp.zeros((lattice.neighbours.shape[-1], 120))
