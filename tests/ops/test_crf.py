@@ -270,8 +270,9 @@ def against_pydensecrf(images):
     for (number, image), settings in itertools.product(enumerate(images), SETS):
         assert image.shape[0] * image.shape[1] % 4 == 0
         unary, _ = case(*image.shape[:2], 5, seed=number)
-        build = jax.jit(functools.partial(lattice_kernel, capacity=2**17, **options(settings)))
+        build = jax.jit(functools.partial(lattice_kernel, capacity=2**18, **options(settings)))
         kernel = build(image)
+        assert not kernel.overflow, kernel.size
         for iterations in (1, 5, 10):
             found = np.asarray(run(unary, kernel, iterations=iterations))
             expected = pydensecrf(unary, image, *settings, iterations)
