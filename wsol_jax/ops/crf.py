@@ -63,8 +63,8 @@ def dense_crf(
         "lattice", an approximation in linear time, pydensecrf's own: for photos.
       capacity: of the lattice, the most vertices an image's bilateral kernel may need. None counts
         them beforehand, or inside jit takes the most that there can be, 6 H W, which is safe and
-        slow. `count_vertices` tells what images of yours need: with sxy=80, srgb=13 a photo's H W / 4
-        is plenty, with sxy=6.667 it takes more than H W.
+        slow. `count_vertices` tells what your images need: with sxy=80, srgb=13 H W / 4 is plenty
+        for a photo, with sxy=6.667 it takes more than H W.
 
     Returns:
       float32 of unary's shape, probabilities. Inside jit NaN for an image with more vertices than
