@@ -11,8 +11,8 @@ import pytest
 FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
-def _ratio(script, *flags):
-    pytest.importorskip("torch")
+def _ratio(script, *flags, peer="torch"):
+    pytest.importorskip(peer)
     environment = {**os.environ, "XLA_FLAGS": "", "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
         [sys.executable, str(FOLDER / script), *flags],
@@ -35,3 +35,9 @@ def test_train_step_compares_and_times(network):
 
 def test_input_pipeline_times():
     assert _ratio("input_pipeline.py", "--count=16", "--batch=4", "--rounds=1") > 0
+
+
+@pytest.mark.slow
+def test_crf_compares_and_times():
+    small = ("--batch=2", "--map=12", "--size=40x32", "--classes=4", "--rounds=1")
+    assert _ratio("crf.py", *small, peer="pydensecrf") > 0

@@ -1,0 +1,216 @@
+"""Dense CRF: ours against pydensecrf2 on the same unaries and images, in one run.
+
+    python benchmarks/crf.py [--out=FILE.json] [--cores=1]
+
+exact: a batch of 15 maps of 41x41x21, as SEC's constrain loss needs every step; lattice: one photo
+of 500x366x21; 10 iterations each. pydensecrf2 loops over the images on a CPU's core, also where
+ours runs on a GPU. First the probabilities are compared, then each side is timed in turns. Beside
+the ratios: the arithmetic of `exact` against a plain large matrix product in the same run, the
+lattice's peak memory as XLA plans it, and what either method's approximation costs in accuracy.
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+if sys.platform == "linux" and "--cores=1" in sys.argv:  # before XLA counts the cores
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+
+import cv2
+import jax
+import jax.numpy as jnp
+
+from wsol_jax.data.decode import decode_rgb
+from wsol_jax.ops.crf import dense_crf
+
+try:
+    from pydensecrf.densecrf import DenseCRF2D
+except ImportError:
+    sys.exit("benchmarks/crf.py compares with pydensecrf2: pip install pydensecrf2 (a C compiler)")
+
+EXACT = dict(bilateral=(10.0, 80 / 12, 13.0), spatial=(3.0, 3 / 12))  # SEC's, at 41x41
+LATTICE = dict(bilateral=(10.0, 80.0, 13.0), spatial=(3.0, 3.0))
+
+
+def peer(unary, image, bilateral, spatial, iterations):
+    height, width, classes = unary.shape
+    field = DenseCRF2D(width, height, classes)
+    field.setUnaryEnergy(np.ascontiguousarray(unary.reshape(-1, classes).T, np.float32))
+    field.addPairwiseGaussian(sxy=spatial[1], compat=spatial[0])
+    field.addPairwiseBilateral(
+        sxy=bilateral[1], srgb=bilateral[2], rgbim=np.array(image), compat=bilateral[0]
+    )
+    return np.array(field.inference(iterations)).T.reshape(unary.shape)
+
+
+def made_up(rng, height, width):
+    """A scene of soft blobs with grain; a photo has about as many vertices."""
+    small = rng.integers(0, 256, (6, 8, 3)).astype(np.float32)
+    image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    return (image + rng.normal(size=image.shape) * 4).clip(0, 255).astype(np.uint8)
+
+
+def unary_of(rng, height, width, classes):
+    scores = rng.normal(size=(7, 9, classes)).astype(np.float32) * 3
+    scores = cv2.resize(scores, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(-jax.nn.log_softmax(scores))
+
+
+def in_float64(unary, image, bilateral, spatial, iterations):
+    """The formula itself, all pairs in float64."""
+    place = np.indices(image.shape[:2]).reshape(2, -1)
+    colours = image.reshape(-1, 3).T.astype(np.float64)
+    apart = lambda rows: sum((row[:, None] - row) ** 2 for row in rows)
+    kernel = 0
+    for weight, exponent in (
+        (bilateral[0], apart(place / bilateral[1]) + apart(colours / bilateral[2])),
+        (spatial[0], apart(place / spatial[1])),
+    ):
+        pairs = np.exp(-0.5 * exponent)
+        scale = 1 / np.sqrt(pairs.sum(1))
+        kernel = kernel + weight * scale[:, None] * pairs * scale
+    scores = -unary.reshape(-1, unary.shape[-1]).astype(np.float64)
+    found = 0 * scores
+    for i in range(iterations + 1):
+        found = np.exp(scores + (kernel @ found if i else 0))
+        found /= found.sum(1, keepdims=True)
+    return found.reshape(unary.shape)
+
+
+def timed(sides, rounds):
+    """{side: [seconds]}, wall and CPU, the sides taking turns."""
+    wall, cpu = ({name: [] for name in sides} for _ in range(2))
+    for _ in range(rounds):
+        for name, side in sides.items():
+            start, start_cpu = time.perf_counter(), time.process_time()
+            side()
+            wall[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - start_cpu)
+    return wall, cpu
+
+
+def compare(name, sides, expected, rounds, at_most):
+    """Both sides' results, then their times; a dictionary of figures."""
+    found = np.asarray(sides["ours"]())
+    difference = float(np.abs(found - expected).max())
+    agreement = float(np.mean(found.argmax(-1) == expected.argmax(-1)))
+    print(f"{name}: against pydensecrf2 max difference {difference:.1e}, ", end="")
+    print(f"same label at {100 * agreement:.3f}% of the pixels")
+    if at_most is not None and difference > at_most:
+        sys.exit(f"{name}: differs by more than {at_most}")
+    wall, cpu = timed(sides, rounds)
+    ours, theirs = (min(wall[side]) for side in ("ours", "pydensecrf2"))
+    by_round = [b / a for a, b in zip(wall["ours"], wall["pydensecrf2"], strict=True)]
+    in_cpu = min(cpu["pydensecrf2"]) / min(cpu["ours"])
+    print(f"{name}: ours {1e3 * ours:.0f} ms, pydensecrf2 {1e3 * theirs:.0f} ms (best of {rounds})")
+    print(f"ratio {name}: {theirs / ours:.2f}x ({min(by_round):.2f} to {max(by_round):.2f})")
+    print(f"ratio {name} in CPU seconds of the host: {in_cpu:.2f}x")
+    return dict(
+        ours=wall["ours"], peer=wall["pydensecrf2"], ratio=theirs / ours, cpu_ratio=in_cpu,
+        max_difference=difference, agreement=agreement,
+    )  # fmt: skip
+
+
+def matmul_speed(rounds, size=2048):
+    """GFLOP/s of one large float32 product."""
+    a = jnp.asarray(np.random.default_rng(0).random((size, size), np.float32))
+    product = jax.jit(functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
+    jax.block_until_ready(product(a, a))
+    wall, _ = timed({"it": lambda: jax.block_until_ready(product(a, a))}, rounds)
+    return 2 * size**3 / min(wall["it"]) / 1e9
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--image", help="a photo for the lattice; default: one made up")
+    parser.add_argument("--batch", type=int, default=15)
+    parser.add_argument("--map", type=int, default=41, help="side of the maps for exact")
+    parser.add_argument("--size", default="500x366", help="of the photo for the lattice")
+    parser.add_argument("--classes", type=int, default=21)
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cores", type=int, choices=(1,), help="run on one core alone (Linux)")
+    parser.add_argument("--out", help="figures as JSON")
+    args = parser.parse_args()
+    device = jax.devices()[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(
+        f"{device.platform} ({device.device_kind}), {cores} core(s), JAX {jax.__version__}; ",
+        end="",
+    )
+    print(f"{args.classes} classes, {args.iterations} iterations")
+    if hasattr(os, "getloadavg"):
+        print(
+            f"load of this machine: {os.getloadavg()[0]:.1f}; figures mean something on idle cores"
+        )
+    rng = np.random.default_rng(0)
+    result = dict(device=device.device_kind, cores=cores, load=os.getloadavg()[0])
+
+    side, iterations = args.map, args.iterations
+    images = np.stack([made_up(rng, side, side) for _ in range(args.batch)])
+    unaries = np.stack([unary_of(rng, side, side, args.classes) for _ in range(args.batch)])
+    on_device = [jax.device_put(x) for x in (unaries, images)]
+    loop = lambda: np.stack(
+        [peer(u, i, iterations=iterations, **EXACT) for u, i in zip(unaries, images, strict=True)]
+    )
+    exact = lambda: jax.block_until_ready(dense_crf(*on_device, iterations=iterations, **EXACT))
+    expected = loop()
+    name = f"exact {side}x{side}, batch {args.batch}"
+    formula = in_float64(unaries[0], images[0], iterations=iterations, **EXACT)
+    difference = float(np.abs(np.asarray(exact())[0] - formula).max())
+    print(f"{name}: the first map against float64, max difference {difference:.1e}")
+    if difference > 1e-4:
+        sys.exit(f"{name}: differs from the formula by more than 1e-4")
+    # pydensecrf2 approximates what exact computes, so no bound here.
+    result["exact"] = compare(
+        name, {"ours": exact, "pydensecrf2": loop}, expected, args.rounds, None
+    )
+    flop = 2 * args.batch * iterations * side**4 * args.classes
+    speed, plain = flop / min(result["exact"]["ours"]) / 1e9, matmul_speed(args.rounds)
+    print(f"{name}: {flop / 1e9:.1f} GFLOP of products at {speed:.0f} GFLOP/s, ", end="")
+    print(f"{100 * speed / plain:.0f}% of a plain 2048x2048 product's {plain:.0f}")
+    result["exact"] |= dict(gflop=flop / 1e9, gflops=speed, plain_gflops=plain)
+    approximate = np.asarray(
+        dense_crf(*on_device, method="lattice", iterations=iterations, **EXACT)
+    )
+    accurate = np.asarray(exact())
+    for label, a, b in (
+        ("lattice against exact", approximate, accurate),
+        ("lattice against pydensecrf2", approximate, expected),
+    ):
+        difference, same = np.abs(a - b).max(), np.mean(a.argmax(-1) == b.argmax(-1))
+        print(f"{label}, the same maps: max difference {difference:.1e}, ", end="")
+        print(f"same label at {100 * same:.2f}%")
+        result[label] = dict(max_difference=float(difference), agreement=float(same))
+
+    width, height = map(int, args.size.split("x"))
+    photo = made_up(rng, height, width)
+    if args.image:
+        photo = cv2.resize(decode_rgb(args.image, args.image), (width, height))
+    unary = unary_of(rng, height, width, args.classes)
+    arrays = [jax.device_put(x) for x in (unary, photo)]
+    lattice = functools.partial(dense_crf, method="lattice", iterations=iterations, **LATTICE)
+    sides = {
+        "ours": lambda: jax.block_until_ready(lattice(*arrays)),
+        "pydensecrf2": lambda: peer(unary, photo, iterations=iterations, **LATTICE),
+    }
+    name = f"lattice {args.size}"
+    result["lattice"] = compare(name, sides, sides["pydensecrf2"](), args.rounds, 1e-3)
+    memory = device.memory_stats()
+    if memory:
+        peak = memory["peak_bytes_in_use"]
+        print(f"peak memory of the device over both: {peak / 2**20:.0f} MiB")
+        result["peak_bytes"] = peak
+    if args.out:
+        pathlib.Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Brings class probabilities to an image's edges with a dense CRF, on one image and no network.
+
+python -m wsol_jax.crf IMAGE PROBS.npy --out=OUT.npy [--labels=OUT.png]
+    [--bilateral=10,80,13] [--spatial=3,3] [--iterations=10] [--method=lattice]
+"""
+
+import argparse
+import io
+import math
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from wsol_jax.data.decode import CorruptImage, decode_rgb
+from wsol_jax.errors import UserError
+from wsol_jax.files import write_whole
+
+_CLIP = 1e-5  # as pydensecrf's unary_from_softmax has it
+_MAX_EXACT = 10_000  # pixels: their kernel takes 400 MB
+
+_HELP = """
+PROBS.npy is (H, W, C), the classes last, of the image's height and width: probabilities in 0..1
+that sum to 1 over the classes. Those below 1e-5 count as 1e-5. OUT.npy has the same shape, float32.
+
+The CRF is that of Kraehenbuehl and Koltun 2011 with pydensecrf's semantics. --method=lattice is
+pydensecrf's own approximation, for photos; --method=exact sums over all pairs of pixels, for small
+images (10,000 pixels at most).
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UserError(f"{message}; --help lists the flags.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m wsol_jax.crf",
+        description=__doc__.splitlines()[0],
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="a photo; as stored, without EXIF's turn")
+    parser.add_argument("probabilities", metavar="PROBS.npy", help="(H, W, C); no pickle is loaded")
+    parser.add_argument("--out", metavar="OUT.npy", help="(H, W, C), whole or not at all")
+    parser.add_argument("--labels", metavar="OUT.png", help="the likeliest class of each pixel")
+    parser.add_argument(
+        "--bilateral", default="10,80,13", metavar="W,SXY,SRGB", help="default %(default)s"
+    )
+    parser.add_argument("--spatial", default="3,3", metavar="W,SXY", help="default %(default)s")
+    parser.add_argument("--iterations", type=int, default=10, metavar="N", help="default 10")
+    parser.add_argument("--method", choices=("lattice", "exact"), default="lattice")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; 0, or 2 after one sentence on what the user can mend."""
+    try:
+        _run(_parser().parse_args(arguments))
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by SIGINT.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(flags: argparse.Namespace) -> None:
+    bilateral = _numbers("bilateral", flags.bilateral, ("W", "SXY", "SRGB"))
+    spatial = _numbers("spatial", flags.spatial, ("W", "SXY"))
+    if flags.iterations < 0:
+        raise UserError(f"--iterations={flags.iterations}: expected 0 or more.")
+    if not flags.out and not flags.labels:
+        raise UserError("name --out=OUT.npy, --labels=OUT.png or both.")
+    try:
+        image = decode_rgb(flags.image, flags.image)
+    except CorruptImage as error:
+        raise UserError(f"{error}.") from None
+    probabilities = _read(flags.probabilities, image)
+    if flags.labels and probabilities.shape[-1] > 256:
+        raise UserError(f"--labels holds 256 classes, not {probabilities.shape[-1]}.")
+    pixels = math.prod(image.shape[:2])
+    if flags.method == "exact" and pixels > _MAX_EXACT:
+        raise UserError(
+            f"--method=exact: the image has {pixels} pixels, expected {_MAX_EXACT} at most; "
+            "--method=lattice has no such limit."
+        )
+
+    from wsol_jax.ops.crf import dense_crf  # JAX only after all that can be wrong
+
+    try:
+        found = dense_crf(
+            -np.log(np.clip(probabilities, _CLIP, 1)),
+            image,
+            bilateral=bilateral,
+            spatial=spatial,
+            iterations=flags.iterations,
+            method=flags.method,
+        )
+    except ValueError as error:  # deviations too small for this image
+        raise UserError(f"--bilateral, --spatial: {error}.") from None
+    found = np.asarray(found)
+    if flags.out:
+        buffer = io.BytesIO()
+        np.save(buffer, found)
+        _write("out", flags.out, buffer.getvalue())
+    labels = found.argmax(-1)
+    if flags.labels:
+        _write("labels", flags.labels, cv2.imencode(".png", labels.astype(np.uint8))[1].tobytes())
+    changed = np.mean(labels != probabilities.argmax(-1))
+    print(f"{image.shape[0]}x{image.shape[1]} pixels, {found.shape[-1]} classes: ", end="")
+    print(f"{100 * changed:.1f}% of the pixels have another class than before")
+
+
+def _numbers(name: str, text: str, fields: tuple[str, ...]) -> tuple[float, ...]:
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        values = ()
+    if len(values) != len(fields) or not all(map(math.isfinite, values)):
+        raise UserError(f"--{name}={text}: expected {len(fields)} numbers {','.join(fields)}.")
+    if values[0] < 0 or min(values[1:]) <= 0:
+        raise UserError(f"--{name}={text}: expected W of 0 or more and the others above 0.")
+    return values
+
+
+def _read(path: str, image: np.ndarray) -> np.ndarray:
+    """(H, W, C) float32 of the image's size, or UserError."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'no .npy file'}.") from None
+    except (ValueError, EOFError):
+        raise UserError(f"{path}: no .npy file of numbers, or a damaged one.") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        raise UserError(f"{path}: expected one array of floating-point numbers.")
+    size = image.shape[:2]
+    if values.ndim != 3 or values.shape[:2] != size or not values.shape[2]:
+        hint = " It has the classes first: move them last." if values.shape[1:] == size else ""
+        raise UserError(
+            f"{path}: shape {values.shape}, expected (H, W, C) = ({size[0]}, {size[1]}, classes), "
+            f"as the image has {size[0]} rows and {size[1]} columns.{hint}"
+        )
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path}: it holds NaN or infinity, expected probabilities in 0..1.")
+    total = values.sum(-1)
+    if values.min() < 0 or values.max() > 1.001 or np.abs(total - 1).max() > 0.01:
+        raise UserError(
+            f"{path}: expected probabilities in 0..1 that sum to 1 over the last axis; these lie "
+            f"in {values.min():.3g}..{values.max():.3g} and sum to {total.min():.3g}.."
+            f"{total.max():.3g}."
+        )
+    return values
+
+
+def _write(flag: str, path: str, data: bytes) -> None:
+    if pathlib.Path(path).is_dir():
+        raise UserError(f"--{flag}={path}: it is a folder, expected a file.")
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise UserError(f"--{flag}={path}: {error.strerror or error}.") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
