@@ -103,6 +103,7 @@ def has_checkpoint(workdir: pathlib.Path) -> bool:
 # Fields that runs of earlier days lack, and what they mean by that.
 _NEWER = {
     "": {"stages": [], "stage": {}, "reads": []},
+    "data": {"cues": 0, "labels": ""},
     "model": {"scores": "auto"},
     "eval": {"tolerance": 18.0},
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
