@@ -260,14 +260,17 @@ def _find(table: tuple[jax.Array, ...], words: tuple[jax.Array, ...]) -> jax.Arr
     return jnp.where(found, row, capacity)
 
 
-def splat(lattice: Lattice, values: jax.Array, sums: jax.Array) -> jax.Array:
-    """Adds (N, C) at the points to (M+1, C) at the vertices, whose last row is of no vertex."""
+def splat(vertices: jax.Array, weights: jax.Array, values: jax.Array, sums: jax.Array) -> jax.Array:
+    """Adds (N, C) at the points to (M+1, C) at the vertices, whose last row is of no vertex.
+
+    ``vertices`` and ``weights`` are those of a `Lattice`, of all its points or of some.
+    """
     chex.assert_rank([values, sums], 2)
-    spread = (lattice.weights[:, :, None] * values[:, None]).reshape(-1, values.shape[1])
-    return sums.at[lattice.vertices.reshape(-1)].add(spread, mode="promise_in_bounds")
+    spread = (weights[:, :, None] * values[:, None]).reshape(-1, values.shape[1])
+    return sums.at[vertices.reshape(-1)].add(spread, mode="promise_in_bounds")
 
 
-def blur(lattice: Lattice, values: jax.Array) -> jax.Array:
+def blur(neighbours: jax.Array, values: jax.Array) -> jax.Array:
     """(M+1, C) -> (M+1, C): [1/2, 1, 1/2] along the d+1 axes in turn; absent neighbours count 0."""
 
     # A scan, since XLA would fuse the axes into one loop that reads 3^(d+1) rows for each.
@@ -275,14 +278,13 @@ def blur(lattice: Lattice, values: jax.Array) -> jax.Array:
         ahead, behind = (values.at[side].get(mode="promise_in_bounds") for side in sides)
         return values + 0.5 * (ahead + behind), None
 
-    return jax.lax.scan(axis, values.at[-1].set(0), lattice.neighbours)[0]
+    return jax.lax.scan(axis, values.at[-1].set(0), neighbours)[0]
 
 
-def slice_values(lattice: Lattice, values: jax.Array) -> jax.Array:
-    """(M+1, C) at the vertices -> (N, C) at the points."""
+def slice_values(vertices: jax.Array, weights: jax.Array, values: jax.Array) -> jax.Array:
+    """(M+1, C) at the vertices -> (N, C) at the points of these ``vertices`` and ``weights``."""
     parts = [
-        lattice.weights[:, k, None]
-        * values.at[lattice.vertices[:, k]].get(mode="promise_in_bounds")
-        for k in range(lattice.vertices.shape[1])
+        weights[:, k, None] * values.at[vertices[:, k]].get(mode="promise_in_bounds")
+        for k in range(vertices.shape[1])
     ]
     return functools.reduce(jnp.add, parts)
