@@ -5,8 +5,9 @@
 
 A run in stages: ``first`` trains a classifier, ``cues`` writes what its maps are sure of,
 ``segment`` trains the segmenter on them, ``evaluate`` scores it with and without a dense CRF beside
-the thresholded class maps. ``voc`` is the paper's recipe on VOC 2012 trainaug: VGG16, 321x321, maps and cues of
-41x41, batch 15, 8,000 steps a training, a plain VGG (``background``) for the background cue.
+the thresholded class maps. ``voc`` is the paper's recipe on VOC 2012 trainaug: VGG16, 321x321, maps
+and cues of 41x41, batch 15, 8,000 steps a training, a plain VGG (``background``) for the background
+cue.
 ``configs/two_phase.py:voc,segment=true`` is two-phase learning's. README: figures and times.
 """
 

@@ -60,7 +60,7 @@ def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...])
         embedded(config, own)
     else:
         published(config, own, pairs.get("backbone", "vgg16"), trainings)
-        if "vgg16" == pairs.get("backbone", "vgg16"):
+        if pairs.get("backbone", "vgg16") == "vgg16":
             trainings = (*trainings, "background")
     config.stages = (*trainings, "cues", "segment", "evaluate")
 

@@ -210,9 +210,7 @@ def _summary(folder: pathlib.Path, ids, class_names, options) -> dict[str, Any]:
         "background": int(counts[0]) / total,
         "unlabelled": int(counts[255]) / total,
         "by_class": {
-            name: int(counts[1 + c]) / total
-            for c, name in enumerate(class_names)
-            if counts[1 + c]
+            name: int(counts[1 + c]) / total for c, name in enumerate(class_names) if counts[1 + c]
         },
         "sha256": digest.hexdigest(),
     }

@@ -105,7 +105,8 @@ def evaluate_segmenter(
     figures: dict[str, Any] = {"test": {}, "threshold": 0.5, "threshold_from": "probability"}
     if lists.tune is not None:
         what = f"evaluate {lists.tune.name}"
-        _add(figures, "tune", lists.tune.name, segmenting.score_list(*parts, lists.tune, run.mesh, what=what))
+        tune = segmenting.score_list(*parts, lists.tune, run.mesh, parts=False, what=what)
+        _add(figures, "tune", lists.tune.name, tune)
     thresholds = None
     if maps is not None:
         of_maps = (_scored_as(maps.config, config), maps.method, maps.variables)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsol_jax import progress, segmenting
+from wsol_jax import progress, segmenting, workdirs
 from wsol_jax.data import transforms
 from wsol_jax.data.cues import UNLABELLED, cue_path, read_cue
 from wsol_jax.data.decode import decode_rgb
@@ -145,9 +145,7 @@ def collect_segmentations(
         for index, labels in scores.labels.items():
             record, truth = source[index], source.mask(index)
             layers = {"truth": truth, "segmentation": labels}
-            layers |= {
-                _PART_NAMES[part]: own.labels[index] for part, own in scores.parts.items()
-            }
+            layers |= {_PART_NAMES[part]: own.labels[index] for part, own in scores.parts.items()}
             heat = scores.true_maps[index]
             examples.append(
                 _segmented(record, source, heat, layers, name, float(known[record.image_id]))
@@ -232,7 +230,8 @@ def write_page(
     """
     run = store.load(str(workdir))
     title = f"{config.method.upper().replace('_', '-')} on {config.data.name}"
-    multi = config.data.multi_label
+    multi = config.data.multi_label or "map_thresholds" in figures
+    names = workdirs.load(workdir)[1]
     data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
     page.write_report(
         workdir / "report.html",
@@ -241,6 +240,7 @@ def write_page(
         figures=figures,
         curves=_curves(workdir, stages),
         examples=run.examples,
+        classes=names if "map_thresholds" in figures else (),
         threshold=figures["threshold"],
         scores={} if multi else cases.load_scores(workdir, figures["test"]),
         worst=round(config.eval.gallery * _WORST_SHARE) * max(len(figures["test"]), 1),

@@ -18,7 +18,7 @@ from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_interval
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.saliency import RAW_EDGES, LocationAP, SaliencyAP, peaks
-from wsol_jax.scores import Scores, merge_parts
+from wsol_jax.scores import merge_parts
 from wsol_jax.threads import in_order
 
 # Accumulator, its figure -> the name in metrics.json.
@@ -139,8 +139,7 @@ class MultiLabelScores:
         """Whether two runs were scored on the same images, classes and tolerance."""
         same = (self.class_names, self.tolerance) == (other.class_names, other.tolerance)
         return same and all(
-            getattr(self, name).images.ids() == getattr(other, name).images.ids()
-            for name in _PARTS
+            getattr(self, name).images.ids() == getattr(other, name).images.ids() for name in _PARTS
         )
 
 

@@ -18,7 +18,9 @@ def load_scores(path: pathlib.Path) -> AnyScores:
     """The per-image rows of a list."""
     if multi_label.is_multi_label(path):
         return MultiLabelScores.load(path)
-    return SegmentationScores.load(path) if segment_scores.is_segmentation(path) else Scores.load(path)
+    if segment_scores.is_segmentation(path):
+        return SegmentationScores.load(path)
+    return Scores.load(path)
 
 
 def are_comparable(a: AnyScores, b: AnyScores) -> bool:

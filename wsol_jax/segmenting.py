@@ -48,7 +48,7 @@ def segment_probabilities(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray
 
 
 def apply_crf(probabilities: np.ndarray, image: np.ndarray, options: Any) -> np.ndarray:
-    """(H, W, 1 + C) probabilities brought to the photo's edges by the lattice CRF (``eval.crf``)."""
+    """(H, W, 1 + C) probabilities brought to the photo's edges by the lattice CRF."""
     from wsol_jax.ops.crf import dense_crf
 
     return np.asarray(
@@ -130,7 +130,7 @@ _PRESENCES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 def choose_map_thresholds(
     config: Any, method: Method, variables: Any, source: Source | None, mesh: Any
 ) -> MapThresholds:
-    """The thresholds of the highest mean IoU on a list (the tune list); without one, the defaults."""
+    """The thresholds of the highest mean IoU on the tune list; without one, the defaults."""
     if source is None:
         return MapThresholds()
     names, means = tuple(source.class_names), tuple(config.eval.mean_classes)

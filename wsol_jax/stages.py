@@ -4,8 +4,8 @@ A stage is the run's config with what ``config.stage.NAME`` sets otherwise, and 
 earlier stages that it ``reads``. It leaves its product, checkpoints, in WORKDIR/NAME. One that is
 done is left alone, a killed one goes on where it was, and one whose inputs have changed since says
 so. Two stages train nothing: "cues" leaves what the networks before it are sure of in WORKDIR/cues
-(``wsol_jax.cueing``), for trainings with ``data.cues``; "evaluate" scores the last network and writes
-WORKDIR/metrics.json and report.html.
+(``wsol_jax.cueing``), for trainings with ``data.cues``; "evaluate" scores the last network and
+writes WORKDIR/metrics.json and report.html.
 """
 
 import dataclasses

@@ -11,7 +11,6 @@ import optax
 from wsol_jax.errors import UserError
 from wsol_jax.methods import Batch, Method
 
-
 # What of a batch a method's loss may see.
 BATCH = ("image", "labels", "valid", "cues")
 

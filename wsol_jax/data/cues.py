@@ -1,7 +1,8 @@
 """Cues on disk: what an earlier network is sure of, one small picture a training image.
 
-FOLDER/ID.png is an 8-bit palette image in the VOC colours, n x n over the whole photo: 0 background,
-1 + c class c, 255 unlabelled. Any picture viewer shows it, and ``PIL.Image.open`` reads it.
+FOLDER/ID.png is an 8-bit palette image in the VOC colours, n x n over the whole photo: 0
+background, 1 + c class c, 255 unlabelled. Any picture viewer shows it, and ``PIL.Image.open`` reads
+it.
 """
 
 import functools

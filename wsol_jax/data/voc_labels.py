@@ -61,7 +61,7 @@ def read_image_labels(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     except Exception as error:  # a damaged pickle raises whatever its bytes ask for
         raise UserError(f"data.labels={path} is no file of image labels: {error}.") from None
     if not isinstance(content, Mapping):
-        raise UserError(f"data.labels={path}: expected a dictionary of image ids, got {type(content)}")
+        raise UserError(f"data.labels={path}: expected a dictionary of image ids.")
     found = {}
     for key, row in content.items():
         name = key if isinstance(key, str) else f"{int(key) // 10**6}_{int(key) % 10**6:06d}"

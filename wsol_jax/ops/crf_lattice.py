@@ -80,7 +80,8 @@ def photo_field(
     shape = tuple(-(-size // _CANVAS) * _CANVAS for size in (height, width))
     inside = np.zeros(shape, bool)
     inside[:height, :width] = True
-    on_canvas = lambda x: jnp.pad(x, [(0, a - b) for a, b in zip(shape, (height, width))] + [(0, 0)])
+    past = [(0, shape[0] - height), (0, shape[1] - width), (0, 0)]
+    on_canvas = lambda array: jnp.pad(array, past)
     inside, scores = inside.ravel(), on_canvas(-unary.astype(jnp.float32)).reshape(-1, classes)
     flat = _spatial_part(shape, spatial, inside) if spatial[0] else None
     simplices, enough = None, 0

@@ -15,7 +15,6 @@ from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.report.example import Example, Run
-from wsol_jax.scores import Scores
 
 FOLDER = "maps"  # of a work directory: one file a list
 

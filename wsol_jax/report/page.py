@@ -39,6 +39,7 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     scores: Mapping[str, Scores] | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write a run's page, and report_data.npz beside it for ``compare_workdirs``.
 
@@ -56,6 +57,7 @@ def write_report(
       facts: short facts for the header by name, e.g. {"Method": "SPG", "Backbone": "vgg16"}.
       notes: sentences shown under the figures.
       scores: per-image results by list, for the curves over thresholds and the classes.
+      classes: what the colours of the pictures mean, where they are segmentations.
     Raises: UserError for an example of wrong shape; OSError where the disk refuses.
     """
     shelves, shown = _choose(examples, worst, sample)
@@ -75,7 +77,7 @@ def write_report(
         _over_thresholds({"": run}),
         _by_class({"": run}),
         shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
-        _gallery(sections, {"": run}),
+        _gallery(sections, {"": run}, classes),
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
     write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
@@ -283,7 +285,7 @@ def _joined(runs: Mapping[str, Run]) -> dict:
     return {f"{n.replace('/', ' · ')}/{m}": r.curves[n] for n in names for m, r in runs.items()}
 
 
-def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
+def _gallery(sections: Sequence[str], runs: Mapping[str, Run], classes: Sequence[str] = ()) -> str:
     if not sections:
         return shell.part("Gallery", '<p class="quiet">No examples were given.</p>')
     sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))
@@ -303,7 +305,8 @@ def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
     )
     has_truth = any(len(e.true_boxes) for r in runs.values() for e in r.examples)
     return shell.part(
-        "Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections)
+        "Gallery",
+        gallery.legend(has_masks, has_truth, classes) + controls + "".join(sections),
     )
 
 
