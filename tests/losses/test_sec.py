@@ -234,6 +234,16 @@ def test_no_gradient_passes_through_the_crf():
     np.testing.assert_array_equal(quick(jax.grad(made))(scores), expected)
 
 
+def test_expand_has_a_gradient_however_it_is_compiled():
+    """A maximum that is looked for among cells computed anew may be found nowhere: 0 / 0."""
+    labels = np.array([[1, 1, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0], [1] * 6])
+    total = lambda s: jnp.sum(sec.expand_loss(sec.segmenter_probabilities(s), single(labels)))
+    gradient = quick(jax.grad(total))
+    for seed in range(12):
+        scores = 0.1 * np.random.default_rng(seed).normal(size=(4, 8, 8, 6))
+        assert np.isfinite(gradient(single(scores))).all(), seed
+
+
 # ---------------------------------------------------------------- images without
 
 
