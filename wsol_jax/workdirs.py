@@ -13,6 +13,7 @@ from wsol_jax.files import write_whole
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
 _FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
+_FREE += ("cues",)  # no training reads it; the cues' own folder holds them to it
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
