@@ -42,14 +42,14 @@ def make_config(flags, constrain):
     words = f"voc,backbone={flags.backbone},weights=none,batch={flags.batch},width={flags.width}"
     config = sec.get_config(words)
     with config.unlocked():
-        config.sec.constrain = constrain
+        config.stage.segment.sec.constrain = constrain
     config = stage_config(config, "segment")
     paper = sec.get_config("voc")
     with config.unlocked():
         config.data.crop = config.data.resize = flags.size
         config.data.cues = paper.cues.size
         for field in ("channels", "dilation", "bilateral", "spatial"):
-            config.sec[field] = paper.sec[field]
+            config.sec[field] = paper.stage.segment.sec[field]
         config.model.output_stride = 8
         config.model.freeze_until, config.train.batch_size = "", flags.batch
         for rate in ("backbone_lr", "head_lr", "classifier_lr"):
