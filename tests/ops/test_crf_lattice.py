@@ -134,6 +134,14 @@ def test_inside_jit_only_the_bad_images_are_nan():
     assert kernel.overflow and kernel.size > enough
 
 
+def test_an_image_may_be_a_constant_of_jit():
+    """Without becoming one of XLA's, which folds constants by an interpreter, for minutes."""
+    unary, image = case(12, 15, 3)
+    for constant in (image, jnp.asarray(image)):
+        lowered = jax.jit(functools.partial(infer, image=constant)).lower(unary)
+        assert "optimization_barrier" in lowered.as_text()
+
+
 @pytest.mark.parametrize("value", [-1.0, 256.0, np.nan])
 def test_values_outside_0_to_255_are_refused(value):
     unary, image = case(12, 15, 3)
