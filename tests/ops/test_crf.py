@@ -63,7 +63,7 @@ def test_exact_with_fractions_of_grey_levels():
     image = (250 + np.random.default_rng(0).random((9, 11, 3)) * 5).astype(np.float32)
     settings = (10, 30, 0.7), (3, 3)
     found = dense_crf(unary, image, iterations=5, **options(settings))
-    np.testing.assert_allclose(found, brute_force(unary, image, *settings, 5), atol=1e-4)
+    np.testing.assert_allclose(found, brute_force(unary, image, *settings, 5), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
