@@ -21,6 +21,7 @@ KEYS = {
     "tune": "data.tune",
     "test": "data.test",
     "boxes": "data.boxes",
+    "labels": "data.labels",
     "backbone": "model.backbone",
     "weights": "model.weights",
     "width": "model.width",
@@ -76,6 +77,7 @@ def base() -> ml_collections.ConfigDict:
     c.data.tune = ""  # chooses the box threshold; "" takes the training list's threshold of 0.2
     c.data.test = ""
     c.data.boxes = ""  # folder: a CSV of boxes
+    c.data.labels = ""  # voc: a file of image labels (cls_labels.npy), instead of the objects'
     c.data.multi_label = False  # several of the classes in one image
     # A batch is P classes x K images of each; one of the two decides the other, both 0: shuffled.
     c.data.classes_per_batch = 0  # P
@@ -86,6 +88,7 @@ def base() -> ml_collections.ConfigDict:
     c.data.flip = 0.5  # probability of mirroring
     c.data.workers = 0  # worker processes; 0 reads in this process's threads
     c.data.threads = 4  # readers per process
+    c.data.cues = 0  # of a stage that trains on cues: their cells a side; 0 for none
     c.data.max_corrupt = 10  # unreadable images to skip before the run stops
 
     c.model = ml_collections.ConfigDict()

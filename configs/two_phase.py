@@ -16,20 +16,36 @@ small recipes keep CAM's network and budget for each phase. README: figures and 
 
 import ml_collections
 
-from configs import common, recipes
+from configs import common, recipes, segmentation
 from wsol_jax.errors import UserError
 
 _PHASES = ("first", "second", "third")
-KEYS = {"phases": "two_phase.phases"}
+KEYS = {"phases": "two_phase.phases", "segment": "two_phase.segment"}
 _TRAINAUG = 10582  # images: the paper counts in steps, a config in epochs
 
 
 def get_config(arg: str = ""):
     config = common.base()
     config.method = "two_phase"
+    sections(config)
+    name, pairs = recipes.begin(config, arg, KEYS, default="voc")
+    recipe(config, name, pairs)
+    if pairs.get("segment", "").lower() in ("true", "1"):
+        segmentation.sections(config)
+    common.apply(config, pairs, KEYS)
+    names = stages(config, config.two_phase.phases)
+    if config.two_phase.segment:
+        segmentation.stages(config, name, pairs, names)
+        # Section 4.1: better cues need no loss that makes them grow.
+        config.stage.segment.sec.expand = 0.0
+    return common.finish(config)
 
+
+def sections(config) -> None:
+    """The method's own fields."""
     config.two_phase = ml_collections.ConfigDict()
     config.two_phase.phases = 2  # 3 adds the third, which hides what the first two found
+    config.two_phase.segment = False  # behind them, cues and a segmentation network (section 4)
     config.two_phase.suppressors = ()  # of a stage: the earlier networks that hide what they find
     # What of a map's maximum is hidden: by the first network (eq. 1), by the second (section 3.5).
     config.two_phase.shares = (0.6, 0.4)
@@ -40,19 +56,17 @@ def get_config(arg: str = ""):
     config.two_phase.share_trunk = False
     config.optimizer.classifier_lr = 1e-2  # of that classifier
 
-    name, pairs = recipes.begin(config, arg, KEYS, default="voc")
+
+def recipe(config, name: str, pairs: dict[str, str]) -> None:
+    """What the classifiers' stages have in common on a data set."""
     if recipes.is_small_photos(name, pairs):
         small_photos(config)
     elif name != "embedded":  # which has no more than the recipe that all methods share
         published(config, pairs.get("backbone", "vgg16"))
-    common.apply(config, pairs, KEYS)
-    stages(config)
-    return common.finish(config)
 
 
-def stages(config) -> None:
-    """The phases' stages, and what may be set for each of them alone."""
-    phases = config.two_phase.phases
+def stages(config, phases: int) -> tuple[str, ...]:
+    """The phases' stages, and what may be set for each of them alone; their names."""
     if not 1 <= phases <= len(_PHASES):
         raise UserError(f"config key phases={phases}: expected 1 to {len(_PHASES)}.")
     names = _PHASES[:phases]
@@ -62,6 +76,8 @@ def stages(config) -> None:
         stage.two_phase = ml_collections.ConfigDict({"suppressors": names[:index]})
         # The first hides nothing: other shares do not make it another stage.
         stage.two_phase.shares = config.two_phase.get_oneway_ref("shares") if index else ()
+        stage.method = "two_phase"
+    return names
 
 
 def published(config, backbone: str) -> None:

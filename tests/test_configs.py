@@ -15,6 +15,7 @@ VALUES = {
     "tune": ("mine_tune", "mine_tune"),
     "test": ("a+b", "a+b"),
     "boxes": ("boxes.csv", "boxes.csv"),
+    "labels": ("cls_labels.npy", "cls_labels.npy"),
     "backbone": ("mobilenet_v2", "mobilenet_v2"),
     "weights": ("W.npz", "W.npz"),
     "width": ("0.25", 0.25),

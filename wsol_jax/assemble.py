@@ -198,6 +198,8 @@ def lower_step(step: Callable, state: TrainState, plan: Plan, config: Any, num_c
         "valid": ((rows,), jnp.bool_),
         "index": ((rows,), jnp.int32),
     }
+    if config.data.cues:
+        shapes["cues"] = ((rows, config.data.cues, config.data.cues), jnp.uint8)
     batch = {n: jax.ShapeDtypeStruct(*shape, sharding=split) for n, shape in shapes.items()}
     whole = sharding.replicated(mesh)
     return jax.jit(step, donate_argnums=0, out_shardings=whole).lower(state, batch)

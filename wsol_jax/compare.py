@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from wsol_jax import multi_label
+from wsol_jax import multi_label, score_files, segment_scores
 from wsol_jax.errors import UserError
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_statistic, paired_bootstrap
 from wsol_jax.metrics.masks import average_precision
 from wsol_jax.scores import Scores
 
 SHOWN = ("top1_acc", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
-SHOWN += tuple(multi_label.FIGURES.values())
+SHOWN += (*multi_label.FIGURES.values(), *segment_scores.FIGURES)
 
 
 def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def _load(folder: pathlib.Path, part: str) -> dict[str, Any]:
             raise UserError(f"{folder} has no part {part!r}; there are: {known}.")
         figures = figures["parts"][part] if part else figures
         paths = {name: folder / "scores" / part / f"{name}.npz" for name in figures["test"]}
-        scores = {name: multi_label.load_scores(path) for name, path in paths.items()}
+        scores = {name: score_files.load_scores(path) for name, path in paths.items()}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} holds no finished run: {error}") from None
     return {"figures": figures, "scores": scores}
@@ -109,9 +109,9 @@ def paired_gt_known(
     return Difference(float(difference.mean()), low, high)
 
 
-def _multi_label(a: Sequence[Any], b: Sequence[Any]) -> dict[str, Difference]:
+def _means(a: Sequence[Any], b: Sequence[Any]) -> dict[str, Difference]:
     try:
-        return multi_label.compare_means(a, b)
+        return score_files.compare_means(a, b)
     except ValueError as error:
         raise UserError(f"{error}: a pair needs the same test list.") from None
 
@@ -157,7 +157,7 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
 
     Returns:
       {LIST: {"a" / "b": {figure: {"mean", "low", "high" of the seeds}},
-      "b-a": {"pxap" / "gt_known_loc", or with several labels each figure:
+      "b-a": {"pxap" / "gt_known_loc", or else each figure:
       {"value", "interval_95"}}}}.
 
     Raises:
@@ -185,9 +185,12 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
         scores = [[run["scores"][name] for run in side] for side in (a, b)]
         kinds = {type(one) for side in scores for one in side}
         if len(kinds) > 1:
-            raise UserError(f"{name}: some runs have one label an image there, others several.")
-        if kinds == {multi_label.MultiLabelScores}:
-            pairs |= _multi_label(*scores)
+            raise UserError(
+                f"{name}: the runs were scored by different figures there: boxes of one label, "
+                "maps of several, or segmentations."
+            )
+        if kinds != {Scores}:
+            pairs |= _means(*scores)
         if "pxap" in entry["a"] and "pxap" in entry["b"]:
             pairs["pxap"] = paired_pxap(*scores)
         if "gt_known_loc" in entry["a"] and "gt_known_loc" in entry["b"]:

@@ -9,18 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsol_jax import progress
+from wsol_jax import progress, segmenting, workdirs
 from wsol_jax.data import transforms
+from wsol_jax.data.cues import UNLABELLED, cue_path, read_cue
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.lists import Lists
-from wsol_jax.data.records import Source
+from wsol_jax.data.records import Record, Source
 from wsol_jax.methods import Method
 from wsol_jax.metrics.boxes import boxes_from_score_map, iou
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
-from wsol_jax.report import cases, encode, page, store, tables
+from wsol_jax.report import cases, encode, overlays, page, store, tables
 from wsol_jax.report.example import PHOTO_SIDE, Example, Run
 from wsol_jax.scores import Scores
 from wsol_jax.scoring import true_boxes
+from wsol_jax.segment_scores import SegmentationScores
 
 _WORST_SHARE = 1 / 3
 
@@ -121,6 +123,72 @@ def collect(
     store.save(str(workdir / store.FILE), Run({}, examples, threshold))
 
 
+def drawn(config: Any, source: Source) -> set[int]:
+    """The records of a list whose segmentations the report shows: the same draw in every run."""
+    ids = [source[index].image_id for index in range(len(source))]
+    return set(page.select_examples(ids, [None] * len(ids), 0, config.eval.gallery)[1])
+
+
+def collect_segmentations(
+    config: Any,
+    workdir: pathlib.Path,
+    lists: Lists,
+    scored: dict[str, SegmentationScores],
+) -> None:
+    """Stores what the page of a segmenter needs: each kind of segmentation over the photo, cues.
+
+    Of the training list those that have cues are shown, with nothing else.
+    """
+    examples = []
+    for name, scores in scored.items():
+        source, known = lists.tests[name], dict(scores.ious.items())
+        for index, labels in scores.labels.items():
+            record, truth = source[index], source.mask(index)
+            layers = {"truth": truth, "segmentation": labels}
+            layers |= {_PART_NAMES[part]: own.labels[index] for part, own in scores.parts.items()}
+            heat = scores.true_maps[index]
+            examples.append(
+                _segmented(record, source, heat, layers, name, float(known[record.image_id]))
+            )
+    folder, source = workdir / "cues", lists.train
+    for index in sorted(drawn(config, source))[: config.eval.gallery // 3]:
+        record = source[index]
+        if not cue_path(folder, record.image_id).is_file():
+            continue
+        cue = read_cue(folder, record.image_id, config.data.cues)
+        labelled = (cue != UNLABELLED).astype(np.float32)
+        examples.append(
+            _segmented(record, source, labelled, {"cues": cue}, f"{source.name}: cues", None)
+        )
+    store.save(str(workdir / store.FILE), Run({}, examples, 0.5))
+
+
+_PART_NAMES = {segmenting.BEFORE_CRF: "before the CRF", segmenting.CAM: "thresholded class maps"}
+
+
+def _segmented(
+    record: Record,
+    source: Source,
+    heat: np.ndarray,
+    layers: dict[str, np.ndarray],
+    split: str,
+    iou: float | None,
+) -> Example:
+    image = encode.shrink(decode_rgb(record.image, record.image_id), PHOTO_SIDE)
+    return Example(
+        image_id=record.image_id,
+        image=image,
+        score_map=np.clip(np.asarray(heat, np.float32), 0, 1),
+        true_boxes=np.zeros((0, 4)),
+        box=None,
+        iou=iou,
+        label=", ".join(source.class_names[c] for c in record.labels),
+        predicted="",
+        pictures={name: overlays.paint_classes(image, x) for name, x in layers.items()},
+        split=split,
+    )
+
+
 # The chart that each curve is drawn in; what is not named has a chart of its own.
 _CHARTS = {
     "train/accuracy": "accuracy/train",
@@ -162,7 +230,8 @@ def write_page(
     """
     run = store.load(str(workdir))
     title = f"{config.method.upper().replace('_', '-')} on {config.data.name}"
-    multi = config.data.multi_label
+    multi = config.data.multi_label or "map_thresholds" in figures
+    names = workdirs.load(workdir)[1]
     data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
     page.write_report(
         workdir / "report.html",
@@ -171,6 +240,7 @@ def write_page(
         figures=figures,
         curves=_curves(workdir, stages),
         examples=run.examples,
+        classes=names if "map_thresholds" in figures else (),
         threshold=figures["threshold"],
         scores={} if multi else cases.load_scores(workdir, figures["test"]),
         worst=round(config.eval.gallery * _WORST_SHARE) * max(len(figures["test"]), 1),
@@ -184,5 +254,10 @@ def write_page(
     )
     columns = page.with_parts(figures)
     print(tables.text_table(columns))
-    print(f"box threshold {figures['threshold']:.3f} ({figures['threshold_from']})")
+    if "map_thresholds" in figures:
+        chosen = figures["map_thresholds"]
+        print(f"class maps cut at {chosen['share']:g} of their peak, ", end="")
+        print(f"where the class score is above {chosen['presence']:g}")
+    else:
+        print(f"box threshold {figures['threshold']:.3f} ({figures['threshold_from']})")
     print(f"figures: {workdir / 'metrics.json'}\nreport:  {workdir / 'report.html'}")

@@ -1,4 +1,4 @@
-"""What sits on a backbone's endpoint: class-map heads and SPG's branches."""
+"""What sits on a backbone's endpoint: class-map heads, SPG's branches, DeepLab's LargeFOV."""
 
 import functools
 import math
@@ -134,3 +134,38 @@ class SpgBranches(nn.Module):
         c = nn.relu(conv("c_conv", **c_conv)(c))
         logits["c"] = conv("c_out", 1, 1, **c_out)(c)
         return {name: x[..., 0].astype(jnp.float32) for name, x in logits.items()}
+
+
+class LargeFovHead(nn.Module):
+    """DeepLab-LargeFOV: average, fc6 (3x3, dilated), fc7 (1x1), fc8 (Chen 2015; SEC's segmenter).
+
+    Attributes:
+      num_classes: of fc8, background included.
+      channels: of fc6 and fc7.
+      dilation: of fc6, in cells: 12 at a stride of 8 pixels.
+      average: a 3x3 mean at stride 1 first, SEC's pool5a; past the border counts as 0, as in Caffe.
+      dropout: rate behind fc6 and fc7.
+      dtype: of the computation; the scores are float32 whatever it is.
+    """
+
+    num_classes: int
+    channels: int = 1024
+    dilation: int = 12
+    average: bool = True
+    dropout: float = 0.5
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool = False) -> jax.Array:
+        """(B, h, w, D) -> class scores before softmax (B, h, w, num_classes)."""
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        conv = functools.partial(_Conv, dtype=self.dtype)
+        x = features
+        if self.average:
+            x = nn.avg_pool(x, (3, 3), padding="SAME")
+        x = conv(self.channels, (3, 3), kernel_dilation=self.dilation, name="fc6")(x)
+        x = drop(nn.relu(x))
+        x = drop(nn.relu(conv(self.channels, (1, 1), name="fc7")(x)))
+        small = nn.initializers.normal(1e-2)
+        x = conv(self.num_classes, (1, 1), kernel_init=small, name="fc8")(x)
+        return x.astype(jnp.float32)

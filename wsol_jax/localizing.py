@@ -1,5 +1,6 @@
 """From a list of photos to logits and raw class maps, in padded batches over the mesh."""
 
+import contextlib
 import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -112,6 +113,56 @@ def localize_list(
     # The crops keep the training's proportion of the resized image.
     large = round(size * max(config.data.resize / config.data.crop, 1.0)) if crops else 0
     example = pipeline.EvalExample(source, size, large, exif)
+
+    def extend(host):
+        labels = [source[i].labels if i >= 0 else () for i in map(int, host["index"])]
+        more = {"label": np.array([x[0] if x else 0 for x in labels], np.int32)}
+        if class_scores is not None:
+            given = class_scores[np.maximum(host["index"], 0)]
+            more["given"] = given.astype(np.float32)
+        return more
+
+    batches = over_list(config, source, mesh, example, extend, what)
+    with contextlib.closing(batches):
+        for host, batch in batches:
+            given = batch.pop("given", None)
+            settings = (method.localize, scores, every_map, parts)
+            outputs = _localize(*settings, variables, batch, given)
+            probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
+            for row in range(len(host["index"])):
+                if host["valid"][row]:
+                    one = {name: value[row] for name, value in host.items()}
+                    said = probabilities[row], ranked[row]
+                    found = {n: _image(one, *said, x[row], every_map) for n, x in maps.items()}
+                    yield found.pop("")._replace(parts=found)
+            if stop():
+                return
+
+
+def over_list(
+    config: Any,
+    source: Source,
+    mesh: Any,
+    example: pipeline.EvalExample,
+    extend: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
+    what: str = "",
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, jax.Array]]]:
+    """A list once, in padded batches over the mesh; unreadable images are named and skipped.
+
+    Args:
+      config: data and eval sections.
+      example: makes a row of a record.
+      extend: of this process's rows, given as ``host`` is: what goes to the devices beside the
+        pixels, and stays on the host too.
+      what: stands before the progress bar; "" shows none.
+
+    Yields:
+      host: "index", "valid", "size" (width, height) and what ``extend`` adds, of all processes'
+      rows; batch: "image" and the rest on the devices.
+
+    Raises:
+      UserError: more unreadable images than data.max_corrupt.
+    """
     # No smaller list than a batch: fewer rows mean less padding.
     rows = sharding.padded_size(min(config.eval.batch_size, max(len(source), 1)), mesh)
     processes = jax.process_count()
@@ -127,36 +178,20 @@ def localize_list(
 
     def put(batch):
         corrupt.check(batch)
-        indices = batch["index"]
-        labels = [source[i].labels if i >= 0 else () for i in map(int, indices)]
-        batch = dict(batch, label=np.array([x[0] if x else 0 for x in labels], np.int32))
+        batch = dict(batch)
         host = {name: batch.pop(name) for name in ("index", "valid", "size")}
-        host["label"] = batch["label"]
-        given = None if class_scores is None else class_scores[np.maximum(indices, 0)]
-        return host, sharding.to_devices(
-            batch if given is None else dict(batch, given=given.astype(np.float32)), mesh
-        )
+        more = extend(host)
+        return {**host, **more}, sharding.to_devices({**batch, **more}, mesh)
 
     ahead = pipeline.DevicePrefetch(batches, put)
     bar = Progress(what, len(source)) if what else None
     try:
         for host, batch in ahead:
-            given = batch.pop("given", None)
-            settings = (method.localize, scores, every_map, parts)
-            outputs = _localize(*settings, variables, batch, given)
-            probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
             if processes > 1:  # every host scores every image, so that all know every figure
                 host = _gather(host)
-            for row in range(len(host["index"])):
-                if host["valid"][row]:
-                    one = {name: value[row] for name, value in host.items()}
-                    said = probabilities[row], ranked[row]
-                    found = {n: _image(one, *said, x[row], every_map) for n, x in maps.items()}
-                    yield found.pop("")._replace(parts=found)
+            yield host, batch
             if bar:
                 bar.update(int(np.sum(host["index"] != pipeline.PADDING)))
-            if stop():
-                return
     finally:
         ahead.close()
         if bar:

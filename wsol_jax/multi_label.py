@@ -18,7 +18,7 @@ from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_interval
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.saliency import RAW_EDGES, LocationAP, SaliencyAP, peaks
-from wsol_jax.scores import Scores, merge_parts
+from wsol_jax.scores import merge_parts
 from wsol_jax.threads import in_order
 
 # Accumulator, its figure -> the name in metrics.json.
@@ -135,6 +135,13 @@ class MultiLabelScores:
             setattr(made, name, type(getattr(made, name)).from_arrays(parts[name]))
         return made
 
+    def is_comparable(self, other: "MultiLabelScores") -> bool:
+        """Whether two runs were scored on the same images, classes and tolerance."""
+        same = (self.class_names, self.tolerance) == (other.class_names, other.tolerance)
+        return same and all(
+            getattr(self, name).images.ids() == getattr(other, name).images.ids() for name in _PARTS
+        )
+
 
 def compare_means(
     a: Sequence[MultiLabelScores], b: Sequence[MultiLabelScores], seed: int = 0
@@ -152,19 +159,6 @@ def compare_means(
         values = accumulator.compare_means(*sides, seed)
         found |= {FIGURES[name, k]: v for k, v in values.items() if (name, k) in FIGURES}
     return found
-
-
-def load_scores(path: pathlib.Path) -> Scores | MultiLabelScores:
-    """The per-image rows of a list, of whichever kind the file holds."""
-    return MultiLabelScores.load(path) if is_multi_label(path) else Scores.load(path)
-
-
-def are_comparable(a: MultiLabelScores, b: MultiLabelScores) -> bool:
-    """Whether two runs were scored on the same images, classes and tolerance."""
-    same = (a.class_names, a.tolerance) == (b.class_names, b.tolerance)
-    return same and all(
-        getattr(a, name).images.ids() == getattr(b, name).images.ids() for name in _PARTS
-    )
 
 
 def is_multi_label(path: pathlib.Path) -> bool:

@@ -1,5 +1,6 @@
 """``--mode=predict``: any folder of photos -> classes, boxes, heat maps and overlays."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from absl import logging
 
 from wsol_jax import methods, sharding, workdirs
 from wsol_jax.assemble import restore_variables, without_weights
+from wsol_jax.data.cues import encode_classes
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.folder import EXTENSIONS
 from wsol_jax.data.records import Record
@@ -22,8 +24,10 @@ from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
 from wsol_jax.report import encode, overlays, page
 from wsol_jax.report.example import PHOTO_SIDE, Example
+from wsol_jax.segmenting import apply_crf, segment_probabilities
 
 _SHOWN = 48  # photos on the page
+_SEGMENTED = 500  # pixels: what the CRF's defaults are meant for
 
 
 class Photos:
@@ -79,7 +83,8 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     Writes, below ``out``: ``predictions.json`` in COCO's layout (bbox is x, y, width, height in the
     photo's pixels, EXIF orientation applied; score is the class's probability; each image also has
     its five likeliest classes), ``heatmaps/NAME.png`` (8 bits, the photo's size), ``overlays/
-    NAME.jpg`` and ``index.html``, a page with a slider over the box threshold.
+    NAME.jpg`` and ``index.html``, a page with a slider over the box threshold. A segmenter also
+    ``masks/NAME.png``, the class of each of the photo's pixels in the VOC colours, 0 background.
 
     Args:
       workdir: of a trained run.
@@ -114,10 +119,12 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(class_names)],
     }
     shown: list[Example] = []
-    options = dict(parts=False, exif=True, what="predict")
+    options = dict(every_map=method.segments, parts=False, exif=True, what="predict")
     found = localize_list(config, method, variables, photos, mesh, **options)
     for image in found:
         example = _write_one(out, photos, image, threshold, result)
+        if method.segments:
+            example = _write_mask(out, photos, image, config.eval.crf, example)
         if len(shown) < _SHOWN:
             shown.append(example)
     skipped = len(photos) - len(result["images"])
@@ -133,6 +140,7 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
         worst=0,
         sample=_SHOWN,
         facts={"Run": str(workdir), "Method": config.method, "Step": str(step)},
+        classes=class_names if method.segments else (),
         notes=[f"{skipped} unreadable photos were skipped."] if skipped else [],
     )
     print(f"{len(result['images'])} photos -> {out / 'predictions.json'}, {out / 'index.html'}")
@@ -203,6 +211,20 @@ def _write_one(
         predicted=f"{name} {100 * score:.0f} %",
         split="Photos",
     )
+
+
+def _write_mask(
+    out: pathlib.Path, photos: Photos, image: LocalizedImage, crf: Any, example: Example
+) -> Example:
+    """A segmenter's mask of one photo, found on at most _SEGMENTED pixels a side."""
+    record = photos[image.index]
+    small = encode.shrink(decode_rgb(record.image, record.image_id, exif=True), _SEGMENTED)
+    probabilities = segment_probabilities(image.maps, small.shape[1::-1])
+    classes = apply_crf(probabilities, small, crf).argmax(axis=-1).astype(np.uint8)
+    whole = cv2.resize(classes, image.size, interpolation=cv2.INTER_NEAREST)
+    _write(out / "masks" / f"{record.image_id}.png", encode_classes(whole))
+    painted = overlays.paint_classes(example.image, classes)
+    return dataclasses.replace(example, pictures={"segmentation": painted})
 
 
 def _write_image(path: pathlib.Path, pixels: np.ndarray) -> None:

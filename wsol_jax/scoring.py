@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from wsol_jax import multi_label
+from wsol_jax import multi_label, segmenting
 from wsol_jax.data.decode import CorruptImage, image_size
 from wsol_jax.data.records import Source
 from wsol_jax.errors import UserError
@@ -29,10 +29,11 @@ from wsol_jax.metrics.maps import MAP_SIZE, prepare_map, resize_mask
 from wsol_jax.metrics.masks import class_target
 from wsol_jax.metrics.predictions import read_probabilities
 from wsol_jax.scores import Scores
+from wsol_jax.segment_scores import FIGURES
 from wsol_jax.threads import in_order
 
 # What the loop watches on the tune list.
-TUNE_METRICS = ("pxap", "max_box_acc", "top1_acc", *multi_label.FIGURES.values())
+TUNE_METRICS = ("pxap", "max_box_acc", "top1_acc", *multi_label.FIGURES.values(), *FIGURES)
 
 
 def true_boxes(source: Source, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +200,9 @@ def score_tune(
 ) -> dict[str, float] | None:
     """The figures that the loop watches on the tune list; None if ``stop`` cut it short."""
     run = (config, method, variables, source, mesh)
-    if config.data.multi_label:
+    if method.segments:
+        scores = segmenting.score_list(*run, parts=False, stop=stop)
+    elif config.data.multi_label:
         scores = multi_label.score_list(*run, parts=False, stop=stop)
     else:
         scores = score_list(*run, every_contour=False, parts=False, stop=stop)
@@ -211,7 +214,7 @@ def score_tune(
 
 def best_value(scores: dict[str, float], metric: str) -> float | None:
     """The figure that decides which checkpoint is best: the metric, or what there is."""
-    for name in (metric, "max_box_acc", "top1_acc", "saliency_ap", "class_map"):
+    for name in (metric, "max_box_acc", "top1_acc", "saliency_ap", "class_map", "miou"):
         if name in scores:
             return scores[name]
     return None

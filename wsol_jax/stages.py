@@ -3,7 +3,9 @@
 A stage is the run's config with what ``config.stage.NAME`` sets otherwise, and the networks of the
 earlier stages that it ``reads``. It leaves its product, checkpoints, in WORKDIR/NAME. One that is
 done is left alone, a killed one goes on where it was, and one whose inputs have changed since says
-so. The stage "evaluate" scores the last network and writes WORKDIR/metrics.json and report.html.
+so. Two stages train nothing: "cues" leaves what the networks before it are sure of in WORKDIR/cues
+(``wsol_jax.cueing``), for trainings with ``data.cues``; "evaluate" scores the last network and
+writes WORKDIR/metrics.json and report.html.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from wsol_jax import evaluating, methods, progress, sharding, workdirs
+from wsol_jax import cueing, evaluating, methods, progress, sharding, workdirs
 from wsol_jax.assemble import Plan, without_weights
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
@@ -28,8 +30,9 @@ from wsol_jax.files import write_whole
 from wsol_jax.methods import Variables
 from wsol_jax.train import StopRequest, train_run
 
-EVALUATE = "evaluate"
+CUES, EVALUATE = "cues", "evaluate"
 _INPUTS = "inputs.json"
+_CUE_FIGURES = ("images", "size", "foreground", "background", "unlabelled", "by_class")
 
 
 def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -51,11 +54,11 @@ def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> d
     workdir = pathlib.Path(workdir)
     wanted = tuple(only) or tuple(config.stages)
     for name in config.stages:
-        if name != EVALUATE and name not in config.stage:
+        if name not in (CUES, EVALUATE) and name not in config.stage:
             raise UserError(
                 f"stages: {name!r} has no section stage.{name}; to run a part: --stages="
             )
-    if set(config.stages) <= {EVALUATE}:
+    if set(config.stages) <= {CUES, EVALUATE}:
         raise UserError("stages: nothing is trained; to run a part: --stages=")
     for name in wanted:
         if name not in config.stages:
@@ -66,7 +69,9 @@ def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> d
     recipe = _Recipe(config, workdir, lists)
     recipe.claim()
     for name in config.stages:
-        if name in wanted and name != EVALUATE:
+        if name in wanted and name == CUES:
+            recipe.make_cues()
+        elif name in wanted and name != EVALUATE:
             recipe.train(name)
     return recipe.evaluate() if EVALUATE in wanted else {}
 
@@ -85,6 +90,8 @@ def stage_config(config: Any, name: str) -> ml_collections.ConfigDict:
 def _overlay(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> None:
     for name, value in own.items():
         if isinstance(value, ml_collections.ConfigDict):
+            if name not in config:  # a section of this stage alone
+                config[name] = ml_collections.ConfigDict()
             _overlay(config[name], value)
         elif value is not None:
             config[name] = value
@@ -116,7 +123,7 @@ class _Recipe:
 
     @property
     def trainings(self) -> list[str]:
-        return [name for name in self.config.stages if name != EVALUATE]
+        return [name for name in self.config.stages if name not in (CUES, EVALUATE)]
 
     def claim(self) -> None:
         """Checks every stage, and those that have begun, before anything is written."""
@@ -127,6 +134,8 @@ class _Recipe:
             self._plan(config)
             if workdirs.has_checkpoint(self.workdir / name):
                 evaluating.begun_config(self._config(name), self.workdir / name, names)
+        if CUES in self.config.stages:
+            self._check_cue_options()
         if workdirs.has_checkpoint(self.workdir):
             raise UserError(f"--workdir={self.workdir} holds a run of one stage: take another.")
         workdirs.write(self.workdir, self.config, names)
@@ -141,14 +150,42 @@ class _Recipe:
         networks = {read: self._network(read, name) for read in config.reads}
         if before is None and jax.process_index() == 0:
             found = {read: fingerprint(network) for read, network in networks.items()}
+            found |= self._cue_inputs(config)
             write_whole(folder / _INPUTS, json.dumps(found, indent=1))
-        run = train_run(config, folder, self.lists, networks)
+        run = train_run(config, folder, self.lists, networks, self.workdir / CUES)
         self.opened[name, config.eval.checkpoint] = run
         if before == run.step:
             logging.info("stage %s was done: step %d", name, run.step)
         if jax.process_index() == 0 and (before != run.step or not _read(folder)):
             seconds = time.monotonic() - start  # of this process: a run gone on with took longer
             figures = {"steps": run.step, "train_seconds": seconds, **_last(folder)}
+            write_whole(folder / "metrics.json", json.dumps(figures, indent=1))
+
+    def make_cues(self) -> None:
+        """Writes the cues that are missing, of the networks that ``config.cues`` names."""
+        start = time.monotonic()
+        options, folder = self.config.cues, self.workdir / CUES
+        for name in {options.maps, options.saliency}:
+            self._check_inputs(name)
+        logging.info("stage %s: %s", CUES, folder)
+        done = cueing.read_summary(folder) is not None
+        maps, saliency = self._open(options.maps), self._open(options.saliency)
+        asked = [*options.items(), maps.config.eval.size or maps.config.data.crop]
+        train = self.lists.train
+        shown = [(train[i].image_id, train[i].labels) for i in range(len(train))]
+        inputs = {
+            "maps": fingerprint(maps.variables),
+            "saliency": fingerprint(saliency.variables),
+            "settings": hashlib.sha256(repr(asked).encode()).hexdigest(),
+            "labels": hashlib.sha256(repr(shown).encode()).hexdigest(),
+        }
+        with StopRequest(saved_step=maps.step):  # what is written is whole
+            found = cueing.make_cues(maps, saliency, options, train, folder, inputs)
+        if done:
+            logging.info("stage %s was done: %d images", CUES, found["images"])
+        elif jax.process_index() == 0:
+            figures = {name: found[name] for name in _CUE_FIGURES}
+            figures["seconds"] = time.monotonic() - start
             write_whole(folder / "metrics.json", json.dumps(figures, indent=1))
 
     def evaluate(self) -> dict[str, Any]:
@@ -159,16 +196,47 @@ class _Recipe:
             self._check_inputs(name)
         run = self._open(last)
         with StopRequest(saved_step=run.step):
-            figures = evaluating.evaluate_run(run, self.workdir)
+            cues = self.config.cues if CUES in self.config.stages else None
+            before = self._open(cues.maps) if cues and run.method.segments else None
+            figures = evaluating.evaluate_run(run, self.workdir, before)
             figures["steps"] = run.step
             seconds = time.monotonic() - start
-            figures["stages"] = {name: _read(self.workdir / name) for name in self.trainings}
+            done = [name for name in self.config.stages if name != EVALUATE]
+            figures["stages"] = {name: _read(self.workdir / name) for name in done}
             figures["stages"][EVALUATE] = {"seconds": seconds}
-            trained = [stage.get("train_seconds", 0.0) for stage in figures["stages"].values()]
-            figures["train_seconds"] = sum(trained)
-            figures["seconds"] = figures["train_seconds"] + seconds
+            spent = figures["stages"].values()
+            figures["train_seconds"] = sum(stage.get("train_seconds", 0.0) for stage in spent)
+            figures["seconds"] = figures["train_seconds"]
+            figures["seconds"] += sum(stage.get("seconds", 0.0) for stage in spent)
             evaluating.finish_run(run.config, self.workdir, figures, self.trainings)
         return figures
+
+    def _check_cue_options(self) -> None:
+        """The section ``cues``, and that the networks it names can give what it wants."""
+        options = self.config.cues
+        cueing.check_options(options)
+        before = self.config.stages[: self.config.stages.index(CUES)]
+        for field in ("maps", "saliency"):
+            if options[field] not in before:
+                raise UserError(
+                    f"cues.{field}: {options[field]!r} is no training before the stage {CUES!r}."
+                )
+        config = without_weights(self._config(options.saliency))
+        method = methods.build(config, len(self.lists.class_names))
+        pixels = (1, config.data.crop, config.data.crop, 3)
+        cueing.check_layer(method, options.layer, jax.ShapeDtypeStruct(pixels, np.uint8))
+
+    def _cue_inputs(self, config: Any) -> dict[str, str]:
+        """{"cues": hash} for a stage that trains on cues, which must be there."""
+        if not config.data.cues:
+            return {}
+        found = cueing.read_summary(self.workdir / CUES)
+        if found is None:
+            raise UserError(
+                f"the cues in {self.workdir / CUES} are not all made: run their stage first, "
+                f"--stages={CUES}"
+            )
+        return {CUES: found["sha256"]}
 
     def _config(self, name: str) -> ml_collections.ConfigDict:
         return stage_config(self.config, name)
@@ -207,17 +275,23 @@ class _Recipe:
 
     def _check_inputs(self, name: str) -> None:
         """Raises UserError where a stage has begun with networks that are others now."""
-        folder, reads = self.workdir / name, self._config(name).reads
-        if not reads or not workdirs.has_checkpoint(folder):
+        folder, config = self.workdir / name, self._config(name)
+        reads, cues = config.reads, self._cue_inputs(config)
+        if not (reads or cues) or not workdirs.has_checkpoint(folder):
             return
         try:
             recorded = json.loads((folder / _INPUTS).read_text())
-            recorded = {read: recorded[read] for read in reads}
+            recorded = {read: recorded[read] for read in (*reads, *cues)}
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"{folder / _INPUTS} is missing or damaged, so nobody knows what stage {name!r} "
                 f"was trained on: remove {folder} and run it again."
             ) from None
+        if any(recorded[read] != digest for read, digest in cues.items()):
+            raise UserError(
+                f"stage {name!r} was trained with other cues than {self.workdir / CUES} holds "
+                f"now: remove {folder} to train it again, or put those cues back."
+            )
         for read in reads:
             if recorded[read] != fingerprint(self._network(read, name)):
                 raise UserError(

@@ -11,6 +11,9 @@ import optax
 from wsol_jax.errors import UserError
 from wsol_jax.methods import Batch, Method
 
+# What of a batch a method's loss may see.
+BATCH = ("image", "labels", "valid", "cues")
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -162,7 +165,7 @@ def train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
-        batch = {name: batch[name] for name in ("image", "labels", "valid")}
+        batch = {name: batch[name] for name in BATCH if name in batch}
         differentiate = accumulated if accumulate > 1 else loss_and_gradient
         gradient, metrics, collections = differentiate(
             state.params, state.collections, batch, rng, state.step

@@ -91,11 +91,13 @@ def train_run(
     workdir: pathlib.Path,
     lists: Lists,
     networks: Mapping[str, Variables] = types.MappingProxyType({}),
+    cues: pathlib.Path | None = None,
 ) -> OpenedRun:
     """Trains to the config's last step, or goes on to it.
 
     Args:
       networks: what earlier stages made, by stage; ``config.reads`` names those that are needed.
+      cues: the folder of them, for a config with ``data.cues``.
 
     Returns:
       The run with the variables that ``eval.checkpoint`` chooses; ``step`` is the last one.
@@ -110,7 +112,7 @@ def train_run(
     workdirs.claim(workdir, config, lists.class_names)
     with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
         start = create_state(config, method, plan, mesh, networks)
-        state = train(config, workdir, method, lists, plan, mesh, checkpoints, start)
+        state = train(config, workdir, method, lists, plan, mesh, checkpoints, start, cues)
         chosen = checkpoints.choose(config.eval.checkpoint)
         if chosen != plan.num_steps:
             state, _ = checkpoints.restore(chosen, state)
@@ -125,6 +127,7 @@ def _batches(
     plan: Plan,
     mesh: Any,
     first_step: int,
+    cues: pathlib.Path | None,
 ):
     """Device batches from ``first_step`` on, checked for unreadable images."""
     rows = pipeline.BatchRows(
@@ -145,6 +148,8 @@ def _batches(
         resize_mode=data.resize_mode,
         flip=data.flip,
         seed=config.seed,
+        cues=str(cues or ""),
+        cue_size=data.cues,
     )
     corrupt = pipeline.CorruptCounter(source, data.max_corrupt)
 
@@ -165,10 +170,11 @@ def train(
     mesh: Any,
     checkpoints: Checkpoints,
     start: tuple[TrainState, Callable, Callable[[Any], Any]],
+    cues: pathlib.Path | None = None,
 ) -> TrainState:
     """The loop: from the newest checkpoint, if any, to ``plan.num_steps``.
 
-    ``start``: from ``create_state``.
+    ``start``: from ``create_state``; ``cues``: as for ``train_run``.
     """
     num_classes = len(lists.class_names)
     order = orders.training_order(config.data, lists.train, plan.batch_size, config.seed)
@@ -262,7 +268,8 @@ def train(
         if first_step >= plan.num_steps:
             return state
         compiled = compile_step(step_function, state, plan, config, num_classes, mesh)
-        batches = _batches(config, lists.train, order, num_classes, plan, mesh, first_step)
+        run = (config, lists.train, order, num_classes, plan, mesh, first_step)
+        batches = _batches(*run, cues)
         stack.enter_context(contextlib.closing(batches))
         bar = stack.enter_context(Progress("train", plan.num_steps, first_step))
         logged = first_step

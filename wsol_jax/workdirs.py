@@ -12,6 +12,8 @@ from wsol_jax.files import write_whole
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
+# Of cues the hash tells whether they are others (``stages``), not how they were asked for.
+_FREE += ("cues",)
 _FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
 
 
@@ -103,6 +105,7 @@ def has_checkpoint(workdir: pathlib.Path) -> bool:
 # Fields that runs of earlier days lack, and what they mean by that.
 _NEWER = {
     "": {"stages": [], "stage": {}, "reads": []},
+    "data": {"cues": 0, "labels": ""},
     "model": {"scores": "auto"},
     "eval": {"tolerance": 18.0},
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},

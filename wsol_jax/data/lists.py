@@ -41,7 +41,8 @@ def open_lists(data: Any) -> Lists:
             f"{' and '.join(_SEVERAL)}."
         )
     opened = _opener(data)
-    tests = {name: opened(name) for name in data.test.split("+") if name}
+    tests = [opened(name) for name in data.test.split("+") if name]
+    tests = {source.name: source for source in tests}
     lists = Lists(
         train=opened(data.train), tune=opened(data.tune) if data.tune else None, tests=tests
     )
@@ -82,12 +83,13 @@ def _opener(data: Any, fetch: bool = True):
             return lambda name: open_embedded(name, multi=data.multi_label)
         case "voc":
             from wsol_jax.data.voc import open_voc, voc_classes_in
+            from wsol_jax.data.voc_labels import read_image_labels
 
             _need_root(data)
             classes = None if data.multi_label else voc_classes_in(data.root, data.train)
-            return lambda name: open_voc(
-                data.root, name, classes=classes, multi_label=data.multi_label
-            )
+            labels = read_image_labels(data.labels) if data.labels else None
+            settings = dict(classes=classes, multi_label=data.multi_label, labels=labels)
+            return lambda name: open_voc(data.root, name, **settings)
         case "folder":
             from wsol_jax.data.folder import open_folder
 

@@ -19,6 +19,7 @@ import numpy as np
 from absl import logging
 
 from wsol_jax.data import transforms
+from wsol_jax.data.cues import UNLABELLED, read_cue
 from wsol_jax.data.decode import CorruptImage, decode_rgb
 from wsol_jax.data.orders import Order
 from wsol_jax.data.records import Source
@@ -64,11 +65,14 @@ class BatchRows:
 class TrainExample:
     """(record index, position) -> one row of a training batch. Reads image and labels alone.
 
-    Ground truth boxes and masks stop here: the row is built key by key from the pixels and the
-    image labels.
+    Ground truth boxes and masks stop here: the row is built key by key from the pixels, the image
+    labels, and the cues that a network made of these.
+
+    ``cues``: a folder of them (``data.cues``), and ``cue_size`` their side; 0 for none.
 
     Raises:
-      UserError: a crop larger than the resized image, or an unknown ``resize_mode``.
+      UserError: a crop larger than the resized image, or an unknown ``resize_mode``; cues, which
+        are of whole photos, and a crop that is a part.
     """
 
     source: Source
@@ -78,6 +82,8 @@ class TrainExample:
     resize_mode: str
     flip: float
     seed: int
+    cues: str = ""
+    cue_size: int = 0
 
     def __post_init__(self):
         if self.resize_mode not in ("warp", "shorter"):
@@ -88,6 +94,11 @@ class TrainExample:
             raise UserError(
                 f"data.resize: expected at least data.crop={self.crop}, got {self.resize}."
             )
+        if self.cue_size and (self.crop != self.resize or self.resize_mode != "warp"):
+            raise UserError(
+                f"data.resize: cues belong to whole photos: expected data.crop={self.crop} and "
+                f"data.resize_mode='warp', got {self.resize} and {self.resize_mode!r}."
+            )
 
     def __call__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         index, position = item
@@ -97,6 +108,8 @@ class TrainExample:
             "valid": np.asarray(False),
             "index": np.asarray(index, np.int32),
         }
+        if self.cue_size:
+            row["cues"] = np.full((self.cue_size, self.cue_size), UNLABELLED, np.uint8)
         if index == PADDING:
             return row
         record = self.source[index]
@@ -104,9 +117,12 @@ class TrainExample:
             image = decode_rgb(record.image, record.image_id)
         except CorruptImage:
             return row  # the loop names it and counts it: index set, valid not
-        rng = np.random.Generator(np.random.Philox(key=[self.seed + 1, position]))
+        draws = lambda: np.random.Generator(np.random.Philox(key=[self.seed + 1, position]))
         image = transforms.resize_for_crop(image, self.resize, self.resize_mode)
-        row["image"] = transforms.random_crop_flip(image, self.crop, rng, self.flip)
+        row["image"] = transforms.random_crop_flip(image, self.crop, draws(), self.flip)
+        if self.cue_size:
+            cue = read_cue(self.cues, record.image_id, self.cue_size)
+            row["cues"] = transforms.random_crop_flip(cue, self.cue_size, draws(), self.flip)
         row["labels"][list(record.labels)] = 1.0
         row["valid"] = np.asarray(True)
         return row

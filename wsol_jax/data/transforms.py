@@ -35,7 +35,7 @@ def random_crop_flip(
     """A random crop x crop window, mirrored with probability ``flip``.
 
     Args:
-      image: (H, W, 3), both sides at least ``crop``.
+      image: (H, W, ...), both sides at least ``crop``.
       crop: side of the window in pixels.
       rng: the example's own generator.
       flip: in [0, 1].

@@ -5,7 +5,7 @@ import difflib
 import os
 import pathlib
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -131,6 +131,20 @@ class VocSource:
         return table[codes]
 
 
+def voc_palette() -> np.ndarray:
+    """(256, 3) uint8 RGB: the colour of each class in VOC's masks; 255, ignored, is off-white.
+
+    A class's bits, three at a time, become the highest bits of red, green and blue.
+    """
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            bits = index >> (3 * bit + channel) & 1
+            colours[:, channel] |= (bits << (7 - bit)).astype(np.uint8)
+    return colours
+
+
 def read_index_png(path: str | os.PathLike) -> np.ndarray:
     """(H, W) uint8 values of a palette (its indices, not its colours) or greyscale PNG.
 
@@ -154,15 +168,18 @@ def open_voc(
     *,
     classes: Sequence[str] | None = None,
     multi_label: bool = False,
+    labels: Mapping[str, Sequence[int]] | None = None,
 ) -> VocSource:
     """Opens ImageSets/{Segmentation,Main}/LIST.txt of a VOC folder.
 
     Args:
       root: the folder that holds JPEGImages, Annotations and ImageSets (VOC2012).
       list_name: LIST, looked for in Segmentation, then Main; "Main/train" names the folder too.
-        Of lines "ID -1/0/1" (CLASS_train.txt) those with 1 are taken.
+        Of lines "ID -1/0/1" (CLASS_train.txt) those with 1 are taken. Or the path of such a file.
       classes: names that get the indices 0, 1, ...; None is all 20 in VOC's order. Objects of
         other classes are left out of labels, boxes and masks.
+      labels: image id -> indices of VOC's classes, instead of those of the objects; see
+        ``voc_labels``. An image of the list that it lacks takes its objects'.
       multi_label: whether images may show several or none of the classes. If not, such an image
         is an error, since single-label training and scoring would be wrong without a word.
 
@@ -175,16 +192,20 @@ def open_voc(
     root = pathlib.Path(root)
     names = _checked_classes(classes)
     index = {name: c for c, name in enumerate(names)}
-    ids, annotations = _read_list(root, list_name)
+    ids, annotations = _read_list(root, list_name, labels or {})
     folders = [(root / folder, _files(root / folder)) for folder in _MASK_FOLDERS]
     records, masks = [], []
     for image_id, annotation in zip(ids, annotations, strict=True):
         kept = [i for i, name in enumerate(annotation.names) if name in index]
         box_labels = np.array([index[annotation.names[i]] for i in kept], np.int32)
-        labels = tuple(sorted(set(box_labels.tolist())))
-        if not multi_label and len(labels) != 1:
-            shown = " and ".join(names[c] for c in labels) or "none of the chosen classes"
-            cure = "pass classes that contain one of its objects" if not labels else "fewer classes"
+        shown_classes = set(box_labels.tolist())
+        if labels is not None and image_id in labels:
+            named = (VOC_CLASSES[c] for c in labels[image_id])
+            shown_classes = {index[name] for name in named if name in index}
+        own = tuple(sorted(shown_classes))
+        if not multi_label and len(own) != 1:
+            shown = " and ".join(names[c] for c in own) or "none of the chosen classes"
+            cure = "pass classes that contain one of its objects" if not own else "fewer classes"
             raise UserError(
                 f"list {list_name}: image {image_id} shows {shown}, but single-label use needs "
                 f"exactly one: set multi_label, take another list, or {cure}"
@@ -193,7 +214,7 @@ def open_voc(
             Record(
                 image_id=image_id,
                 image=str(root / "JPEGImages" / f"{image_id}.jpg"),
-                labels=labels,
+                labels=own,
                 size=annotation.size,
                 boxes=clip_boxes(annotation.boxes[kept] - 1, annotation.size),
                 box_labels=box_labels,
@@ -201,7 +222,9 @@ def open_voc(
         )
         png = f"{image_id}.png"
         masks.append(next((str(folder / png) for folder, files in folders if png in files), None))
-    return VocSource(list_name, names, tuple(records), tuple(masks))
+    name = pathlib.PurePath(list_name)
+    name = name.stem if name.suffix == ".txt" else list_name
+    return VocSource(name, names, tuple(records), tuple(masks))
 
 
 def voc_classes_in(root: str | os.PathLike, list_name: str) -> tuple[str, ...]:
@@ -209,7 +232,7 @@ def voc_classes_in(root: str | os.PathLike, list_name: str) -> tuple[str, ...]:
 
     For single-label use take the train list's classes for all lists, so that indices agree.
     """
-    _, annotations = _read_list(pathlib.Path(root), list_name)
+    _, annotations = _read_list(pathlib.Path(root), list_name, {})
     present = {name for annotation in annotations for name in annotation.names}
     return tuple(name for name in VOC_CLASSES if name in present)
 
@@ -238,6 +261,8 @@ def _list_path(root: pathlib.Path, list_name: str) -> pathlib.Path:
                 f"VOC folder {root} has no {folder}: expected the VOC2012 layout (JPEGImages, "
                 f"Annotations, ImageSets); unpack {_DOWNLOAD} and give .../VOCdevkit/VOC2012"
             )
+    if list_name.endswith(".txt") and pathlib.Path(list_name).is_file():
+        return pathlib.Path(list_name)
     sets = root / "ImageSets"
     # Segmentation first: its lists are the ones with masks, and Main repeats their names.
     places = [sets] if "/" in list_name else [sets / "Segmentation", sets / "Main"]
@@ -251,7 +276,10 @@ def _list_path(root: pathlib.Path, list_name: str) -> pathlib.Path:
     raise UserError(f"list {list_name}.txt is not in {where}; {hint}")
 
 
-def _read_list(root: pathlib.Path, list_name: str) -> tuple[list[str], list[Annotation]]:
+def _read_list(
+    root: pathlib.Path, list_name: str, labels: Mapping[str, Sequence[int]]
+) -> tuple[list[str], list[Annotation]]:
+    """Ids and annotations; one that is missing is empty where ``labels`` has the image."""
     path = _list_path(root, list_name)
     ids: dict[str, int] = {}
     for number, line in enumerate(path.read_text().splitlines(), start=1):
@@ -276,6 +304,9 @@ def _read_list(root: pathlib.Path, list_name: str) -> tuple[list[str], list[Anno
                 f"{path}, line {number}: the photo {root / 'JPEGImages' / image_id}.jpg is missing"
             )
         annotation_path = root / "Annotations" / f"{image_id}.xml"
+        if image_id in labels and not annotation_path.is_file():
+            annotations.append(Annotation(None, (), np.zeros((0, 4), np.float32)))
+            continue
         annotation = read_annotation(annotation_path)
         for name in annotation.names:
             if name not in VOC_CLASSES:

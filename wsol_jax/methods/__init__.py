@@ -35,7 +35,8 @@ class Aux(NamedTuple):
     Attributes:
       metrics: name -> scalar, means over the batch, for the log.
       collections: updated variable collections, e.g. {"batch_stats": ...}; {} for none.
-      pictures: name -> (B, H, W): float maps in [0, 1] or uint8 seed masks, for the report.
+      pictures: name -> (B, H, W): float maps in [0, 1], uint8 seed masks, or int32 classes (0
+        background, 1 + c class c, 255 unlabelled), for the report.
     """
 
     metrics: dict[str, jax.Array]
@@ -54,14 +55,20 @@ class Method:
         or one that has a learning rate ``optimizer.<part>_lr`` ("backbone", "head";
         SPG's "branch", "guide"), and kind "kernel", "bias" or "norm". The optimizer reads them.
       loss: (variables, batch, rng, step) -> (loss, Aux). Batch: "image" (B, H, W, 3) uint8,
-        "labels" (B, C) multi-hot, "valid" (B,) bool, False at padded examples.
+        "labels" (B, C) multi-hot, "valid" (B,) bool, False at padded examples; with ``data.cues``
+        "cues" (B, n, n) uint8 of 0 background, 1 + c class c, 255 unlabelled.
       localize: (variables, images uint8) -> Localization. No randomness, no guidance branches.
+      saliency: (variables, images uint8, layer) -> (B, h, w), how much each cell of a layer moves
+        the class scores (``methods.saliency``); None where there is no such thing.
+      segments: whether the maps are probabilities, which with background's sum to 1.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
     param_groups: Callable[[Any], Any]
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
     localize: Callable[[Variables, jax.Array], Localization]
+    saliency: Callable[[Variables, jax.Array, str], jax.Array] | None = None
+    segments: bool = False
 
 
 def build(config: Any, num_classes: int) -> Method:

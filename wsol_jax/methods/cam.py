@@ -12,6 +12,7 @@ import jax
 
 from wsol_jax import backbones
 from wsol_jax.methods import Aux, Method, networks
+from wsol_jax.methods.saliency import gradient_saliency
 from wsol_jax.ops.images import normalise
 
 
@@ -60,4 +61,7 @@ def cam(config: Any, num_classes: int) -> Method:
         param_groups=networks.param_grouper(backbone, model.freeze_until),
         loss=loss,
         localize=localize,
+        saliency=lambda variables, images, layer: gradient_saliency(
+            network, layer, variables, images
+        ),
     )

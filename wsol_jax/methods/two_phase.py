@@ -22,6 +22,7 @@ from wsol_jax.errors import UserError
 from wsol_jax.heads import FcnHead
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.methods import Aux, Localization, Method, networks
+from wsol_jax.methods.saliency import gradient_saliency
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.masks import suppression_mask, vote
@@ -148,6 +149,9 @@ def two_phase(config: Any, num_classes: int) -> Method:
         param_groups=networks.param_grouper(backbone, model.freeze_until, _part_of(config)),
         loss=loss,
         localize=localize,
+        saliency=lambda variables, images, layer: gradient_saliency(
+            network, layer, split(variables)[0], images
+        ),
     )
 
 

@@ -1,6 +1,6 @@
 """Intersection over union and pixel accuracy of label masks, from one confusion matrix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,8 @@ class ConfusionMatrix(FigureAccumulator):
     IoU 0 and counts in the mean; a class in neither has IoU NaN and is left out of it. Background
     is a class like any other. Keeps the entries of each image's matrix that are not zero.
 
-    ``compute`` gives miou and pixel_accuracy, floats, and iou, (C,).
+    ``compute`` gives miou and pixel_accuracy, floats, and iou, (C,). ``classes=`` names those that
+    the mean is taken over; all where it is not given.
 
     Attributes:
       num_classes: C, background included.
@@ -76,14 +77,14 @@ class ConfusionMatrix(FigureAccumulator):
             total[row[:, 0]] += row[:, 1]
         return total.reshape(self.num_classes, self.num_classes)
 
-    def _figures(self) -> Figures:
+    def _figures(self, classes: Sequence[int] | None = None) -> Figures:
         rows, owners = self.images.rows().astype(np.int64), self.images.owners()
         truth, prediction = np.divmod(rows[:, 0], self.num_classes)
         right = truth == prediction
 
-        def by_class(classes, which):  # (N, C) pixels of each image
+        def by_class(labels, which):  # (N, C) pixels of each image
             size = len(self) * self.num_classes
-            at, pixels = owners[which] * self.num_classes + classes[which], rows[which, 1]
+            at, pixels = owners[which] * self.num_classes + labels[which], rows[which, 1]
             return np.bincount(at, pixels, size).reshape(len(self), self.num_classes)
 
         every = np.ones(len(rows), bool)
@@ -96,7 +97,8 @@ class ConfusionMatrix(FigureAccumulator):
             with np.errstate(invalid="ignore"):
                 iou = hit / (total + draws @ marked - hit)
                 accuracy = hit.sum(axis=1) / total.sum(axis=1)
-            return {"miou": mean_defined(iou), "pixel_accuracy": accuracy, "iou": iou}
+            meant = iou if classes is None else iou[:, list(classes)]
+            return {"miou": mean_defined(meant), "pixel_accuracy": accuracy, "iou": iou}
 
         return figures
 

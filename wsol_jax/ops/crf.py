@@ -16,9 +16,9 @@ from wsol_jax.ops.crf_exact import exact_crf, exact_field, exact_kernel
 from wsol_jax.ops.crf_lattice import (
     LatticeKernel,
     count_vertices,
-    counted_kernel,
     lattice_field,
     lattice_kernel,
+    photo_field,
 )
 
 __all__ = [
@@ -77,12 +77,14 @@ def dense_crf(
     # interpreter, for minutes.
     image = jax.lax.optimization_barrier(image)
     pairs = [x.reshape(-1, *x.shape[-3:]) for x in (unary, image)]
-    options = dict(bilateral=bilateral, spatial=spatial, capacity=capacity)
-    infer = functools.partial(mean_field, iterations=iterations)
     if isinstance(image, jax.core.Tracer):
-        one = lambda pair: infer(pair[0], lattice_kernel(pair[1], **options))
+        build = functools.partial(
+            lattice_kernel, bilateral=bilateral, spatial=spatial, capacity=capacity
+        )
+        one = lambda pair: mean_field(pair[0], build(pair[1]), iterations=iterations)
         return jax.lax.map(one, tuple(pairs)).reshape(unary.shape)
-    found = [infer(u, counted_kernel(i, **options)) for u, i in zip(*pairs, strict=True)]
+    settings = (bilateral, spatial, capacity, iterations)
+    found = [photo_field(u, i, *settings) for u, i in zip(*pairs, strict=True)]
     return jnp.stack(found).reshape(unary.shape)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _TINY = 1e-20  # pydensecrf's
+_AT_ONCE = 2**32
 
 
 def exact_kernel(
@@ -59,10 +60,18 @@ def exact_crf(
 
 
 def _over_images(one: Callable, unary: jax.Array, image: jax.Array) -> jax.Array:
-    """One by one on a CPU, where an image's kernel should stay in the cache, else 16 at a time."""
+    """One by one on a CPU, where an image's kernel should stay in the cache, else all at once.
+
+    All at once is what splits over a mesh: a loop over the images would walk from device to device.
+    Kernels of more than _AT_ONCE bytes go 16 images at a time.
+    """
     flat = [x.reshape(-1, *x.shape[-3:]) for x in (unary, image)]
+    bytes_all = 4 * len(flat[0]) * (unary.shape[-3] * unary.shape[-2]) ** 2
+    size = len(flat[0]) if bytes_all <= _AT_ONCE else 16
     each = lambda size: lambda *pair: jax.lax.map(lambda p: one(*p), pair, batch_size=size)
-    return jax.lax.platform_dependent(*flat, cpu=each(None), default=each(16)).reshape(unary.shape)
+    return jax.lax.platform_dependent(*flat, cpu=each(None), default=each(size)).reshape(
+        unary.shape
+    )
 
 
 def _without_colours(height: int, width: int, bilateral: tuple, spatial: tuple):

@@ -14,6 +14,7 @@ from wsol_jax.ops.permutohedral import Lattice, Simplices
 
 _TINY = 1e-20  # pydensecrf's
 _CPU_BLOCK = 1024  # pixels
+_CANVAS = 64  # pixels: photos of many sizes come in few shapes, as each means a compilation
 
 
 class LatticeKernel(NamedTuple):
@@ -58,27 +59,51 @@ def lattice_kernel(
     return kernel._replace(overflow=kernel.overflow | ~_in_range(image))
 
 
-def counted_kernel(
-    image: jax.Array, bilateral: tuple, spatial: tuple, capacity: int | None
-) -> LatticeKernel:
-    """`lattice_kernel` outside jit: counts the vertices before it chooses a capacity.
+def photo_field(
+    unary: jax.Array,
+    image: jax.Array,
+    bilateral: tuple,
+    spatial: tuple,
+    capacity: int | None,
+    iterations: int,
+) -> jax.Array:
+    """`dense_crf` of one photo outside jit: (H, W, C), (H, W, 3) -> (H, W, C).
+
+    The photo lies in the corner of a canvas, whose other pixels take part in nothing: they belong
+    to the first pixel's vertices with weight 0, so that no vertex is there for them. The vertices
+    are counted before a capacity is chosen.
 
     Raises:
       ValueError: ``capacity`` is too small, or a value of the image outside 0..255.
     """
-    flat = _spatial_lattice(*image.shape[:2], spatial) if spatial[0] else None
-    if not bilateral[0]:
-        return _kernel(None, flat, image.shape, bilateral, 0)
-    if not _in_range(image):
-        raise ValueError("the lattice takes images in 0..255; this one has values outside or NaN")
-    simplices = _bilateral_simplices(image, bilateral)
-    size = int(simplices.counts[-1])
+    height, width, classes = unary.shape
+    shape = tuple(-(-size // _CANVAS) * _CANVAS for size in (height, width))
+    inside = np.zeros(shape, bool)
+    inside[:height, :width] = True
+    past = [(0, shape[0] - height), (0, shape[1] - width), (0, 0)]
+    on_canvas = lambda array: jnp.pad(array, past)
+    inside, scores = inside.ravel(), on_canvas(-unary.astype(jnp.float32)).reshape(-1, classes)
+    flat = _spatial_part(shape, spatial, inside) if spatial[0] else None
+    simplices, enough = None, 0
+    if bilateral[0]:
+        if not _in_range(image):
+            raise ValueError(
+                "the lattice takes images in 0..255; this one has values outside or NaN"
+            )
+        simplices = _bilateral_simplices(on_canvas(image), bilateral, inside)
+        enough = _enough(int(simplices.counts[-1]), capacity)
+    kernel = _kernel(simplices, flat, shape, bilateral, enough)
+    found = _field(scores, kernel, iterations)
+    return found.reshape(*shape, classes)[:height, :width]
+
+
+def _enough(size: int, capacity: int | None) -> int:
     if capacity is not None and capacity < size:
         raise ValueError(
             f"capacity={capacity} is too small for this image, whose bilateral lattice has {size} "
             f"vertices: set capacity={_rounded(size)}, or None to have them counted"
         )
-    return _kernel(simplices, flat, image.shape, bilateral, capacity or _rounded(size))
+    return capacity or _rounded(size)
 
 
 def _rounded(count: int) -> int:
@@ -111,6 +136,9 @@ def lattice_field(scores: jax.Array, kernel: LatticeKernel, iterations: int) -> 
             scores, kernel, cpu=functools.partial(infer, block=_CPU_BLOCK), default=infer
         )
     return jnp.where(kernel.overflow, jnp.nan, probabilities)
+
+
+_field = functools.partial(jax.jit, static_argnums=2)(lattice_field)
 
 
 def _iterate(
@@ -217,8 +245,9 @@ def _bilateral_steps(shape: tuple[int, ...], bilateral: tuple[float, float, floa
 
 @functools.partial(jax.jit, static_argnums=1)
 def _bilateral_simplices(
-    image: jax.Array, bilateral: tuple[float, float, float]
+    image: jax.Array, bilateral: tuple[float, float, float], inside: jax.Array | None = None
 ) -> permutohedral.Simplices:
+    """``inside``: (H W,) bool, the pixels that take part; the first one does."""
     places, limits, levels = _bilateral_steps(image.shape, bilateral)
     factors = np.arange(1, 6, dtype=np.float32)
     steps = [jnp.asarray(place) for place in places]
@@ -234,21 +263,48 @@ def _bilateral_simplices(
             steps.append(channel.astype(jnp.float32) / bilateral[2] * scale)
             multiples.append(factors[2 + i] * steps[-1])
     digits = permutohedral.digits_for(limits)
-    return permutohedral.enclosing_simplices(steps, multiples, digits)
+    return _taking_part(steps, multiples, digits, inside)
+
+
+def _taking_part(steps, multiples, digits, inside) -> permutohedral.Simplices:
+    if inside is None:
+        return permutohedral.enclosing_simplices(steps, multiples, digits)
+    steps, multiples = ([jnp.where(inside, x, x[0]) for x in xs] for xs in (steps, multiples))
+    simplices = permutohedral.enclosing_simplices(steps, multiples, digits)
+    return simplices._replace(weights=simplices.weights * inside[:, None])
 
 
 @functools.lru_cache(maxsize=8)
 def _spatial_lattice(height: int, width: int, spatial: tuple[float, float]) -> Lattice:
     """The spatial kernel's lattice, which no image changes: built once, kept on the host."""
-    steps = _place_steps(height, width, spatial[1], permutohedral.axis_scales(2))
-    multiples = [np.float32(i + 1) * step for i, step in enumerate(steps)]
-    digits = permutohedral.digits_for([step.max() for step in steps])
+    steps, multiples, digits = _spatial_steps((height, width), spatial)
     enclose = functools.partial(permutohedral.enclosing_simplices, digits=digits)
     simplices = _at_once(enclose, steps, multiples)
     build = functools.partial(
         permutohedral.build_lattice, digits=digits, capacity=int(simplices.counts[-1])
     )
     return _at_once(lambda simplices: _folded(build(simplices), spatial[0]), simplices)
+
+
+def _spatial_part(shape: tuple, spatial: tuple, inside: np.ndarray) -> Lattice:
+    """The same of the pixels of a canvas that take part."""
+    whole = _spatial_lattice(*shape, spatial)
+    if inside.all():
+        return whole
+    return _spatial_of(inside, shape, spatial, whole.neighbours.shape[-1] - 1)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _spatial_of(inside: jax.Array, shape: tuple, spatial: tuple, capacity: int) -> Lattice:
+    steps, multiples, digits = _spatial_steps(shape, spatial)
+    simplices = _taking_part(steps, multiples, digits, inside)
+    return _folded(permutohedral.build_lattice(simplices, digits, capacity=capacity), spatial[0])
+
+
+def _spatial_steps(shape: tuple[int, int], spatial: tuple[float, float]):
+    steps = _place_steps(*shape, spatial[1], permutohedral.axis_scales(2))
+    multiples = [np.float32(i + 1) * step for i, step in enumerate(steps)]
+    return steps, multiples, permutohedral.digits_for([step.max() for step in steps])
 
 
 def _at_once(function: Callable, *arrays):

@@ -8,15 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax import multi_label
+from wsol_jax import score_files
 from wsol_jax.errors import UserError
 from wsol_jax.files import write_arrays
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage
-from wsol_jax.multi_label import MultiLabelScores
 from wsol_jax.report.example import Example, Run
-from wsol_jax.scores import Scores
 
 FOLDER = "maps"  # of a work directory: one file a list
 
@@ -47,13 +45,13 @@ def load_maps(workdir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
 
 def load_scores(
     workdir: str | os.PathLike, names: Iterable[str]
-) -> dict[str, Scores | MultiLabelScores]:
+) -> dict[str, score_files.AnyScores]:
     """The per-image results of a run's lists, those without a file left out.
 
     Raises: UserError for a damaged file.
     """
     folder = pathlib.Path(workdir) / "scores"
-    found = {name: _read(folder / f"{name}.npz", multi_label.load_scores) for name in names}
+    found = {name: _read(folder / f"{name}.npz", score_files.load_scores) for name in names}
     return {name: scores for name, scores in found.items() if scores is not None}
 
 

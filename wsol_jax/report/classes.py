@@ -14,6 +14,7 @@ from wsol_jax.scores import Scores
 _FEW = 24  # classes that need no fold
 _SHOWN = 10  # at either end of the order, where there are more
 _FIGURES = (
+    ("iou", "IoU", "pixels of the class, over all images"),
     ("gt_known_loc", "GT-known", "box with IoU ≥ 0.5 at the run's threshold, the class given"),
     ("pxap", "PxAP", "average precision of the pixels of the class's images"),
     ("top1_acc", "Top-1", "images whose first class is right"),
@@ -113,7 +114,7 @@ def table(runs: Mapping[str, ClassFigures]) -> str:
     rows.sort(key=lambda row: ranks[row[0]], reverse=len(runs) > 1)
     rows.sort(key=lambda row: not math.isfinite(ranks[row[0]]))  # the unknown last
     empty = len(dict.fromkeys(names)) - len(rows)
-    several = any("location_ap" in run.values for run in runs.values())
+    several = any({"location_ap", "iou"} & run.values.keys() for run in runs.values())
     which = "" if several else ", by each image's first class"
     note = f"{len(rows)} classes{which}; figures in per cent"
     if empty:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wsol_jax.errors import UserError
-from wsol_jax.multi_label import MultiLabelScores
+from wsol_jax.score_files import AnyScores
 from wsol_jax.scores import Scores
 
 PHOTO_SIDE = 320  # pixels kept of a photo's longer side; more would only fill memory and disk
@@ -65,7 +65,7 @@ class Run:
       config_text: the configuration, as text.
       facts: short facts for the header, e.g. {"Method": "SPG", "Data": "embedded"}.
       scores: per-image results by list, where known.
-      several: the same of lists whose images have several labels.
+      several: the same of lists whose images have several labels, and of segmentations.
       maps: list -> image id -> (h, w) raw class map, where kept.
     """
 
@@ -77,7 +77,7 @@ class Run:
     config_text: str = ""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     scores: Mapping[str, Scores] = dataclasses.field(default_factory=dict)
-    several: Mapping[str, MultiLabelScores] = dataclasses.field(default_factory=dict)
+    several: Mapping[str, AnyScores] = dataclasses.field(default_factory=dict)
     maps: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax.report import encode, overlays, tables
+from wsol_jax.report import encode, overlays, segmentations, tables
 from wsol_jax.report.example import Example
 
 _PHOTO_SIDE = 288  # pixels embedded on the longer side
@@ -68,8 +68,7 @@ def legend(has_masks: bool, has_truth: bool = True) -> str:
     masks = ""
     if has_masks:
         for value, name in ((1, "object"), (0, "background"), (255, "ignored")):
-            colour = _css(overlays.MASK_COLOURS[value])
-            masks += f'<span><i class="swatch" style="background:{colour}"></i>{name}</span>'
+            masks += segmentations.swatch(name, overlays.MASK_COLOURS[value])
         masks = f'<span class="set">guidance masks: {masks}</span>'
     stops = ",".join(
         _css(c) for c in overlays.colour_heat(np.linspace(0, 1, 9, dtype=np.float32)[None])[0]

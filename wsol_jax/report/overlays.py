@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wsol_jax.data.voc import voc_palette
+
 # Okabe and Ito's colour-blind safe set, lightened to stand out on dark heat; RGB.
 TRUTH = (0, 224, 150)
 OURS = (255, 176, 0)
@@ -46,6 +48,24 @@ def colour_mask(mask: np.ndarray) -> np.ndarray:
     if mask.dtype != np.bool_:
         out[mask == 255] = MASK_COLOURS[255]
     return out
+
+
+def paint_classes(image: np.ndarray, classes: np.ndarray, alpha: float = 0.6) -> np.ndarray:
+    """Photo under the classes of its pixels, in the VOC colours; what has no class stays grey.
+
+    Args:
+      image: (H, W, 3) uint8 RGB.
+      classes: (h, w) uint8: 0 background, where the photo is dimmed; 1 + c class c; 255 ignored or
+        unlabelled, where it loses its colour.
+      alpha: 0 the photo, 1 the colours alone.
+    Returns: (H, W, 3) uint8 RGB.
+    """
+    size = image.shape[1::-1]
+    classes = cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST)
+    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
+    painted = (1 - alpha) * grey + alpha * voc_palette()[classes]
+    unknown = (classes == 255)[..., None]
+    return np.where(unknown, 160 + grey * 0.37, painted).round().astype(np.uint8)
 
 
 def overlay(

@@ -11,7 +11,18 @@ import numpy as np
 
 from wsol_jax import photos
 from wsol_jax.files import write_whole
-from wsol_jax.report import cases, classes, gallery, pairs, shell, store, svg, tables, thresholds
+from wsol_jax.report import (
+    cases,
+    gallery,
+    pairs,
+    segmentations,
+    shell,
+    store,
+    svg,
+    tables,
+    thresholds,
+)
+from wsol_jax.report import classes as by_class
 from wsol_jax.report.example import Example, Run, select_examples
 from wsol_jax.scores import Scores
 
@@ -39,6 +50,7 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     scores: Mapping[str, Scores] | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write a run's page, and report_data.npz beside it for ``compare_workdirs``.
 
@@ -56,6 +68,7 @@ def write_report(
       facts: short facts for the header by name, e.g. {"Method": "SPG", "Backbone": "vgg16"}.
       notes: sentences shown under the figures.
       scores: per-image results by list, for the curves over thresholds and the classes.
+      classes: what the colours of the pictures mean, where they are segmentations.
     Raises: UserError for an example of wrong shape; OSError where the disk refuses.
     """
     shelves, shown = _choose(examples, worst, sample)
@@ -65,6 +78,7 @@ def write_report(
     sections = [
         gallery.section(heading, note, [{"": e} for e in chosen], maps, index)
         for heading, note, chosen in shelves
+        if not classes
     ]
     columns = with_parts(figures)
     body = [
@@ -75,7 +89,9 @@ def write_report(
         _over_thresholds({"": run}),
         _by_class({"": run}),
         shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
-        _gallery(sections, {"": run}),
+        shell.part("Gallery", segmentations.gallery(shelves, classes))
+        if classes
+        else _gallery(sections, {"": run}),
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
     write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
@@ -204,7 +220,7 @@ def with_parts(figures: Mapping) -> list[tuple[str, str, Mapping]]:
     parts = figures.get("parts", {})
     columns = []
     for name, whole in figures.get("test", {}).items():
-        columns.append((name, WHOLE if parts else "", whole))
+        columns.append((name, figures.get("whole", WHOLE) if parts else "", whole))
         columns += [(name, p, f["test"][name]) for p, f in parts.items() if name in f["test"]]
     return columns
 
@@ -228,17 +244,17 @@ def _by_class(runs: Mapping[str, Run]) -> str:
     content = []
     for name in lists:
         known = {
-            r: classes.class_figures(x.scores[name], x.threshold)
+            r: by_class.class_figures(x.scores[name], x.threshold)
             for r, x in _having(runs, name)
             if x.scores[name].class_names
         }
-        content.append((name, classes.table(known) if known else ""))
+        content.append((name, by_class.table(known) if known else ""))
     for name, columns in itertools.groupby(columns_of(runs, parts=True), key=lambda c: c[0]):
-        known = {r: classes.from_figures(f) for _, r, f in columns}
+        known = {r: by_class.from_figures(f) for _, r, f in columns}
         known = {r: found for r, found in known.items() if found is not None}
         if known:
             lists = [*lists, name]
-            content.append((name, classes.table(known)))
+            content.append((name, by_class.table(known)))
     return shell.part("Class by class", shell.named(content, len(lists)))
 
 
@@ -283,7 +299,7 @@ def _joined(runs: Mapping[str, Run]) -> dict:
     return {f"{n.replace('/', ' · ')}/{m}": r.curves[n] for n in names for m, r in runs.items()}
 
 
-def _gallery(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
+def _gallery(sections: Sequence[str], runs: Mapping[str, Run], classes: Sequence[str] = ()) -> str:
     if not sections:
         return shell.part("Gallery", '<p class="quiet">No examples were given.</p>')
     sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from wsol_jax import compare, multi_label
+from wsol_jax import compare, score_files
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference
 from wsol_jax.report import cases, gallery, tables
 from wsol_jax.report.example import Example, Run
@@ -49,7 +49,7 @@ def obstacles(runs: Mapping[str, Run]) -> list[str]:
             if why := compare.obstacle(a.scores[name], b.scores[name]):
                 sentences.append(f"{first} and {other} {why} of list {name}: it is not paired.")
         for name in a.several.keys() & b.several.keys():
-            if not multi_label.are_comparable(a.several[name], b.several[name]):
+            if not score_files.are_comparable(a.several[name], b.several[name]):
                 sentences.append(
                     f"{first} and {other} did not score the same images of list {name}: it is not "
                     "paired."
@@ -74,8 +74,8 @@ def _differences(a: Run, b: Run, name: str) -> tuple[dict[str, Difference], int]
         found = compare.paired_figures(a.scores[name], b.scores[name], thresholds)
         return found, len(a.scores[name])
     both = name in a.several and name in b.several
-    if both and multi_label.are_comparable(a.several[name], b.several[name]):
-        found = multi_label.compare_means([a.several[name]], [b.several[name]])
+    if both and score_files.are_comparable(a.several[name], b.several[name]):
+        found = score_files.compare_means([a.several[name]], [b.several[name]])
         return found, len(a.several[name])
     return {}, 0
 

@@ -11,6 +11,13 @@ DELTA = "\N{GREEK CAPITAL LETTER DELTA}"  # the second run minus the first
 # (heading, [(key, name, meaning, is it a baseline)]), in the order of the page.
 ROWS = (
     (
+        "Segmentation",
+        (
+            ("miou", "mean IoU", "of classes, background among them", False),
+            ("pixel_accuracy", "pixel accuracy", "background among them", False),
+        ),
+    ),
+    (
         "Boxes, at the run's one threshold",
         (
             ("gt_known_loc", "GT-known", "box with IoU ≥ 0.5, the class given", False),
@@ -56,6 +63,8 @@ ROWS = (
 _KNOWN = {key for _, rows in ROWS for key, *_ in rows}
 # (figure, its name, the baseline that it has to beat, that baseline in words)
 _HEADLINES = (
+    ("miou", "mean IoU", "", "over the classes and background"),
+    ("pixel_accuracy", "pixel accuracy", "", "background included"),
     ("gt_known_loc", "GT-known", "central_box", "central box"),
     ("pxap", "PxAP", "gaussian_pxap", "Gaussian"),
     ("top1_acc", "Top-1", "", "of the classes right"),

@@ -1,0 +1,218 @@
+"""The stage that writes cues: what earlier networks are sure of on each training image.
+
+FOLDER/ID.png for each image (``data.cues``), then FOLDER/cues.json with what they were made of and
+how much of the images they label. An image that has its picture is left alone: a stage that was
+killed goes on where it was. Of several processes each writes its share into the one folder.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wsol_jax import sharding
+from wsol_jax.data.cues import cue_path, read_cue, write_cue
+from wsol_jax.data.pipeline import EvalExample
+from wsol_jax.data.records import Record, Source
+from wsol_jax.errors import UserError
+from wsol_jax.evaluating import OpenedRun
+from wsol_jax.files import write_whole
+from wsol_jax.localizing import over_list
+from wsol_jax.ops import cues as ops
+
+DONE = "cues.json"
+_INPUTS = "inputs.json"
+
+
+def check_options(options: Any) -> None:
+    """Raises UserError for a ``cues`` section that no cues can be made by."""
+    if not options.size > 0:
+        raise UserError(f"cues.size: expected cells a side, got {options.size}.")
+    if not options.layer:
+        raise UserError("cues.layer is empty: name the layer whose gradients give the background.")
+    for name in ("foreground", "background"):
+        if not 0 <= options[name] < 1:
+            raise UserError(f"cues.{name}: expected a share in [0, 1), got {options[name]}.")
+
+
+def check_layer(method: Any, layer: str, images: jax.ShapeDtypeStruct) -> None:
+    """Raises UserError where a method's network has no such layer, before anything is trained."""
+    if method.saliency is None:
+        raise UserError("cues.saliency: that stage's method has no gradient saliency.")
+    variables = jax.eval_shape(method.init, jax.random.key(0), images)
+    jax.eval_shape(functools.partial(method.saliency, layer=layer), variables, images)
+
+
+def make_cues(
+    maps: OpenedRun,
+    saliency: OpenedRun,
+    options: Any,
+    source: Source,
+    folder: pathlib.Path,
+    inputs: Mapping[str, str],
+) -> dict[str, Any]:
+    """Writes the cues of a list that are not there yet.
+
+    Args:
+      maps: whose class maps give the foreground cues.
+      saliency: whose gradients give the background cue.
+      options: the config's ``cues`` section.
+      source: the list; its image labels are read, nothing else of the truth.
+      inputs: hashes of what the cues depend on.
+
+    Returns:
+      The content of cues.json.
+
+    Raises:
+      UserError: the folder holds cues made of something else, or cannot be written.
+    """
+    known = _begin(folder, inputs)
+    ids = [source[index].image_id for index in range(len(source))]
+    if known is not None:
+        return known
+    missing = [i for i, name in enumerate(ids) if not cue_path(folder, name).is_file()]
+    sharding.barrier("cues listed")  # before any process adds to them
+    if missing:
+        todo = _Chosen(source, tuple(missing))
+        for index, cue in _cues(maps, saliency, options, todo):
+            if index % jax.process_count() == jax.process_index():
+                write_cue(folder, todo[index].image_id, cue)
+    sharding.barrier("cues written")
+    found = _summary(folder, ids, source.class_names, options)
+    found["inputs"] = dict(inputs)
+    if jax.process_index() == 0:
+        write_whole(folder / DONE, json.dumps(found, indent=1))
+    sharding.barrier("cues summed up")
+    return found
+
+
+def read_summary(folder: pathlib.Path) -> dict[str, Any] | None:
+    """The content of cues.json; None where the stage is not done."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / DONE).read_text())
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """Some records of a list, as a list."""
+
+    source: Source
+    indices: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.source.class_names
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[self.indices[index]]
+
+    def mask(self, index: int) -> None:
+        """No cue looks at the truth."""
+        return None
+
+
+def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | None:
+    """cues.json if all is done; the folder is ours, and of these inputs, if it returns."""
+    path = folder / _INPUTS
+    begun = path.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if begun:
+        try:
+            same = json.loads(path.read_text()) == dict(inputs)
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise UserError(
+                f"{folder} holds cues that were made of other networks, labels or settings than "
+                f"this config's: remove it to make them again, or put those back."
+            )
+    sharding.barrier("cues begun")  # read by all before it is written by one
+    if not begun and jax.process_index() == 0:
+        write_whole(path, json.dumps(dict(inputs), indent=1))
+    return read_summary(folder) if begun else None
+
+
+def _cues(maps: OpenedRun, saliency: OpenedRun, options: Any, source: Source):
+    """(index, (n, n) uint8) of each readable image of a list."""
+    config = maps.config
+    size = config.eval.size or config.data.crop
+    step = _cue_step(maps.method.localize, saliency.method.saliency, _numbers(options))
+    classes = len(source.class_names)
+
+    def labels(host):
+        found = np.zeros((len(host["index"]), classes), np.float32)
+        for row, index in enumerate(host["index"]):
+            if index >= 0:
+                found[row, list(source[int(index)].labels)] = 1
+        return {"labels": found}
+
+    example = EvalExample(source, size)
+    batches = over_list(config, source, maps.mesh, example, labels, "cues")
+    with contextlib.closing(batches):
+        for host, batch in batches:
+            found = sharding.to_host(step(maps.variables, saliency.variables, batch))
+            for row in np.flatnonzero(host["valid"]):
+                yield int(host["index"][row]), found[row]
+
+
+def _numbers(options: Any) -> tuple[int, float, float, str]:
+    return options.size, options.foreground, options.background, options.layer
+
+
+def _cue_step(localize: Callable, saliency: Callable, settings: tuple) -> Callable:
+    size, foreground, background, layer = settings
+
+    @jax.jit
+    def step(of_maps, of_saliency, batch):
+        images = batch["image"]
+        at_size = functools.partial(jax.image.resize, method="bilinear", antialias=False)
+        maps = localize(of_maps, images).maps
+        maps = at_size(maps, (len(maps), size, size, maps.shape[-1]))
+        salient = saliency(of_saliency, images, layer)
+        salient = at_size(salient, (len(salient), size, size))
+        return ops.resolve_cues(
+            ops.foreground_cues(maps, batch["labels"], foreground),
+            ops.background_cue(salient.astype(jnp.float32), background),
+        )
+
+    return step
+
+
+def _summary(folder: pathlib.Path, ids, class_names, options) -> dict[str, Any]:
+    """How much is labelled, and a hash of every pixel, in the order of the list."""
+    digest = hashlib.sha256()
+    counts = np.zeros(256, np.int64)
+    images = 0
+    for name in ids:
+        if cue_path(folder, name).is_file():  # not of a photo that nobody could read
+            cue = read_cue(folder, name, options.size)
+            digest.update(f"{name}\n".encode() + cue.tobytes())
+            counts += np.bincount(cue.ravel(), minlength=256)
+            images += 1
+    total = max(int(counts.sum()), 1)
+    return {
+        "images": images,
+        "size": options.size,
+        "foreground": int(counts[1:255].sum()) / total,
+        "background": int(counts[0]) / total,
+        "unlabelled": int(counts[255]) / total,
+        "by_class": {
+            name: int(counts[1 + c]) / total for c, name in enumerate(class_names) if counts[1 + c]
+        },
+        "sha256": digest.hexdigest(),
+    }

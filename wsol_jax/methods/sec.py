@@ -1,0 +1,144 @@
+"""SEC: Seed, Expand and Constrain (Kolesnikov and Lampert 2016); two-phase learning's segmenter.
+
+A classifier's maps are sure of a few pixels: those seed a segmentation network. Each class that the
+image shows must fill a fair part of it and the others nothing: the seeds expand. And what the
+network says must agree with a dense CRF over the photo's own edges, computed inside the step: that
+constrains it. Two-phase learning (Kim et al. 2017, section 4) takes better seeds and the first and
+last of the three.
+
+The seeds are an earlier stage's (``configs/sec.py``), one class a pixel in ``batch["cues"]``.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wsol_jax import backbones
+from wsol_jax.errors import UserError
+from wsol_jax.heads import LargeFovHead
+from wsol_jax.losses import sec as losses
+from wsol_jax.losses.classification import masked_mean
+from wsol_jax.methods import Aux, Localization, Method, networks
+from wsol_jax.ops.crf import dense_crf
+from wsol_jax.ops.images import normalise
+
+
+class Segmenter(nn.Module):
+    """A trunk and a head that scores every class, background first, in every cell."""
+
+    backbone: nn.Module
+    head: nn.Module
+    endpoint: str
+    preprocessing: str
+
+    def __call__(self, images: jax.Array, train: bool = False, valid: jax.Array | None = None):
+        """(B, H, W, 3) in 0..255 -> scores before softmax (B, h, w, 1 + C)."""
+        mask = None if valid is None else valid[:, None, None, None]
+        x = normalise(images, self.preprocessing)
+        endpoints = self.backbone(x, train=train, mask=mask)
+        return self.head(endpoints[self.endpoint], train=train)
+
+
+def sec(config: Any, num_classes: int) -> Method:
+    """The method of Kolesnikov and Lampert 2016, from the sections ``model`` and ``sec``.
+
+    Loss: seed + expand + constrain, weighted by ``sec.seed``, ``sec.expand``, ``sec.constrain``;
+    one of weight 0 is not computed.
+    """
+    model, options = config.model, config.sec
+    _check(config)
+    dtype = networks.compute_dtype(config.dtype)
+    backbone = backbones.build(model, dtype)
+    head = LargeFovHead(
+        num_classes=1 + num_classes,
+        channels=options.channels,
+        dilation=options.dilation,
+        average=options.average,
+        dropout=options.dropout,
+        dtype=dtype,
+    )
+    network = Segmenter(
+        backbone=backbone,
+        head=head,
+        endpoint=model.endpoint or model.final_endpoint,
+        preprocessing=networks.preprocessing(model),
+    )
+
+    def constrained(scores, images):
+        """What the CRF makes of the scores: a target."""
+        shape = (*scores.shape[:3], 3)
+        small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
+        found = dense_crf(
+            -jax.lax.stop_gradient(scores),
+            jnp.round(small).astype(jnp.uint8),
+            bilateral=tuple(options.bilateral),
+            spatial=tuple(options.spatial),
+            iterations=options.iterations,
+            method="exact",
+        )
+        found = jnp.maximum(found, options.floor)
+        return found / jnp.sum(found, axis=-1, keepdims=True)
+
+    def loss(variables, batch, rng, step):
+        del step
+        scores, updates = networks.forward(network, variables, batch, rng)
+        probs = losses.segmenter_probabilities(scores, options.floor)
+        shown = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
+        cues = _at(batch["cues"], probs.shape[1:3])
+        parts = {}
+        if options.seed:
+            one_hot = jax.nn.one_hot(cues, 1 + num_classes)  # of UNLABELLED: zeros
+            parts["seed"] = losses.seed_loss(probs, one_hot)
+        if options.expand:
+            decays = dict(foreground=options.foreground, background=options.background)
+            parts["expand"] = losses.expand_loss(probs, shown, **decays)
+        if options.constrain:
+            target = constrained(scores, batch["image"])
+            parts["constrain"] = losses.constrain_loss(probs, target)
+        metrics = {name: masked_mean(x, batch["valid"]) for name, x in parts.items()}
+        total = sum(options[name] * value for name, value in metrics.items())
+        pictures = {"cues": cues.astype(jnp.int32), "segmentation": _classes(probs)}
+        if options.constrain:
+            pictures["its CRF"] = _classes(target)
+        return total, Aux({"loss": total, **metrics}, dict(updates), pictures)
+
+    def localize(variables, images):
+        probs = jax.nn.softmax(network.apply(variables, images))[..., 1:]
+        # Sure that a class is there as its surest pixel.
+        peak = jnp.clip(jnp.max(probs, axis=(1, 2)), 1e-7, 1 - 1e-7)
+        return Localization(jnp.log(peak) - jnp.log1p(-peak), probs)
+
+    return Method(
+        init=networks.initialiser(network, model),
+        param_groups=networks.param_grouper(
+            backbone,
+            model.freeze_until,
+            lambda names: "classifier" if names[1] == "fc8" else "head",
+        ),
+        loss=loss,
+        localize=localize,
+        segments=True,
+    )
+
+
+def _classes(probs: jax.Array) -> jax.Array:
+    return jnp.argmax(probs, axis=-1).astype(jnp.int32)
+
+
+def _at(cues: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """(B, n, n) cues at the segmenter's cells, each taking the nearest."""
+    return jax.image.resize(cues, (len(cues), *size), "nearest")
+
+
+def _check(config: Any) -> None:
+    options = config.sec
+    weights = (options.seed, options.expand, options.constrain)
+    if min(weights) < 0 or not any(weights):
+        raise UserError(
+            f"sec.seed, sec.expand, sec.constrain: expected weights of 0 or more, one above 0, "
+            f"got {weights}."
+        )
+    if not config.data.cues:
+        raise UserError("data.cues: sec trains on cues; run it as a stage (configs/sec.py).")

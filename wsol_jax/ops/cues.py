@@ -1,0 +1,84 @@
+"""Localization cues: the few pixels whose class a map is sure of (SEC, Kolesnikov 2016, sec. 3.1).
+
+A cue map holds one class a pixel: 0 background, 1 + c class c, `UNLABELLED` for the rest.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+UNLABELLED = 255
+
+
+def foreground_cues(maps: jax.Array, labels: jax.Array, share: float = 0.2) -> jax.Array:
+    """Where a class of the image reaches a share of its map's maximum: H > share max(H).
+
+    Args:
+      maps: (B, h, w, C), raw class maps, finite.
+      labels: (B, C) multi-hot.
+      share: in [0, 1).
+
+    Returns:
+      (B, h, w, C) bool. A map whose maximum is zero or less has found nothing.
+    """
+    chex.assert_rank([maps, labels], [4, 2])
+    chex.assert_equal_shape_prefix([maps[:, 0, 0], labels], 2)
+    top = jnp.max(maps, axis=(1, 2), keepdims=True)
+    return (maps > share * top) & (top > 0) & (labels > 0)[:, None, None, :]
+
+
+def background_cue(saliency: jax.Array, share: float = 0.1) -> jax.Array:
+    """The least salient pixels of each image (Simonyan 2014, as SEC uses it).
+
+    Args:
+      saliency: (B, h, w), finite.
+      share: of the pixels, in [0, 1); those equal to the last one are in.
+
+    Returns:
+      (B, h, w) bool. A constant map has no least: it gives no cue.
+    """
+    chex.assert_rank(saliency, 3)
+    ordered = jnp.sort(saliency.reshape(len(saliency), -1), axis=1)
+    last = ordered[:, int(share * ordered.shape[1])][:, None, None]
+    flat = (ordered[:, 0] == ordered[:, -1])[:, None, None]
+    return (saliency <= last) & ~flat & (share > 0)
+
+
+def median_filter(maps: jax.Array) -> jax.Array:
+    """3x3 median; the map is mirrored past its border, edge repeated (scipy.ndimage's "reflect").
+
+    Args:
+      maps: (B, h, w).
+
+    Returns:
+      (B, h, w).
+    """
+    chex.assert_rank(maps, 3)
+    height, width = maps.shape[1:]
+    padded = jnp.pad(maps, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
+    windows = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    return jnp.sort(jnp.stack(windows), axis=0)[4]
+
+
+def resolve_cues(foreground: jax.Array, background: jax.Array) -> jax.Array:
+    """One class a pixel: a class goes before background, of two classes the smaller region.
+
+    Args:
+      foreground: (B, h, w, C) bool.
+      background: (B, h, w) bool.
+
+    Returns:
+      (B, h, w) uint8 of 0 background, 1 + c class c, UNLABELLED; C is 254 at most.
+
+    Raises:
+      ValueError: more classes than a uint8 holds.
+    """
+    chex.assert_rank([foreground, background], [4, 3])
+    chex.assert_equal_shape_prefix([foreground, background], 3)
+    classes = foreground.shape[-1]
+    if classes >= UNLABELLED:
+        raise ValueError(f"a uint8 cue map holds {UNLABELLED - 1} classes at most, not {classes}")
+    area = jnp.sum(foreground, axis=(1, 2), keepdims=True)
+    smallest = jnp.argmin(jnp.where(foreground, area, jnp.iinfo(jnp.int32).max), axis=-1)
+    rest = jnp.where(background, 0, UNLABELLED)
+    return jnp.where(jnp.any(foreground, axis=-1), 1 + smallest, rest).astype(jnp.uint8)
