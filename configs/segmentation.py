@@ -24,12 +24,20 @@ def sections(config) -> None:
     config.eval.crf.clip = 1e-5  # least probability
 
 
+def decays(cells: int) -> tuple[float, float]:
+    """The paper's decays by rank, .996 and .999 on 41x41 cells, for maps of cells x cells.
+
+    A class that should fill a share of the image should fill it on any map.
+    """
+    ranks = 41**2 / cells**2
+    return 0.996**ranks, 0.999**ranks
+
+
 def losses() -> ml_collections.ConfigDict:
     """The fields of SEC's network and losses; the stage "segment" alone has them."""
     sec = ml_collections.ConfigDict()
     sec.seed = sec.expand = sec.constrain = 1.0  # weights of the losses
-    sec.foreground = 0.996  # decay of the rank pooling, of classes (d+)
-    sec.background = 0.999  # and of background (d_bg)
+    sec.foreground, sec.background = decays(41)  # of the rank pooling: d+ and d_bg
     sec.channels = 1024  # of fc6 and fc7
     sec.dilation = 12  # of fc6, in cells
     sec.average = True  # a 3x3 mean before fc6: pool5a
@@ -95,6 +103,7 @@ def small_photos(config, own) -> None:
     own.optimizer.update({"head_lr": 3e-2, "classifier_lr": 3e-2, "bias_lr": 1.0})
     own.train.epochs = 4.0
     own.train.update({"batch_size": 15, "eval_epochs": 0.0})
+    own.sec.foreground, own.sec.background = decays(20)
     own.sec.channels, own.sec.dilation = 256, 4
     own.sec.bilateral, own.sec.spatial = (10.0, 80 / 16, 13.0), (3.0, 3 / 16)
 
@@ -104,5 +113,6 @@ def embedded(config, own) -> None:
     config.cues.layer, config.cues.size = "conv3_1", 12
     own.data.update({"flip": 0.0})
     own.optimizer.update({"head_lr": 1e-3, "classifier_lr": 1e-2, "bias_lr": 1.0})
+    own.sec.foreground, own.sec.background = decays(12)
     own.sec.channels, own.sec.dilation = 128, 3
     own.sec.bilateral, own.sec.spatial = (10.0, 80 / 8, 13.0), (3.0, 3 / 8)
