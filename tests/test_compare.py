@@ -102,7 +102,7 @@ def test_several_labels_are_paired_by_their_figures(tmp_path):
     assert 0 < pair["interval_95"][0] <= pair["value"] <= pair["interval_95"][1]
     text = compare.table({"list": result})
     assert "saliency_ap" in text and "gt_known_loc" not in text
-    with pytest.raises(UserError, match="one label an image there, others several"):
+    with pytest.raises(UserError, match="scored by different figures there"):
         compare.compare(weak[:1], [write_run(tmp_path / "single", 0.4)])
     with pytest.raises(UserError, match="different classes"):
         compare.compare(weak[:1], [write_several(tmp_path / "other", 0.1, ("a", "b"))])

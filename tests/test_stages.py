@@ -124,7 +124,7 @@ class Fake:
         monkeypatch.setattr(evaluating, "evaluate_run", self.evaluate_run)
         monkeypatch.setattr(evaluating, "finish_run", lambda *args: None)
 
-    def train_run(self, config, folder, lists, networks):
+    def train_run(self, config, folder, lists, networks, cues):
         workdirs.claim(folder, config, lists.class_names)
         if workdirs.latest_step(folder) != self.steps:
             own = self.values[folder.name]
@@ -142,7 +142,7 @@ class Fake:
         network["params"] = network["params"] + np.float32(config.eval.checkpoint == "best") / 2
         return OpenedRun(config, lists, None, None, network, workdirs.latest_step(folder))
 
-    def evaluate_run(self, run, workdir):
+    def evaluate_run(self, run, workdir, maps=None):
         self.scored.append(
             {
                 k: float(np.asarray(v["params"] if k != "params" else v))

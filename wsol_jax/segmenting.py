@@ -130,7 +130,7 @@ _PRESENCES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 def choose_map_thresholds(
     config: Any, method: Method, variables: Any, source: Source | None, mesh: Any
 ) -> MapThresholds:
-    """The thresholds of the highest mean IoU on the tune list; without one, the defaults."""
+    """The thresholds of the highest mean IoU on the tune list; without its masks, the defaults."""
     if source is None:
         return MapThresholds()
     names, means = tuple(source.class_names), tuple(config.eval.mean_classes)
@@ -144,6 +144,8 @@ def choose_map_thresholds(
                 found = np.where(height > share, which, 0)
                 into = scores[MapThresholds(share, presence)].confusion
                 into.update(image_id, truth, found)
+    if not any(len(each.confusion) for each in scores.values()):
+        return MapThresholds()
     best = lambda each: scores[each].confusion.compute(**scores[each].options())["miou"]
     return max(every, key=best)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsol_jax.data import orders, pipeline
+from wsol_jax.data import cues, orders, pipeline
 from wsol_jax.data.records import Record
 from wsol_jax.errors import UserError
 
@@ -93,6 +93,101 @@ def assert_same(found, expected):
 def test_ground_truth_never_reaches_a_training_batch():
     for batch in batches(Photos(sealed=True)):
         assert set(batch) == {"image", "labels", "valid", "index"}
+
+
+def write_cues(folder, count=7, size=6):
+    """Cues that tell an image and a column: of which photo, and mirrored or not."""
+    for index in range(count):
+        cue = np.full((size, size), index, np.uint8) + 20 * np.arange(size, dtype=np.uint8)
+        cues.write_cue(folder, f"id{index}", cue)
+
+
+def cued(source, folder, size=6, **changes):
+    return example(source, crop=12, resize=12, cues=str(folder), cue_size=size, **changes)
+
+
+def test_ground_truth_never_reaches_a_batch_with_cues(tmp_path):
+    """Of the record, its pixels and image labels; of the folder, what a network made of those."""
+    write_cues(tmp_path)
+    rows = rows_of(Photos(sealed=True))
+    found = pipeline.train_batches(rows, cued(Photos(sealed=True), tmp_path), workers=0, threads=2)
+    for batch in found:
+        assert set(batch) == {"image", "labels", "valid", "index", "cues"}
+        assert batch["valid"].all()
+    assert set(batches(Photos())[0]) == {"image", "labels", "valid", "index"}
+
+
+class Ramps(Photos):
+    """Photos that grow brighter from left to right: a mirrored one is known by its pixels."""
+
+    def __getitem__(self, index):
+        ramp = np.broadcast_to(np.arange(12, dtype=np.uint8)[:, None] * 10, (12, 12, 3))
+        buffer = io.BytesIO()
+        Image.fromarray(ramp).save(buffer, "PNG")
+        return Record(f"id{index}", buffer.getvalue(), (index % 3,))
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("size", [6, 5, 12])
+def test_cues_are_mirrored_with_their_photo(tmp_path, flip, size):
+    write_cues(tmp_path, size=size)
+    make = cued(Ramps(), tmp_path, size, flip=flip)
+    seen = set()
+    for position in range(40):
+        row = make((position % 7, position))
+        assert row["cues"].shape == (size, size) and row["cues"].dtype == np.uint8
+        mirrored = bool(row["image"][0, 0, 0] > row["image"][0, -1, 0])
+        seen.add(mirrored)
+        expected = position % 7 + 20 * np.arange(size)
+        expected = expected[::-1] if mirrored else expected
+        np.testing.assert_array_equal(row["cues"], np.tile(expected, (size, 1)))
+    assert seen == {0.0: {False}, 0.5: {False, True}, 1.0: {True}}[flip]
+
+
+def test_cues_do_not_move_the_photos_draws(tmp_path):
+    """The same photos are mirrored with cues as without."""
+    write_cues(tmp_path)
+    make, plain = cued(Ramps(), tmp_path), example(Ramps(), crop=12, resize=12)
+    for position in range(20):
+        one, other = make((0, position)), plain((0, position))
+        np.testing.assert_array_equal(one["image"], other["image"])
+
+
+@pytest.mark.parametrize("changes", [dict(crop=10), dict(resize_mode="shorter")])
+def test_cues_of_a_part_of_a_photo_are_refused(tmp_path, changes):
+    settings = {**dict(crop=12, resize=12, cues=str(tmp_path), cue_size=6), **changes}
+    with pytest.raises(UserError, match=r"data\.resize: cues belong to whole photos.*data\.crop"):
+        example(Photos(), **settings)
+    example(Photos(), **{**settings, "cue_size": 0})  # without them it is the user's to choose
+
+
+def test_padding_and_unreadable_photos_have_no_cue(tmp_path):
+    write_cues(tmp_path)
+    (tmp_path / "id2.png").unlink()  # nor does the cue of an unreadable photo need to be there
+    make = cued(Photos(broken=(2,)), tmp_path)
+    for index in (pipeline.PADDING, 2):
+        row = make((index, 0))
+        assert not row["valid"] and (row["cues"] == cues.UNLABELLED).all()
+        assert row["cues"].shape == (6, 6) and row["cues"].dtype == np.uint8
+    assert make((3, 0))["valid"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "size"])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_damaged_cue_stops_the_batches_by_name(tmp_path, damage, workers):
+    write_cues(tmp_path)
+    path = tmp_path / "id4.png"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:60])
+    else:
+        cues.write_cue(tmp_path, "id4", np.zeros((5, 5), np.uint8))
+    made = pipeline.train_batches(
+        rows_of(Photos()), cued(Photos(), tmp_path), workers=workers, threads=2
+    )
+    with pytest.raises(UserError, match=r"id4\.png"):
+        list(pipeline.DevicePrefetch(made, lambda x: x))
 
 
 def test_rows_hold_pixels_and_image_labels():

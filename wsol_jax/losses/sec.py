@@ -102,7 +102,11 @@ def expand_loss(
         return jnp.sum(logs, axis=1) / jnp.maximum(jnp.sum(chosen, axis=1), 1)
 
     fill = global_weighted_rank_pooling(probs[..., 1:], foreground)
-    highest = jnp.max(probs.astype(jnp.float32), axis=(1, 2))[:, 1:]
+    flat = probs[..., 1:].astype(jnp.float32).reshape(len(probs), -1, labels.shape[1] - 1)
+    # Not jnp.max, whose gradient looks for the cells that equal it: where XLA computes the cells a
+    # second time, rounded otherwise, it finds none and divides by them.
+    place = jnp.argmax(flat, axis=1, keepdims=True)
+    highest = jnp.take_along_axis(flat, place, axis=1)[:, 0]
     behind = global_weighted_rank_pooling(probs[..., :1], background)
     return -(
         mean_log(fill, present[:, 1:])

@@ -27,13 +27,15 @@ def gradient_saliency(
       (B, h, w) float32, not negative; h, w are the layer's.
 
     Raises:
-      UserError: the network has no such layer, or several.
+      UserError: the network has no such layer, or several; one that gives no cells is none.
     """
 
     def total(bump: jax.Array | None, found: list) -> jax.Array:
         def intercept(call, arguments, options, context):
             value = call(*arguments, **options)
             if context.module.name != layer or context.method_name != "__call__":
+                return value
+            if not isinstance(value, jax.Array) or value.ndim != 4:
                 return value
             found.append(value.shape)
             return value if bump is None else value + bump.astype(value.dtype)
@@ -45,7 +47,8 @@ def gradient_saliency(
     jax.eval_shape(lambda: total(None, shapes))
     if len(shapes) != 1:
         raise UserError(
-            f"cues.layer: the network has {len(shapes)} layers named {layer!r}, expected one."
+            f"cues.layer: the network has {len(shapes)} layers named {layer!r} that give a map, "
+            f"expected one."
         )
     # A zero added to the layer's output has the gradient that the output has.
     gradient = jax.grad(lambda bump: total(bump, []))(jnp.zeros(shapes[0], jnp.float32))
