@@ -6,7 +6,7 @@ from configs import common, recipes
 
 
 def sections(config) -> None:
-    """The fields of cues, of SEC's network and losses, and of the CRF at test time."""
+    """The fields of the cues and of the CRF at test time."""
     config.cues = ml_collections.ConfigDict()
     config.cues.maps = "first"  # the stage whose class maps give the foreground
     config.cues.saliency = "first"  # the stage whose gradients give the background
@@ -14,20 +14,6 @@ def sections(config) -> None:
     config.cues.size = 41  # cells a side
     config.cues.foreground = 0.2  # share of a map's maximum
     config.cues.background = 0.1  # share of the pixels, the least salient ones
-
-    config.sec = ml_collections.ConfigDict()
-    config.sec.seed = config.sec.expand = config.sec.constrain = 1.0  # weights of the losses
-    config.sec.foreground = 0.996  # decay of the rank pooling, of classes (d+)
-    config.sec.background = 0.999  # and of background (d_bg)
-    config.sec.channels = 1024  # of fc6 and fc7
-    config.sec.dilation = 12  # of fc6, in cells
-    config.sec.average = True  # a 3x3 mean before fc6: pool5a
-    config.sec.dropout = 0.5
-    config.sec.floor = 1e-4  # added to every probability before the losses
-    # The CRF inside the step, on the segmenter's cells: weight, sxy in cells, srgb; weight, sxy.
-    config.sec.bilateral = (10.0, 80 / 12, 13.0)
-    config.sec.spatial = (3.0, 3 / 12)
-    config.sec.iterations = 10
 
     config.eval.mean_classes = ()  # of the mean IoU, beside background; none named: all
     # The CRF at test time, on the photo's own pixels.
@@ -38,6 +24,32 @@ def sections(config) -> None:
     config.eval.crf.clip = 1e-5  # least probability
 
 
+def decays(cells: int) -> tuple[float, float]:
+    """The paper's decays by rank, .996 and .999 on 41x41 cells, for maps of cells x cells.
+
+    A class that should fill a share of the image should fill it on any map.
+    """
+    ranks = 41**2 / cells**2
+    return 0.996**ranks, 0.999**ranks
+
+
+def losses() -> ml_collections.ConfigDict:
+    """The fields of SEC's network and losses; the stage "segment" alone has them."""
+    sec = ml_collections.ConfigDict()
+    sec.seed = sec.expand = sec.constrain = 1.0  # weights of the losses
+    sec.foreground, sec.background = decays(41)  # of the rank pooling: d+ and d_bg
+    sec.channels = 1024  # of fc6 and fc7
+    sec.dilation = 12  # of fc6, in cells
+    sec.average = True  # a 3x3 mean before fc6: pool5a
+    sec.dropout = 0.5
+    sec.floor = 1e-4  # added to every probability before the losses
+    # The CRF inside the step, on the segmenter's cells: weight, sxy in cells, srgb; weight, sxy.
+    sec.bilateral = (10.0, 80 / 12, 13.0)
+    sec.spatial = (3.0, 3 / 12)
+    sec.iterations = 10
+    return sec
+
+
 def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...]) -> None:
     """Adds cues and segmentation behind the classifiers' stages ``trainings``.
 
@@ -45,7 +57,7 @@ def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...])
     """
     config.cues.maps = trainings[-1]
     own = common.stage(config, "segment")
-    own.method = "sec"
+    own.method, own.sec = "sec", losses()
     for section, fields in {
         "data": {"cues": config.cues.get_oneway_ref("size")},
         "model": {},
@@ -91,8 +103,9 @@ def small_photos(config, own) -> None:
     own.optimizer.update({"head_lr": 3e-2, "classifier_lr": 3e-2, "bias_lr": 1.0})
     own.train.epochs = 4.0
     own.train.update({"batch_size": 15, "eval_epochs": 0.0})
-    config.sec.channels, config.sec.dilation = 256, 4
-    config.sec.bilateral, config.sec.spatial = (10.0, 80 / 16, 13.0), (3.0, 3 / 16)
+    own.sec.foreground, own.sec.background = decays(20)
+    own.sec.channels, own.sec.dilation = 256, 4
+    own.sec.bilateral, own.sec.spatial = (10.0, 80 / 16, 13.0), (3.0, 3 / 16)
 
 
 def embedded(config, own) -> None:
@@ -100,5 +113,6 @@ def embedded(config, own) -> None:
     config.cues.layer, config.cues.size = "conv3_1", 12
     own.data.update({"flip": 0.0})
     own.optimizer.update({"head_lr": 1e-3, "classifier_lr": 1e-2, "bias_lr": 1.0})
-    config.sec.channels, config.sec.dilation = 128, 3
-    config.sec.bilateral, config.sec.spatial = (10.0, 80 / 8, 13.0), (3.0, 3 / 8)
+    own.sec.foreground, own.sec.background = decays(12)
+    own.sec.channels, own.sec.dilation = 128, 3
+    own.sec.bilateral, own.sec.spatial = (10.0, 80 / 8, 13.0), (3.0, 3 / 8)

@@ -35,9 +35,9 @@ def get_config(arg: str = ""):
     common.apply(config, pairs, KEYS)
     names = stages(config, config.two_phase.phases)
     if config.two_phase.segment:
-        # Section 4.1: better cues need no loss that makes them grow.
-        config.sec.expand = 0.0
         segmentation.stages(config, name, pairs, names)
+        # Section 4.1: better cues need no loss that makes them grow.
+        config.stage.segment.sec.expand = 0.0
     return common.finish(config)
 
 

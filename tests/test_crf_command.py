@@ -38,11 +38,12 @@ def run(folder, *flags):
     )
 
 
-def test_writes_what_the_function_gives(files):
+def test_writes_what_the_function_gives(files, capsys):
     folder, image, probabilities = files
-    done = run(folder, "photo.png", "probs.npy", "--out=new/crf.npy", "--labels=labels.png")
-    assert done.returncode == 0, done.stderr
-    assert "18x24 pixels, 4 classes" in done.stdout
+    names = [str(folder / name) for name in ("photo.png", "probs.npy")]
+    outputs = [f"--out={folder / 'new/crf.npy'}", f"--labels={folder / 'labels.png'}"]
+    assert crf.main([*names, *outputs]) == 0, capsys.readouterr().err
+    assert "18x24 pixels, 4 classes" in capsys.readouterr().out
     found = np.load(folder / "new/crf.npy")
     unary = -np.log(np.clip(probabilities, 1e-5, 1))
     expected = dense_crf(unary, image, method="lattice")
@@ -53,12 +54,12 @@ def test_writes_what_the_function_gives(files):
     np.testing.assert_array_equal(labels, found.argmax(-1))
 
 
-def test_flags_reach_the_function(files, capsys):
+def test_flags_reach_the_function_from_a_shell(files):
     folder, image, probabilities = files
     np.save(folder / "half.npy", probabilities.astype(np.float16))
     flags = ["--bilateral=4,20,30", "--spatial=0,1", "--iterations=3", "--method=exact"]
-    names = [str(folder / name) for name in ("photo.png", "half.npy")]
-    assert crf.main([*names, f"--out={folder / 'crf.npy'}", *flags]) == 0, capsys.readouterr().err
+    done = run(folder, "photo.png", "half.npy", "--out=crf.npy", *flags)
+    assert done.returncode == 0, done.stderr
     unary = -np.log(np.clip(probabilities.astype(np.float16).astype(np.float32), 1e-5, 1))
     expected = dense_crf(unary, image, bilateral=(4, 20, 30), spatial=(0, 1), iterations=3)
     np.testing.assert_allclose(np.load(folder / "crf.npy"), expected, atol=1e-5)

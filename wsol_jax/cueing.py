@@ -36,6 +36,8 @@ def check_options(options: Any) -> None:
     """Raises UserError for a ``cues`` section that no cues can be made by."""
     if not options.size > 0:
         raise UserError(f"cues.size: expected cells a side, got {options.size}.")
+    if not options.layer:
+        raise UserError("cues.layer is empty: name the layer whose gradients give the background.")
     for name in ("foreground", "background"):
         if not 0 <= options[name] < 1:
             raise UserError(f"cues.{name}: expected a share in [0, 1), got {options[name]}.")

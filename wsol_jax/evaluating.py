@@ -103,6 +103,7 @@ def evaluate_segmenter(
     parts = (config, run.method, run.variables)
     # The heat in the report is a probability: its boxes stand where it is a half.
     figures: dict[str, Any] = {"test": {}, "threshold": 0.5, "threshold_from": "probability"}
+    figures["whole"] = "with CRF"
     if lists.tune is not None:
         what = f"evaluate {lists.tune.name}"
         tune = segmenting.score_list(*parts, lists.tune, run.mesh, parts=False, what=what)

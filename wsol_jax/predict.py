@@ -224,7 +224,8 @@ def _write_mask(
     whole = cv2.resize(classes, image.size, interpolation=cv2.INTER_NEAREST)
     _write(out / "masks" / f"{record.image_id}.png", encode_classes(whole))
     painted = overlays.paint_classes(example.image, classes)
-    return dataclasses.replace(example, pictures={"segmentation": painted})
+    found = ", ".join(photos.class_names[c - 1] for c in np.unique(classes) if c)
+    return dataclasses.replace(example, label=found, pictures={"segmentation": painted})
 
 
 def _write_image(path: pathlib.Path, pixels: np.ndarray) -> None:

@@ -90,6 +90,8 @@ def stage_config(config: Any, name: str) -> ml_collections.ConfigDict:
 def _overlay(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> None:
     for name, value in own.items():
         if isinstance(value, ml_collections.ConfigDict):
+            if name not in config:  # a section of this stage alone
+                config[name] = ml_collections.ConfigDict()
             _overlay(config[name], value)
         elif value is not None:
             config[name] = value

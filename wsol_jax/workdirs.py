@@ -12,6 +12,8 @@ from wsol_jax.files import write_whole
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
+# Of cues the hash tells whether they are others (``stages``), not how they were asked for.
+_FREE += ("cues",)
 _FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
 _FREE += ("cues",)  # no training reads it; the cues' own folder holds them to it
 

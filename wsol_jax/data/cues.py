@@ -28,7 +28,7 @@ def _palette() -> bytes:
 
 def encode_classes(classes: np.ndarray) -> bytes:
     """(H, W) uint8 as a palette PNG in the VOC colours."""
-    image = Image.fromarray(classes, "L")
+    image = Image.fromarray(classes)  # uint8: grey, until it has a palette
     image.putpalette(_palette())
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)

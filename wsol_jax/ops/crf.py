@@ -73,6 +73,9 @@ def dense_crf(
         raise ValueError(f'method is "exact" or "lattice", not {method!r}')
     if method == "exact":
         return exact_crf(unary, image, bilateral, spatial, iterations)
+    # Inside jit an image that is a constant becomes traced here: XLA would fold the lattice by its
+    # interpreter, for minutes.
+    image = jax.lax.optimization_barrier(image)
     pairs = [x.reshape(-1, *x.shape[-3:]) for x in (unary, image)]
     if isinstance(image, jax.core.Tracer):
         build = functools.partial(

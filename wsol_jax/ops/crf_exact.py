@@ -107,13 +107,14 @@ def _square_distances(colours: jax.Array) -> jax.Array:
     )
     inner = lambda a, b: jnp.sum(a * b, axis=1, keepdims=True)
     whole = jnp.round(colours.astype(jnp.float32))
+    rest = colours.astype(jnp.float32) - whole
+    whole -= jnp.round(jnp.mean(whole, axis=0))  # less to cancel in the products with rests
     one, norm = jnp.ones_like(whole[:, :1]), inner(whole, whole)
     left = jnp.concatenate([whole, norm, one], axis=1)
     squares = dot(left, jnp.concatenate([-2 * whole, one, norm], axis=1))
     if colours.dtype == jnp.uint8:
         return squares
     # |a + e - b - f|^2 - |a - b|^2 for whole a, b and rests e, f.
-    rest = colours.astype(jnp.float32) - whole
     norm = inner(2 * whole + rest, rest)
     left = jnp.concatenate([whole, rest, norm, one], axis=1)
     right = jnp.concatenate([-2 * rest, -2 * (whole + rest), one, norm], axis=1)

@@ -71,7 +71,8 @@ def axis_scales(d: int) -> np.ndarray:
     The blur's standard deviation is (d+1) sqrt(2/3) lattice units; E's diagonal 1/sqrt(i(i+1)).
     """
     blur = np.float32(math.sqrt(2 / 3) * (d + 1))
-    return np.array([blur / math.sqrt((i + 1) * (i + 2)) for i in range(d)], np.float32)
+    # Multiplied in float64, as pydensecrf does: a last bit moves points over a simplex's boundary.
+    return np.array([1 / math.sqrt((i + 1) * (i + 2)) * float(blur) for i in range(d)], np.float32)
 
 
 def digits_for(limits: Sequence[float]) -> Digits:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax.data.voc import voc_palette
-from wsol_jax.report import encode, overlays, tables
+from wsol_jax.report import encode, overlays, segmentations, tables
 from wsol_jax.report.example import Example
 
 _PHOTO_SIDE = 288  # pixels embedded on the longer side
@@ -63,20 +62,14 @@ def section(
     )
 
 
-def legend(has_masks: bool, has_truth: bool = True, classes: Sequence[str] = ()) -> str:
-    """What the colours and line styles mean; ``classes`` of segmentations, in VOC's order."""
+def legend(has_masks: bool, has_truth: bool = True) -> str:
+    """What the colours and line styles mean."""
     truth = '<span><i class="line truth"></i>true box</span>' if has_truth else ""
     masks = ""
     if has_masks:
         for value, name in ((1, "object"), (0, "background"), (255, "ignored")):
-            masks += _swatch(name, overlays.MASK_COLOURS[value])
+            masks += segmentations.swatch(name, overlays.MASK_COLOURS[value])
         masks = f'<span class="set">guidance masks: {masks}</span>'
-    if classes:
-        palette = voc_palette()
-        named = [("background", palette[0]), *zip(classes, palette[1:], strict=False)]
-        named.append(("unlabelled", (200, 200, 200)))
-        masks += "".join(_swatch(name, colour) for name, colour in named)
-        masks = f'<span class="set">segmentations: {masks}</span>'
     stops = ",".join(
         _css(c) for c in overlays.colour_heat(np.linspace(0, 1, 9, dtype=np.float32)[None])[0]
     )
@@ -86,11 +79,6 @@ def legend(has_masks: bool, has_truth: bool = True, classes: Sequence[str] = ())
         f'<span>score 0 <i class="ramp" style="background:linear-gradient(90deg,{stops})"></i> 1'
         f"</span>{masks}</p>"
     )
-
-
-def _swatch(name: str, colour: Sequence[int]) -> str:
-    patch = f'<i class="swatch" style="background:{_css(colour)}"></i>'
-    return f"<span>{patch}{html.escape(name)}</span>"
 
 
 def _css(colour: Sequence[int]) -> str:

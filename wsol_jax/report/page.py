@@ -11,7 +11,18 @@ import numpy as np
 
 from wsol_jax import photos
 from wsol_jax.files import write_whole
-from wsol_jax.report import cases, classes, gallery, pairs, shell, store, svg, tables, thresholds
+from wsol_jax.report import (
+    cases,
+    gallery,
+    pairs,
+    segmentations,
+    shell,
+    store,
+    svg,
+    tables,
+    thresholds,
+)
+from wsol_jax.report import classes as by_class
 from wsol_jax.report.example import Example, Run, select_examples
 from wsol_jax.scores import Scores
 
@@ -67,6 +78,7 @@ def write_report(
     sections = [
         gallery.section(heading, note, [{"": e} for e in chosen], maps, index)
         for heading, note, chosen in shelves
+        if not classes
     ]
     columns = with_parts(figures)
     body = [
@@ -77,7 +89,9 @@ def write_report(
         _over_thresholds({"": run}),
         _by_class({"": run}),
         shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
-        _gallery(sections, {"": run}, classes),
+        shell.part("Gallery", segmentations.gallery(shelves, classes))
+        if classes
+        else _gallery(sections, {"": run}),
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
     write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
@@ -206,7 +220,7 @@ def with_parts(figures: Mapping) -> list[tuple[str, str, Mapping]]:
     parts = figures.get("parts", {})
     columns = []
     for name, whole in figures.get("test", {}).items():
-        columns.append((name, WHOLE if parts else "", whole))
+        columns.append((name, figures.get("whole", WHOLE) if parts else "", whole))
         columns += [(name, p, f["test"][name]) for p, f in parts.items() if name in f["test"]]
     return columns
 
@@ -230,17 +244,17 @@ def _by_class(runs: Mapping[str, Run]) -> str:
     content = []
     for name in lists:
         known = {
-            r: classes.class_figures(x.scores[name], x.threshold)
+            r: by_class.class_figures(x.scores[name], x.threshold)
             for r, x in _having(runs, name)
             if x.scores[name].class_names
         }
-        content.append((name, classes.table(known) if known else ""))
+        content.append((name, by_class.table(known) if known else ""))
     for name, columns in itertools.groupby(columns_of(runs, parts=True), key=lambda c: c[0]):
-        known = {r: classes.from_figures(f) for _, r, f in columns}
+        known = {r: by_class.from_figures(f) for _, r, f in columns}
         known = {r: found for r, found in known.items() if found is not None}
         if known:
             lists = [*lists, name]
-            content.append((name, classes.table(known)))
+            content.append((name, by_class.table(known)))
     return shell.part("Class by class", shell.named(content, len(lists)))
 
 
@@ -305,8 +319,7 @@ def _gallery(sections: Sequence[str], runs: Mapping[str, Run], classes: Sequence
     )
     has_truth = any(len(e.true_boxes) for r in runs.values() for e in r.examples)
     return shell.part(
-        "Gallery",
-        gallery.legend(has_masks, has_truth, classes) + controls + "".join(sections),
+        "Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections)
     )
 
 
