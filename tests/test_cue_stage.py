@@ -297,9 +297,10 @@ def tiny_config(file=sec_config, words="", **changes):
         ({"cues.maps": "segment"}, r"cues\.maps: 'segment' is no training before"),
         ({"cues.saliency": "cues"}, r"cues\.saliency: 'cues' is no training before"),
         ({"cues.layer": "block_99"}, r"cues\.layer: the network has 0 layers named 'block_99'"),
+        ({"cues.layer": ""}, r"cues\.layer is empty"),
         ({"cues.layer": "head"}, r"cues\.layer: the network has 0 layers named 'head'"),
         ({"cues.foreground": 1.0}, r"cues\.foreground"),
-        ({"sec.seed": -1.0}, r"sec\.seed"),
+        ({"stage.segment.sec.seed": -1.0}, r"sec\.seed"),
         ({"stages": ("cues", "evaluate")}, "nothing is trained"),
     ],
 )
@@ -313,8 +314,9 @@ def test_segments_of_two_phase_learning_come_after_its_phases():
     config = tiny_config(two_phase_config, ",segment=true")
     assert tuple(config.stages) == ("first", "second", "cues", "segment", "evaluate")
     assert config.cues.maps == "second" and config.cues.saliency == "first"
-    assert config.sec.expand == 0 and config.sec.seed == config.sec.constrain == 1
     own = stages.stage_config(config, "segment")
+    assert own.sec.expand == 0 and own.sec.seed == own.sec.constrain == 1
+    assert "sec" not in stages.stage_config(config, "second")
     assert own.method == "sec" and own.data.cues == config.cues.size
     assert stages.stage_config(config, "second").data.cues == 0
     assert "cues" not in tiny_config(two_phase_config)
@@ -331,16 +333,20 @@ def test_other_cues_need_no_other_classifier(tmp_path):
     own = stages.stage_config(tiny_config(), "first")
     workdirs.claim(tmp_path, own, ("a",))
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
-    other = {"cues.foreground": 0.5, "cues.layer": "block_3_project", "cues.size": 9}
-    workdirs.claim(tmp_path, stages.stage_config(tiny_config(**other), "first"), ("a",))
-    for changes in ({"sec.channels": 8}, {"two_phase.head": "fcn"}):
-        with pytest.raises(UserError, match=next(iter(changes))):
-            workdirs.claim(tmp_path, stages.stage_config(tiny_config(**changes), "first"), ("a",))
+    cues = {"cues.foreground": 0.5, "cues.layer": "block_3_project", "cues.size": 9}
+    workdirs.claim(tmp_path, stages.stage_config(tiny_config(**cues), "first"), ("a",))
+    later = tiny_config(**{"stage.segment.sec.channels": 8})
+    workdirs.claim(tmp_path, stages.stage_config(later, "first"), ("a",))
+    with pytest.raises(UserError, match=r"two_phase\.head"):
+        other = tiny_config(**{"two_phase.head": "fcn"})
+        workdirs.claim(tmp_path, stages.stage_config(other, "first"), ("a",))
     segment = tmp_path / "segment"
     workdirs.claim(segment, stages.stage_config(tiny_config(), "segment"), ("a",))
     (segment / "checkpoints" / "2").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"sec\.channels"):
+        workdirs.claim(segment, stages.stage_config(later, "segment"), ("a",))
     with pytest.raises(UserError, match=r"data\.cues=20.* has 9"):
-        workdirs.claim(segment, stages.stage_config(tiny_config(**other), "segment"), ("a",))
+        workdirs.claim(segment, stages.stage_config(tiny_config(**cues), "segment"), ("a",))
 
 
 def test_segment_is_written_after_the_configs_path(tmp_path):
@@ -367,8 +373,8 @@ FIELDS = {
     "stage.segment.model.output_stride": 8,
     "stage.segment.train.batch_size": 6,
     "stage.segment.train.epochs": 3.0,
-    "sec.channels": 8,
-    "sec.dilation": 1,
+    "stage.segment.sec.channels": 8,
+    "stage.segment.sec.dilation": 1,
     "eval.crf.iterations": 2,
 }
 CLOCK = ("seconds", "train_seconds", "images_per_second", "stages")

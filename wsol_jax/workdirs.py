@@ -15,7 +15,6 @@ _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
 # Of cues the hash tells whether they are others (``stages``), not how they were asked for.
 _FREE += ("cues",)
 _FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
-_FREE += ("cues",)  # no training reads it; the cues' own folder holds them to it
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
