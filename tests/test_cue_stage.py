@@ -453,7 +453,11 @@ def test_cues_are_those_of_the_stages_network(finished, root):
     train = opened.lists.train
     localize = jax.jit(opened.method.localize)
     salient = jax.jit(functools.partial(opened.method.saliency, layer="block_1_project"))
-    at_size = lambda x: np.asarray(jax.image.resize(x, (1, CELLS, CELLS, *x.shape[3:]), "bilinear"))
+
+    def at_size(x):
+        shape = (1, CELLS, CELLS, *x.shape[3:])
+        return np.asarray(jax.image.resize(x, shape, "bilinear", antialias=False))
+
     different = 0
     for index in range(len(train)):
         pixels = cv2.imread(train[index].image)[..., ::-1]
@@ -605,7 +609,7 @@ def test_predict_leaves_a_mask_of_each_photo(finished, root, tmp_path):
     photos.mkdir()
     for name in ("00.jpg", "03.jpg"):
         shutil.copy(root / "JPEGImages" / name, photos)
-    large = cv2.resize(cv2.imread(str(photos / "00.jpg")), (700, 520))
+    large = cv2.resize(cv2.imread(str(photos / "00.jpg")), (560, 60))
     cv2.imwrite(str(photos / "large.png"), large)
     out = tmp_path / "out"
     done = tiny.run(
@@ -613,7 +617,7 @@ def test_predict_leaves_a_mask_of_each_photo(finished, root, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(json.loads((out / "predictions.json").read_text())["images"]) == 3
-    sizes = {"00.jpg": (48, 40), "03.jpg": (48, 40), "large.png": (700, 520)}
+    sizes = {"00.jpg": (48, 40), "03.jpg": (48, 40), "large.png": (560, 60)}
     for name, size in sizes.items():
         with Image.open(out / "masks" / f"{name}.png") as mask:
             assert mask.mode == "P" and mask.size == size
@@ -621,4 +625,4 @@ def test_predict_leaves_a_mask_of_each_photo(finished, root, tmp_path):
             classes = np.array(mask)
         np.testing.assert_array_equal(palette, voc_palette()[: len(palette)])
         assert classes.max() <= 20
-    assert "masks" in done.stdout or (out / "index.html").is_file()
+    assert "segmentation" in (out / "index.html").read_text()
