@@ -16,6 +16,9 @@ def sections(config) -> None:
     config.cues.background = 0.1  # share of the pixels, the least salient ones
 
     config.eval.mean_classes = ()  # of the mean IoU, beside background; none named: all
+    # How the class maps alone become a segmentation: share of the maximum, least class score. None
+    # given: the best on the tune list.
+    config.eval.map_thresholds = ()
     # The CRF at test time, on the photo's own pixels.
     config.eval.crf = ml_collections.ConfigDict()
     config.eval.crf.bilateral = (10.0, 80.0, 13.0)
