@@ -95,9 +95,11 @@ def make_cues(
 
 
 def read_summary(folder: pathlib.Path) -> dict[str, Any] | None:
-    """The content of cues.json; None where the stage is not done."""
+    """The content of cues.json; None where the stage is not done, or the file is damaged."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / DONE).read_text())
+        found = json.loads((folder / DONE).read_text())
+        if isinstance(found, dict) and "sha256" in found:
+            return found
     return None
 
 
@@ -130,7 +132,9 @@ class _Chosen:
 def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | None:
     """cues.json if all is done; the folder is ours, and of these inputs, if it returns."""
     path = folder / _INPUTS
-    begun = path.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    # What a killed process had not renamed yet (files.write_whole) is nobody's.
+    begun = any(not (name.startswith(".") and name.endswith(".tmp")) for name in names)
     if begun:
         try:
             same = json.loads(path.read_text()) == dict(inputs)

@@ -61,6 +61,7 @@ _DECIDED_EARLY = {
     "recipe": "recipe",
     "model.backbone": "backbone",
     "two_phase.phases": "phases",
+    "two_phase.segment": "segment",
     "data.name": "",
 }
 

@@ -171,6 +171,15 @@ def test_published_losses_and_solver():
     assert both.cues.maps == "second" and both.cues.saliency == "background"
 
 
+@pytest.mark.parametrize("words", ["embedded", "folder,root=x,backbone=mobilenet_v2"])
+def test_decays_of_small_maps_weigh_shares_of_the_image_alike(words):
+    """A rank on 41x41 cells and the ranks that cover as much of smaller maps have equal weights."""
+    config = stages.stage_config(sec_config.get_config(words), "segment")
+    cells = (config.data.crop // 8) ** 2 if words == "embedded" else 20**2
+    for name, decay in (("foreground", 0.996), ("background", 0.999)):
+        np.testing.assert_allclose(config.sec[name] ** (cells / 4), decay ** (1681 / 4), rtol=1e-6)
+
+
 def test_the_network_of_the_background_cue_has_a_conv4_1_of_41_cells():
     config = sec_config.get_config("voc,weights=none,width=0.1")
     plain = stages.stage_config(config, "background")
