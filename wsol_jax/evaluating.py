@@ -111,7 +111,10 @@ def evaluate_segmenter(
     thresholds = None
     if maps is not None:
         of_maps = (_scored_as(maps.config, config), maps.method, maps.variables)
-        thresholds = segmenting.choose_map_thresholds(*of_maps, lists.tune, run.mesh)
+        if config.eval.map_thresholds:
+            thresholds = segmenting.MapThresholds(*config.eval.map_thresholds)
+        else:
+            thresholds = segmenting.choose_map_thresholds(*of_maps, lists.tune, run.mesh)
         figures["map_thresholds"] = dataclasses.asdict(thresholds)
     scored = {}
     for name, source in lists.tests.items():

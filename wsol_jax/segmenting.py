@@ -24,6 +24,11 @@ def check_options(options: Any, class_names: Sequence[str]) -> None:
         raise UserError(
             f"eval.mean_classes: {unknown[0]!r} is not one of the data's: {', '.join(class_names)}."
         )
+    fixed = options.map_thresholds
+    if fixed and (len(fixed) != 2 or not all(0 <= value < 1 for value in fixed)):
+        raise UserError(
+            f"eval.map_thresholds: expected a share and a class score in [0, 1), got {fixed}."
+        )
     crf = options.crf
     if crf.iterations < 0 or not 0 < crf.clip < 1:
         raise UserError(

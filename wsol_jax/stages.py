@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from wsol_jax import cueing, evaluating, methods, progress, sharding, workdirs
+from wsol_jax import cueing, evaluating, methods, progress, segmenting, sharding, workdirs
 from wsol_jax.assemble import Plan, without_weights
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
@@ -215,6 +215,7 @@ class _Recipe:
         """The section ``cues``, and that the networks it names can give what it wants."""
         options = self.config.cues
         cueing.check_options(options)
+        segmenting.check_options(self.config.eval, self.lists.class_names)
         before = self.config.stages[: self.config.stages.index(CUES)]
         for field in ("maps", "saliency"):
             if options[field] not in before:

@@ -18,8 +18,8 @@ from wsol_jax.ops.crf_lattice import (
     count_vertices,
     lattice_field,
     lattice_kernel,
-    photo_field,
 )
+from wsol_jax.ops.crf_photo import photo_field
 
 __all__ = [
     "LatticeKernel",

@@ -14,7 +14,6 @@ from wsol_jax.ops.permutohedral import Lattice, Simplices
 
 _TINY = 1e-20  # pydensecrf's
 _CPU_BLOCK = 1024  # pixels
-_CANVAS = 64  # pixels: photos of many sizes come in few shapes, as each means a compilation
 
 
 class LatticeKernel(NamedTuple):
@@ -50,66 +49,13 @@ def lattice_kernel(
       ``capacity`` was too small, or a value of the image outside 0..255.
     """
     bilateral, spatial = _floats(bilateral), _floats(spatial)
-    flat = _spatial_lattice(*image.shape[:2], spatial) if spatial[0] else None
+    flat = spatial_lattice(*image.shape[:2], spatial) if spatial[0] else None
     if not bilateral[0]:
-        return _kernel(None, flat, image.shape, bilateral, 0)
+        return join_kernels(None, flat, image.shape, bilateral, 0)
     simplices = _bilateral_simplices(image, bilateral)
     capacity = simplices.weights.size if capacity is None else capacity
-    kernel = _kernel(simplices, flat, image.shape, bilateral, capacity)
-    return kernel._replace(overflow=kernel.overflow | ~_in_range(image))
-
-
-def photo_field(
-    unary: jax.Array,
-    image: jax.Array,
-    bilateral: tuple,
-    spatial: tuple,
-    capacity: int | None,
-    iterations: int,
-) -> jax.Array:
-    """`dense_crf` of one photo outside jit: (H, W, C), (H, W, 3) -> (H, W, C).
-
-    The photo lies in the corner of a canvas, whose other pixels take part in nothing: they belong
-    to the first pixel's vertices with weight 0, so that no vertex is there for them. The vertices
-    are counted before a capacity is chosen.
-
-    Raises:
-      ValueError: ``capacity`` is too small, or a value of the image outside 0..255.
-    """
-    height, width, classes = unary.shape
-    shape = tuple(-(-size // _CANVAS) * _CANVAS for size in (height, width))
-    inside = np.zeros(shape, bool)
-    inside[:height, :width] = True
-    past = [(0, shape[0] - height), (0, shape[1] - width), (0, 0)]
-    on_canvas = lambda array: jnp.pad(array, past)
-    inside, scores = inside.ravel(), on_canvas(-unary.astype(jnp.float32)).reshape(-1, classes)
-    flat = _spatial_part(shape, spatial, inside) if spatial[0] else None
-    simplices, enough = None, 0
-    if bilateral[0]:
-        if not _in_range(image):
-            raise ValueError(
-                "the lattice takes images in 0..255; this one has values outside or NaN"
-            )
-        simplices = _bilateral_simplices(on_canvas(image), bilateral, inside)
-        enough = _enough(int(simplices.counts[-1]), capacity)
-    kernel = _kernel(simplices, flat, shape, bilateral, enough)
-    found = _field(scores, kernel, iterations)
-    return found.reshape(*shape, classes)[:height, :width]
-
-
-def _enough(size: int, capacity: int | None) -> int:
-    if capacity is not None and capacity < size:
-        raise ValueError(
-            f"capacity={capacity} is too small for this image, whose bilateral lattice has {size} "
-            f"vertices: set capacity={_rounded(size)}, or None to have them counted"
-        )
-    return capacity or _rounded(size)
-
-
-def _rounded(count: int) -> int:
-    """The next of 64, 96, 128, 192, 256, ...: few capacities, as each means a compilation."""
-    power = 1 << max(6, (count - 1).bit_length())
-    return power * 3 // 4 if count <= power * 3 // 4 else power
+    kernel = join_kernels(simplices, flat, image.shape, bilateral, capacity)
+    return kernel._replace(overflow=kernel.overflow | ~in_range(image))
 
 
 def count_vertices(image: jax.Array, *, bilateral: tuple[float, float, float]) -> jax.Array:
@@ -123,7 +69,7 @@ def count_vertices(image: jax.Array, *, bilateral: tuple[float, float, float]) -
       () int32; -1 for an image with values outside 0..255.
     """
     simplices = _bilateral_simplices(image, _floats(bilateral))
-    return jnp.where(_in_range(image), simplices.counts[-1], -1)
+    return jnp.where(in_range(image), simplices.counts[-1], -1)
 
 
 def lattice_field(scores: jax.Array, kernel: LatticeKernel, iterations: int) -> jax.Array:
@@ -136,9 +82,6 @@ def lattice_field(scores: jax.Array, kernel: LatticeKernel, iterations: int) -> 
             scores, kernel, cpu=functools.partial(infer, block=_CPU_BLOCK), default=infer
         )
     return jnp.where(kernel.overflow, jnp.nan, probabilities)
-
-
-_field = functools.partial(jax.jit, static_argnums=2)(lattice_field)
 
 
 def _iterate(
@@ -194,19 +137,19 @@ def _iterate(
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _kernel(
+def join_kernels(
     simplices: Simplices | None, flat: Lattice | None, shape: tuple, bilateral: tuple, capacity: int
 ) -> LatticeKernel:
     lattices = () if flat is None else (flat,)
     if simplices is None:
         return LatticeKernel(lattices, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    digits = permutohedral.digits_for(_bilateral_steps(shape, bilateral)[1])
+    digits = permutohedral.digits_for(bilateral_steps(shape, bilateral)[1])
     lattice = permutohedral.build_lattice(simplices, digits, capacity=capacity)
-    lattices = (_folded(lattice, bilateral[0]), *lattices)
+    lattices = (folded(lattice, bilateral[0]), *lattices)
     return LatticeKernel(lattices, lattice.size, lattice.overflow)
 
 
-def _folded(lattice: Lattice, weight: float) -> Lattice:
+def folded(lattice: Lattice, weight: float) -> Lattice:
     """The lattice with normalisation and weight inside its own weights, half on either side."""
     vertices, weights, neighbours, *_ = lattice
     alpha = 1 / (1 + 2.0 ** (1 - weights.shape[1]))  # the blur's gain against a Gaussian of 1 at 0
@@ -222,7 +165,7 @@ def _floats(numbers: Sequence[float]) -> tuple[float, ...]:
     return tuple(map(float, numbers))  # something that jit can hash
 
 
-def _in_range(image: jax.Array) -> jax.Array:
+def in_range(image: jax.Array) -> jax.Array:
     if image.dtype == jnp.uint8:
         return jnp.ones((), bool)
     return jnp.all((image >= 0) & (image <= 255))  # False for NaN too
@@ -235,7 +178,7 @@ def _place_steps(height: int, width: int, sigma: float, scales: np.ndarray):
     return [np.tile(x, height), np.repeat(y, width)]
 
 
-def _bilateral_steps(shape: tuple[int, ...], bilateral: tuple[float, float, float]):
+def bilateral_steps(shape: tuple[int, ...], bilateral: tuple[float, float, float]):
     """The places' steps, all five limits, and a table (3, 256) of the grey levels' steps."""
     scales = permutohedral.axis_scales(5)
     places = _place_steps(*shape[:2], bilateral[1], scales)
@@ -245,63 +188,46 @@ def _bilateral_steps(shape: tuple[int, ...], bilateral: tuple[float, float, floa
 
 @functools.partial(jax.jit, static_argnums=1)
 def _bilateral_simplices(
-    image: jax.Array, bilateral: tuple[float, float, float], inside: jax.Array | None = None
+    image: jax.Array, bilateral: tuple[float, float, float]
 ) -> permutohedral.Simplices:
-    """``inside``: (H W,) bool, the pixels that take part; the first one does."""
-    places, limits, levels = _bilateral_steps(image.shape, bilateral)
-    factors = np.arange(1, 6, dtype=np.float32)
-    steps = [jnp.asarray(place) for place in places]
-    multiples = [jnp.asarray(f * place) for f, place in zip(factors, places, strict=False)]
-    for i, channel in enumerate(jnp.moveaxis(image.reshape(-1, 3), 1, 0)):
-        if image.dtype == jnp.uint8:
+    places, limits, levels = bilateral_steps(image.shape, bilateral)
+    steps, multiples = colour_steps(jnp, image.reshape(-1, 3), bilateral[2], levels)
+    factors = np.arange(1, 3, dtype=np.float32)
+    multiples = [*(jnp.asarray(f * x) for f, x in zip(factors, places, strict=True)), *multiples]
+    digits = permutohedral.digits_for(limits)
+    return permutohedral.enclosing_simplices([*map(jnp.asarray, places), *steps], multiples, digits)
+
+
+def colour_steps(numpy, colours, srgb: float, levels: np.ndarray):
+    """(N, 3) colours -> steps and multiples of the last three coordinates."""
+    steps, multiples = [], []
+    factors = np.arange(3, 6, dtype=np.float32)
+    for i, channel in enumerate(numpy.moveaxis(colours, 1, 0)):
+        if channel.dtype == np.uint8:
             # Tables, rounded on the host: compilers replace divisions by products.
-            index = channel.astype(jnp.int32)
-            steps.append(jnp.asarray(levels[i])[index])
-            multiples.append(jnp.asarray(factors[2 + i] * levels[i])[index])
+            index = channel.astype(np.int32)
+            steps.append(numpy.asarray(levels[i])[index])
+            multiples.append(numpy.asarray(factors[i] * levels[i])[index])
         else:
             scale = permutohedral.axis_scales(5)[2 + i]
-            steps.append(channel.astype(jnp.float32) / bilateral[2] * scale)
-            multiples.append(factors[2 + i] * steps[-1])
-    digits = permutohedral.digits_for(limits)
-    return _taking_part(steps, multiples, digits, inside)
-
-
-def _taking_part(steps, multiples, digits, inside) -> permutohedral.Simplices:
-    if inside is None:
-        return permutohedral.enclosing_simplices(steps, multiples, digits)
-    steps, multiples = ([jnp.where(inside, x, x[0]) for x in xs] for xs in (steps, multiples))
-    simplices = permutohedral.enclosing_simplices(steps, multiples, digits)
-    return simplices._replace(weights=simplices.weights * inside[:, None])
+            steps.append(channel.astype(np.float32) / np.float32(srgb) * scale)
+            multiples.append(factors[i] * steps[-1])
+    return steps, multiples
 
 
 @functools.lru_cache(maxsize=8)
-def _spatial_lattice(height: int, width: int, spatial: tuple[float, float]) -> Lattice:
+def spatial_lattice(height: int, width: int, spatial: tuple[float, float]) -> Lattice:
     """The spatial kernel's lattice, which no image changes: built once, kept on the host."""
-    steps, multiples, digits = _spatial_steps((height, width), spatial)
+    steps, multiples, digits = spatial_steps((height, width), spatial)
     enclose = functools.partial(permutohedral.enclosing_simplices, digits=digits)
     simplices = _at_once(enclose, steps, multiples)
     build = functools.partial(
         permutohedral.build_lattice, digits=digits, capacity=int(simplices.counts[-1])
     )
-    return _at_once(lambda simplices: _folded(build(simplices), spatial[0]), simplices)
+    return _at_once(lambda simplices: folded(build(simplices), spatial[0]), simplices)
 
 
-def _spatial_part(shape: tuple, spatial: tuple, inside: np.ndarray) -> Lattice:
-    """The same of the pixels of a canvas that take part."""
-    whole = _spatial_lattice(*shape, spatial)
-    if inside.all():
-        return whole
-    return _spatial_of(inside, shape, spatial, whole.neighbours.shape[-1] - 1)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _spatial_of(inside: jax.Array, shape: tuple, spatial: tuple, capacity: int) -> Lattice:
-    steps, multiples, digits = _spatial_steps(shape, spatial)
-    simplices = _taking_part(steps, multiples, digits, inside)
-    return _folded(permutohedral.build_lattice(simplices, digits, capacity=capacity), spatial[0])
-
-
-def _spatial_steps(shape: tuple[int, int], spatial: tuple[float, float]):
+def spatial_steps(shape: tuple[int, int], spatial: tuple[float, float]):
     steps = _place_steps(*shape, spatial[1], permutohedral.axis_scales(2))
     multiples = [np.float32(i + 1) * step for i, step in enumerate(steps)]
     return steps, multiples, permutohedral.digits_for([step.max() for step in steps])
