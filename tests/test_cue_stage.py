@@ -301,6 +301,7 @@ def tiny_config(file=sec_config, words="", **changes):
         ({"cues.layer": "head"}, r"cues\.layer: the network has 0 layers named 'head'"),
         ({"cues.foreground": 1.0}, r"cues\.foreground"),
         ({"stage.segment.sec.seed": -1.0}, r"sec\.seed"),
+        ({"eval.mean_classes": ("cow",)}, r"eval\.mean_classes: 'cow' is not one of"),
         ({"stages": ("cues", "evaluate")}, "nothing is trained"),
     ],
 )
