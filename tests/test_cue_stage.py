@@ -368,6 +368,8 @@ FIELDS = {
     "data.resize": 32,
     "cues.layer": "block_1_project",
     "cues.size": CELLS,
+    "cues.foreground": 0.3,
+    "cues.background": 0.1,
     "stage.segment.data.crop": 32,
     "stage.segment.data.resize": 32,
     "stage.segment.model.final_endpoint": "block_1",
@@ -601,6 +603,24 @@ def test_two_processes_write_the_cues_of_one(finished, root, tmp_path):
     assert [name for name in expected if found[name] != expected[name]] == []
     summaries = [json.loads((w / "cues/cues.json").read_text()) for w in (tmp_path, finished)]
     assert summaries[0] == summaries[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_segmenter_of_one(finished, root, tmp_path):
+    """Each reads its own rows' cues; a CRF for each photo, wherever it lies."""
+    start(finished, tmp_path, "first", "cues")
+    gentle = ("--config.stage.segment.sec.dropout=0.0",)
+    whole = start(finished, tmp_path / "whole", "first", "cues")
+    done = tiny.run(words(root, whole, "--stages=segment", *gentle))
+    assert done.returncode == 0, done.stderr
+    for one in start_pair(words(root, tmp_path, "--stages=segment", *gentle), devices=2):
+        done = one.wait(timeout=400)
+        assert done.returncode == 0, done.stderr
+    rows, others = (tiny.history(w / "segment") for w in (whole, tmp_path))
+    assert [row["step"] for row in rows] == list(range(1, LAST + 1))
+    for row, other in zip(rows, others, strict=True):
+        for name in ("train/loss", "train/seed", "train/expand", "train/constrain"):
+            np.testing.assert_allclose(other[name], row[name], rtol=1e-3, err_msg=name)
 
 
 @pytest.mark.slow
