@@ -129,11 +129,13 @@ def test_a_truncated_cue_is_named(tmp_path, kept):
 
 
 def test_a_damaged_cue_is_named_or_read_and_nothing_else(tmp_path):
-    """Any byte of the file changed: one sentence, or whatever the pixels say now."""
+    """A byte of the file changed: one sentence, or whatever the pixels say now."""
     path = tmp_path / "a.png"
     whole = cues.encode_classes(random_cue(9))
+    palette = whole.index(b"PLTE") + 4  # 768 bytes of one kind
     refused = 0
-    for place in range(len(whole)):
+    end = palette + 768
+    for place in (*range(palette), *range(palette, end, 31), *range(end, len(whole))):
         spoilt = bytearray(whole)
         spoilt[place] ^= int(RNG.integers(1, 256))
         path.write_bytes(spoilt)
