@@ -126,6 +126,52 @@ def test_list_styles(root):
     assert voc.open_voc(root, "Main/cat_all", classes=["cat"]).name == "Main/cat_all"
 
 
+@pytest.mark.parametrize("line", ["{}", "/JPEGImages/{}.jpg /SegmentationClassAug/{}.png"])
+def test_a_list_may_be_a_file_anywhere(root, tmp_path, line):
+    """As the field hands them on: train_aug.txt beside cls_labels.npy."""
+    path = tmp_path / "lists" / "train_aug.txt"
+    path.parent.mkdir()
+    path.write_text("".join(line.format(i, i) + "\n" for i in "ba"))
+    source = voc.open_voc(root, str(path), multi_label=True)
+    assert source.name == "train_aug"
+    assert [record.image_id for record in source.records] == ["b", "a"]
+    assert voc.voc_classes_in(root, str(path)) == ("cat", "dog")
+    with pytest.raises(UserError) as error:
+        voc.open_voc(root, str(path.with_name("other.txt")), multi_label=True)
+    assert str(error.value).startswith(f"list {path.with_name('other.txt')}: there is no such file")
+
+
+def test_image_labels_from_elsewhere(root):
+    """They take the place of the objects' classes; boxes and masks stay the annotation's."""
+    labels = {"a": (7, 14), "b": ()}
+    source = voc.open_voc(root, "all", multi_label=True, labels=labels)
+    assert [record.labels for record in source.records] == [(7, 14), (), (14,)]  # c: its objects
+    plain = voc.open_voc(root, "all", multi_label=True)
+    for one, other in zip(source.records, plain.records, strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.box_labels, other.box_labels)
+    # Of chosen classes alone, by their own numbers.
+    chosen = voc.open_voc(root, "all", classes=["person", "cat"], multi_label=True, labels=labels)
+    assert [record.labels for record in chosen.records] == [(0, 1), (), (0,)]
+    with pytest.raises(UserError, match="image a shows cat and person, but single-label"):
+        voc.open_voc(root, "one", labels=labels)
+
+
+def test_an_image_with_labels_needs_no_annotation(root):
+    """trainaug's images beyond VOC's own have none."""
+    (root / "Annotations" / "a.xml").unlink()
+    source = voc.open_voc(root, "both", multi_label=True, labels={"a": (3,)})
+    record = source[0]
+    assert (record.labels, record.size) == ((3,), None)
+    assert record.boxes.shape == (0, 4) and record.box_labels.shape == (0,)
+    with pytest.raises(UserError, match=r"annotation .*a\.xml is missing"):
+        voc.open_voc(root, "both", multi_label=True, labels={"b": (3,)})
+    # One that is there must be whole, as ever.
+    (root / "Annotations" / "a.xml").write_text("<annotation>")
+    with pytest.raises(UserError, match="not readable XML"):
+        voc.open_voc(root, "both", multi_label=True, labels={"a": (3,)})
+
+
 def test_classes_in_a_list_stand_in_vocs_order(root):
     assert voc.voc_classes_in(root, "both") == ("cat", "dog")
     assert voc.voc_classes_in(root, "all") == ("cat", "dog", "person")

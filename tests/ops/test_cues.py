@@ -48,7 +48,7 @@ def test_foreground_reaches_a_share_of_the_maximum(share):
 
 @pytest.mark.parametrize("top", [-1.0, 0.0])
 def test_a_map_that_found_nothing_gives_no_cue(top):
-    """Without the guard, -1 > 0.2 * -1 is false, but -0.1 > 0.2 * -0.1 is not."""
+    """Nor does the cell that comes nearest to zero: a share of its maximum lies above it."""
     maps = np.full((1, 3, 3, 1), top, np.float32)
     maps[0, 0, 0] = min(top, 0.0) * 0.1
     assert not foreground_cues(maps, np.ones((1, 1))).any()

@@ -261,9 +261,13 @@ def _list_path(root: pathlib.Path, list_name: str) -> pathlib.Path:
                 f"VOC folder {root} has no {folder}: expected the VOC2012 layout (JPEGImages, "
                 f"Annotations, ImageSets); unpack {_DOWNLOAD} and give .../VOCdevkit/VOC2012"
             )
-    if list_name.endswith(".txt") and pathlib.Path(list_name).is_file():
-        return pathlib.Path(list_name)
     sets = root / "ImageSets"
+    if list_name.endswith(".txt"):
+        if pathlib.Path(list_name).is_file():
+            return pathlib.Path(list_name)
+        raise UserError(
+            f"list {list_name}: there is no such file; those of {sets} are named without .txt"
+        )
     # Segmentation first: its lists are the ones with masks, and Main repeats their names.
     places = [sets] if "/" in list_name else [sets / "Segmentation", sets / "Main"]
     for place in places:
