@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsol_jax import sharding
+from wsol_jax import methods, sharding
 from wsol_jax.data.cues import cue_path, read_cue, write_cue
 from wsol_jax.data.pipeline import EvalExample
 from wsol_jax.data.records import Record, Source
@@ -27,6 +27,7 @@ from wsol_jax.evaluating import OpenedRun
 from wsol_jax.files import write_whole
 from wsol_jax.localizing import over_list
 from wsol_jax.ops import cues as ops
+from wsol_jax.state import fingerprint
 
 DONE = "cues.json"
 _INPUTS = "inputs.json"
@@ -43,12 +44,30 @@ def check_options(options: Any) -> None:
             raise UserError(f"cues.{name}: expected a share in [0, 1), got {options[name]}.")
 
 
-def check_layer(method: Any, layer: str, images: jax.ShapeDtypeStruct) -> None:
-    """Raises UserError where a method's network has no such layer, before anything is trained."""
+def check_layer(config: Any, layer: str, num_classes: int) -> None:
+    """Raises UserError where a stage's network has no such layer, before anything is trained."""
+    method = methods.build(config, num_classes)
     if method.saliency is None:
         raise UserError("cues.saliency: that stage's method has no gradient saliency.")
+    images = jax.ShapeDtypeStruct((1, config.data.crop, config.data.crop, 3), np.uint8)
     variables = jax.eval_shape(method.init, jax.random.key(0), images)
     jax.eval_shape(functools.partial(method.saliency, layer=layer), variables, images)
+
+
+def hashes(options: Any, maps: OpenedRun, saliency: OpenedRun, source: Source) -> dict[str, str]:
+    """All that cues depend on, for a folder to say what it holds."""
+    settings = [*options.items(), _size(maps.config)]
+    labels = [(source[i].image_id, source[i].labels) for i in range(len(source))]
+    return {
+        "maps": fingerprint(maps.variables),
+        "saliency": fingerprint(saliency.variables),
+        "settings": hashlib.sha256(repr(settings).encode()).hexdigest(),
+        "labels": hashlib.sha256(repr(labels).encode()).hexdigest(),
+    }
+
+
+def _size(config: Any) -> int:
+    return config.eval.size or config.data.crop
 
 
 def make_cues(
@@ -154,7 +173,6 @@ def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | 
 def _cues(maps: OpenedRun, saliency: OpenedRun, options: Any, source: Source):
     """(index, (n, n) uint8) of each readable image of a list."""
     config = maps.config
-    size = config.eval.size or config.data.crop
     step = _cue_step(maps.method.localize, saliency.method.saliency, _numbers(options))
     classes = len(source.class_names)
 
@@ -165,7 +183,7 @@ def _cues(maps: OpenedRun, saliency: OpenedRun, options: Any, source: Source):
                 found[row, list(source[int(index)].labels)] = 1
         return {"labels": found}
 
-    example = EvalExample(source, size)
+    example = EvalExample(source, _size(config))
     batches = over_list(config, source, maps.mesh, example, labels, "cues")
     with contextlib.closing(batches):
         for host, batch in batches:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import pathlib
@@ -13,7 +12,8 @@ from typing import Any
 import jax
 from absl import logging
 
-from wsol_jax import gallery, methods, multi_label, segmenting, sharding, workdirs
+from wsol_jax import figures as figures_of
+from wsol_jax import gallery, methods, multi_label, segment_evaluation, sharding, workdirs
 from wsol_jax.assemble import restore_variables, trunks, without_weights
 from wsol_jax.checkpoint import check_choice
 from wsol_jax.data.lists import Lists, open_lists
@@ -21,15 +21,13 @@ from wsol_jax.errors import UserError
 from wsol_jax.files import write_whole
 from wsol_jax.methods import Method
 from wsol_jax.metrics.boxes import nearest_threshold
+from wsol_jax.score_files import AnyScores
 from wsol_jax.scores import Scores
 from wsol_jax.scoring import TUNE_METRICS, fit_central_box, score_list
-from wsol_jax.segment_scores import SegmentationScores
 from wsol_jax.store import MapStore
 
 # Without a tune list there is nothing to choose a threshold on: the CAM paper's 20% of the peak.
 DEFAULT_THRESHOLD = 0.2
-
-ListScores = Scores | multi_label.MultiLabelScores | SegmentationScores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +54,7 @@ def evaluate_run(
       metrics.json's content but for the run's times.
     """
     if run.method.segments:
-        return evaluate_segmenter(run, workdir, maps)
+        return segment_evaluation.evaluate_segmenter(run, workdir, maps)
     start = time.monotonic()
     config, lists = run.config, run.lists
     parts = (config, run.method, run.variables)
@@ -74,11 +72,11 @@ def evaluate_run(
             options["part_thresholds"] = chosen
             figures["parts"] = {name: {"threshold": value} for name, value in chosen.items()}
     if tune is not None:
-        _add(figures, "tune", lists.tune.name, tune)
-    scored: dict[str, ListScores] = {}
+        figures_of.add_list(figures, "tune", lists.tune.name, tune)
+    scored: dict[str, AnyScores] = {}
     for name, source in lists.tests.items():
         scored[name] = score(*parts, source, run.mesh, what=f"evaluate {name}", **options)
-    _add_tests(figures, scored, workdir)
+    figures_of.add_tests(figures, scored, workdir)
     if not config.data.multi_label:
         figures["max_box_acc_note"] = "maximises over thresholds on the scored list itself"
     figures["images_per_second"] = sum(len(s) for s in scored.values()) / max(
@@ -87,81 +85,6 @@ def evaluate_run(
     if jax.process_index() == 0:
         gallery.collect(config, workdir, run.method, run.variables, lists, scored, threshold)
     return figures
-
-
-def evaluate_segmenter(
-    run: OpenedRun, workdir: pathlib.Path, maps: OpenedRun | None
-) -> dict[str, Any]:
-    """``evaluate_run`` of a segmenter: with its CRF, without it, and the maps that it grew from.
-
-    The maps become a segmentation by thresholds that are chosen on the tune list.
-    """
-    start = time.monotonic()
-    config, lists = run.config, run.lists
-    names = lists.class_names
-    segmenting.check_options(config.eval, names)
-    parts = (config, run.method, run.variables)
-    # The heat in the report is a probability: its boxes stand where it is a half.
-    figures: dict[str, Any] = {"test": {}, "threshold": 0.5, "threshold_from": "probability"}
-    figures["whole"] = "with CRF"
-    if lists.tune is not None:
-        what = f"evaluate {lists.tune.name}"
-        tune = segmenting.score_list(*parts, lists.tune, run.mesh, parts=False, what=what)
-        _add(figures, "tune", lists.tune.name, tune)
-    thresholds = None
-    if maps is not None:
-        of_maps = (_scored_as(maps.config, config), maps.method, maps.variables)
-        if config.eval.map_thresholds:
-            thresholds = segmenting.MapThresholds(*config.eval.map_thresholds)
-        else:
-            thresholds = segmenting.choose_map_thresholds(*of_maps, lists.tune, run.mesh)
-        figures["map_thresholds"] = dataclasses.asdict(thresholds)
-    scored = {}
-    for name, source in lists.tests.items():
-        shown = gallery.drawn(config, source)
-        keep = shown.__contains__
-        what = f"evaluate {name}"
-        scored[name] = segmenting.score_list(*parts, source, run.mesh, keep=keep, what=what)
-        if thresholds is not None:
-            options = dict(thresholds=thresholds, keep=keep, what=f"{name}: class maps")
-            baseline = segmenting.score_maps(*of_maps, source, run.mesh, **options)
-            scored[name].parts[segmenting.CAM] = baseline
-    _add_tests(figures, scored, workdir)
-    figures["images_per_second"] = sum(map(len, scored.values())) / (time.monotonic() - start)
-    if jax.process_index() == 0:
-        gallery.collect_segmentations(config, workdir, lists, scored)
-    return figures
-
-
-def _scored_as(config: Any, other: Any) -> Any:
-    """A run's config with what another's says of scoring but for the image's size."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.eval.mean_classes = other.eval.mean_classes
-    return config
-
-
-def _add_tests(
-    figures: dict[str, Any], scored: dict[str, ListScores], workdir: pathlib.Path
-) -> None:
-    """Figures and files of each test list, and of all together where there are several."""
-    everything = dict(scored)
-    if len(scored) > 1:
-        everything["+".join(scored)] = functools.reduce(lambda a, b: a.merge(b), scored.values())
-    for name, scores in everything.items():
-        _add(figures, "test", name, scores)
-        if jax.process_index() == 0:
-            for part, own in {"": scores, **scores.parts}.items():
-                own.save(workdir / "scores" / part / f"{name}.npz")
-
-
-def _add(figures: dict[str, Any], kind: str, name: str, scores: ListScores) -> None:
-    """Writes a list's figures under figures[kind], those of its parts under parts/PART/kind."""
-    figures.setdefault(kind, {})[name] = scores.figures(figures["threshold"])
-    for part, own in scores.parts.items():
-        entry = figures.setdefault("parts", {}).setdefault(part, {})
-        threshold = entry.setdefault("threshold", figures["threshold"])
-        entry.setdefault(kind, {})[name] = own.figures(threshold)
 
 
 def check_options(options: Any) -> None:
@@ -176,7 +99,7 @@ def check_options(options: Any) -> None:
     check_choice(options.checkpoint)
 
 
-def choose_threshold(config: Any, tune: ListScores | None) -> tuple[float, str]:
+def choose_threshold(config: Any, tune: AnyScores | None) -> tuple[float, str]:
     """The box threshold, and where it comes from in words."""
     if config.eval.threshold >= 0:
         return nearest_threshold(config.eval.threshold), "eval.threshold"

@@ -9,7 +9,6 @@ writes WORKDIR/metrics.json and report.html.
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import time
@@ -18,7 +17,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from absl import logging
 
 from wsol_jax import cueing, evaluating, methods, progress, segmenting, sharding, workdirs
@@ -28,6 +26,7 @@ from wsol_jax.errors import UserError
 from wsol_jax.evaluating import OpenedRun
 from wsol_jax.files import write_whole
 from wsol_jax.methods import Variables
+from wsol_jax.state import fingerprint
 from wsol_jax.train import StopRequest, train_run
 
 CUES, EVALUATE = "cues", "evaluate"
@@ -97,16 +96,6 @@ def _overlay(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) 
             config[name] = value
 
 
-def fingerprint(variables: Any) -> str:
-    """A SHA-256 of a tree of arrays: names, shapes, types and every bit."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Any]:
     """A stage's own network: its variables without the earlier networks that it reads."""
     return {name: tree for name, tree in variables.items() if name not in reads}
@@ -170,15 +159,8 @@ class _Recipe:
         logging.info("stage %s: %s", CUES, folder)
         done = cueing.read_summary(folder) is not None
         maps, saliency = self._open(options.maps), self._open(options.saliency)
-        asked = [*options.items(), maps.config.eval.size or maps.config.data.crop]
         train = self.lists.train
-        shown = [(train[i].image_id, train[i].labels) for i in range(len(train))]
-        inputs = {
-            "maps": fingerprint(maps.variables),
-            "saliency": fingerprint(saliency.variables),
-            "settings": hashlib.sha256(repr(asked).encode()).hexdigest(),
-            "labels": hashlib.sha256(repr(shown).encode()).hexdigest(),
-        }
+        inputs = cueing.hashes(options, maps, saliency, train)
         with StopRequest(saved_step=maps.step):  # what is written is whole
             found = cueing.make_cues(maps, saliency, options, train, folder, inputs)
         if done:
@@ -223,9 +205,7 @@ class _Recipe:
                     f"cues.{field}: {options[field]!r} is no training before the stage {CUES!r}."
                 )
         config = without_weights(self._config(options.saliency))
-        method = methods.build(config, len(self.lists.class_names))
-        pixels = (1, config.data.crop, config.data.crop, 3)
-        cueing.check_layer(method, options.layer, jax.ShapeDtypeStruct(pixels, np.uint8))
+        cueing.check_layer(config, options.layer, len(self.lists.class_names))
 
     def _cue_inputs(self, config: Any) -> dict[str, str]:
         """{"cues": hash} for a stage that trains on cues, which must be there."""

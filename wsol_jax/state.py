@@ -1,11 +1,13 @@
 """What a run carries from step to step, and how a step changes it."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from wsol_jax.errors import UserError
@@ -183,3 +185,13 @@ def train_step(
         )
 
     return step
+
+
+def fingerprint(variables: Any) -> str:
+    """A SHA-256 of a tree of arrays: names, shapes, types and every bit."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
