@@ -71,7 +71,7 @@ def write_report(
       classes: what the colours of the pictures mean, where they are segmentations.
     Raises: UserError for an example of wrong shape; OSError where the disk refuses.
     """
-    shelves, shown = _choose(examples, worst, sample)
+    shelves, shown = _choose(examples, worst, sample, boxes=not classes)
     run = Run(figures, shown, threshold, curves, title, config_text, facts or {}, scores or {})
     maps = gallery.MapStore()
     index = {"": 0}
@@ -262,7 +262,7 @@ def _having(runs: Mapping[str, Run], name: str) -> list[tuple[str, Run]]:
     return [(r, run) for r, run in runs.items() if name in run.scores]
 
 
-def _choose(examples, worst, sample):
+def _choose(examples, worst, sample, boxes):
     """[(heading, note, examples)] list by list, and all that are shown, each once."""
     splits = list(dict.fromkeys(e.split for e in examples))
     shelves, shown = [], []
@@ -277,7 +277,7 @@ def _choose(examples, worst, sample):
             shelves.append((f"{prefix}all examples", note, order))
             shown += order
             continue
-        note = "the lowest IoUs at the chosen threshold"
+        note = "the lowest IoUs at the chosen threshold" if boxes else "the lowest mean IoUs"
         shelves.append((f"{prefix}worst cases", note, [mine[i] for i in low]))
         note = f"from all {len(mine)} given; a run on the same list shows the same images"
         shelves.append((f"{prefix}drawn at random", note, [mine[i] for i in drawn]))
