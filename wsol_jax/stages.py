@@ -198,6 +198,9 @@ class _Recipe:
         options = self.config.cues
         cueing.check_options(options)
         segmenting.check_options(self.config.eval, self.lists.class_names)
+        for name, source in self.lists.tests.items():
+            if all(source.mask(index) is None for index in range(len(source))):
+                logging.warning("list %s has no masks: no segmentation is scored on it", name)
         before = self.config.stages[: self.config.stages.index(CUES)]
         for field in ("maps", "saliency"):
             if options[field] not in before:

@@ -42,6 +42,8 @@ def open_lists(data: Any) -> Lists:
         )
     opened = _opener(data)
     tests = [opened(name) for name in data.test.split("+") if name]
+    if len({source.name for source in tests}) < len(tests):
+        raise UserError(f"data.test={data.test}: two lists have one name; rename one.")
     tests = {source.name: source for source in tests}
     lists = Lists(
         train=opened(data.train), tune=opened(data.tune) if data.tune else None, tests=tests
