@@ -83,6 +83,8 @@ def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...])
 def published(config, own, backbone: str, trainings: tuple[str, ...]) -> None:
     """SEC's released network and solver: DeepLab-LargeFOV, and a plain VGG for the background."""
     own.optimizer.backbone_lr = own.optimizer.head_lr = 1e-3
+    size = config.data.get_oneway_ref("crop")  # whole photos, whatever the classifiers see
+    own.data.update({"resize": size, "resize_mode": "warp"})
     if backbone != "vgg16":  # no published recipe: the background from the first network
         config.cues.layer = ""
         return

@@ -25,8 +25,8 @@ from configs import sec as sec_config
 from configs import two_phase as two_phase_config
 from wsol_jax import cueing, evaluating, files, sharding, stages, workdirs
 from wsol_jax.data.cues import UNLABELLED, read_cue, write_cue
+from wsol_jax.data.index_png import voc_palette
 from wsol_jax.data.records import Record
-from wsol_jax.data.voc import voc_palette
 from wsol_jax.errors import UserError
 from wsol_jax.evaluating import OpenedRun
 from wsol_jax.methods import Localization

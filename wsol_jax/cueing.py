@@ -33,8 +33,10 @@ DONE = "cues.json"
 _INPUTS = "inputs.json"
 
 
-def check_options(options: Any) -> None:
+def check_options(options: Any, num_classes: int) -> None:
     """Raises UserError for a ``cues`` section that no cues can be made by."""
+    if num_classes >= ops.UNLABELLED:
+        raise UserError(f"cues hold {ops.UNLABELLED - 1} classes at most, not {num_classes}.")
     if not options.size > 0:
         raise UserError(f"cues.size: expected cells a side, got {options.size}.")
     if not options.layer:
@@ -94,10 +96,7 @@ def make_cues(
       UserError: the folder holds cues made of something else, or cannot be written.
     """
     known = _begin(folder, inputs)
-    ids = [source[index].image_id for index in range(len(source))]
-    if known is not None:
-        return known
-    missing = [i for i, name in enumerate(ids) if not cue_path(folder, name).is_file()]
+    missing = _missing(source, folder, known)
     sharding.barrier("cues listed")  # before any process adds to them
     if missing:
         todo = _Chosen(source, tuple(missing))
@@ -105,12 +104,62 @@ def make_cues(
             if index % jax.process_count() == jax.process_index():
                 write_cue(folder, todo[index].image_id, cue)
     sharding.barrier("cues written")
-    found = _summary(folder, ids, source.class_names, options)
+    found = _summary(source, folder, options)
     found["inputs"] = dict(inputs)
-    if jax.process_index() == 0:
+    if known is not None:
+        _check_same(folder, known, found)
+    elif jax.process_index() == 0:
         write_whole(folder / DONE, json.dumps(found, indent=1))
     sharding.barrier("cues summed up")
     return found
+
+
+def check_cues(
+    folder: pathlib.Path, options: Any, source: Source, inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """The content of cues.json, where the cues are those that these inputs make, all of them.
+
+    Raises:
+      UserError: they are of other inputs, not all made, or were changed since.
+    """
+    known = read_summary(folder)
+    if known is None:
+        raise UserError(
+            f"the cues in {folder} are not all made: run their stage first, --stages=cues"
+        )
+    if known.get("inputs") != dict(inputs):
+        raise _others(folder)
+    missing = _missing(source, folder, known)
+    if missing:
+        path = cue_path(folder, source[missing[0]].image_id)
+        raise UserError(
+            f"cues {path} and {len(missing) - 1} more are missing: --stages=cues makes them again."
+        )
+    _check_same(folder, known, _summary(source, folder, options))
+    return known
+
+
+def _check_same(folder: pathlib.Path, known: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    if known["sha256"] != found["sha256"]:
+        raise UserError(f"cues in {folder} were changed since they were made: remove it.")
+
+
+def _others(folder: pathlib.Path) -> UserError:
+    return UserError(
+        f"{folder} holds cues that were made of other networks, labels or settings than this "
+        f"config's: remove it to make them again, or put those back."
+    )
+
+
+def _missing(source: Source, folder: pathlib.Path, known: Mapping[str, Any] | None) -> list[int]:
+    """The records without cues, but for those whose photos nobody could read."""
+    unreadable = set(known.get("unreadable", ()) if known else ())
+    ids = [source[index].image_id for index in range(len(source))]
+    return [
+        index
+        for index, name in enumerate(ids)
+        if name not in unreadable and not cue_path(folder, name).is_file()
+    ]
 
 
 def read_summary(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -160,10 +209,7 @@ def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | 
         except (OSError, ValueError):
             same = False
         if not same:
-            raise UserError(
-                f"{folder} holds cues that were made of other networks, labels or settings than "
-                f"this config's: remove it to make them again, or put those back."
-            )
+            raise _others(folder)
     sharding.barrier("cues begun")  # read by all before it is written by one
     if not begun and jax.process_index() == 0:
         write_whole(path, json.dumps(dict(inputs), indent=1))
@@ -215,26 +261,29 @@ def _cue_step(localize: Callable, saliency: Callable, settings: tuple) -> Callab
     return step
 
 
-def _summary(folder: pathlib.Path, ids, class_names, options) -> dict[str, Any]:
+def _summary(source: Source, folder: pathlib.Path, options: Any) -> dict[str, Any]:
     """How much is labelled, and a hash of every pixel, in the order of the list."""
     digest = hashlib.sha256()
     counts = np.zeros(256, np.int64)
-    images = 0
-    for name in ids:
-        if cue_path(folder, name).is_file():  # not of a photo that nobody could read
-            cue = read_cue(folder, name, options.size)
-            digest.update(f"{name}\n".encode() + cue.tobytes())
-            counts += np.bincount(cue.ravel(), minlength=256)
-            images += 1
+    images, unreadable = 0, []
+    for index in range(len(source)):
+        name = source[index].image_id
+        if not cue_path(folder, name).is_file():
+            unreadable.append(name)
+            continue
+        cue = read_cue(folder, name, options.size)
+        digest.update(f"{name}\n".encode() + cue.tobytes())
+        counts += np.bincount(cue.ravel(), minlength=256)
+        images += 1
     total = max(int(counts.sum()), 1)
+    of_class = zip(source.class_names, counts[1:255], strict=False)
     return {
         "images": images,
+        "unreadable": unreadable,
         "size": options.size,
         "foreground": int(counts[1:255].sum()) / total,
         "background": int(counts[0]) / total,
         "unlabelled": int(counts[255]) / total,
-        "by_class": {
-            name: int(counts[1 + c]) / total for c, name in enumerate(class_names) if counts[1 + c]
-        },
+        "by_class": {name: int(count) / total for name, count in of_class if count},
         "sha256": digest.hexdigest(),
     }

@@ -175,6 +175,7 @@ def _segmented(
     iou: float | None,
 ) -> Example:
     image = encode.shrink(decode_rgb(record.image, record.image_id), PHOTO_SIDE)
+    painted = {int(c) for layer in layers.values() for c in np.unique(layer)}
     return Example(
         image_id=record.image_id,
         image=image,
@@ -183,7 +184,7 @@ def _segmented(
         box=None,
         iou=iou,
         label=", ".join(source.class_names[c] for c in record.labels),
-        predicted="",
+        predicted=", ".join(source.class_names[c - 1] for c in sorted(painted - {0, 255})),
         pictures={name: overlays.paint_classes(image, x) for name, x in layers.items()},
         split=split,
     )
@@ -230,7 +231,7 @@ def write_page(
     """
     run = store.load(str(workdir))
     title = f"{config.method.upper().replace('_', '-')} on {config.data.name}"
-    multi = config.data.multi_label or "map_thresholds" in figures
+    multi = config.data.multi_label or figures.get("segments", False)
     names = workdirs.load(workdir)[1]
     data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
     page.write_report(
@@ -240,7 +241,7 @@ def write_page(
         figures=figures,
         curves=_curves(workdir, stages),
         examples=run.examples,
-        classes=names if "map_thresholds" in figures else (),
+        classes=names if figures.get("segments") else (),
         threshold=figures["threshold"],
         scores={} if multi else cases.load_scores(workdir, figures["test"]),
         worst=round(config.eval.gallery * _WORST_SHARE) * max(len(figures["test"]), 1),
@@ -258,6 +259,6 @@ def write_page(
         chosen = figures["map_thresholds"]
         print(f"class maps cut at {chosen['share']:g} of their peak, ", end="")
         print(f"where the class score is above {chosen['presence']:g}")
-    else:
+    elif not figures.get("segments"):
         print(f"box threshold {figures['threshold']:.3f} ({figures['threshold_from']})")
     print(f"figures: {workdir / 'metrics.json'}\nreport:  {workdir / 'report.html'}")

@@ -103,12 +103,14 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     mesh = sharding.data_mesh()
     config = without_weights(config)  # the checkpoint has them
     with config.unlocked():
+        config.eval = workdirs.load(workdir)[0].eval  # as the run was scored last
         config.eval.class_scores = ""
         config.train.devices = 0
     method = methods.build(config, len(class_names))
     variables, step = restore_variables(config, folder, method, mesh)
     threshold = run_threshold(config, workdir)
-    logging.info("%s at step %d, box threshold %.3f", config.method, step, threshold)
+    boxes = "boxes of the masks" if method.segments else f"box threshold {threshold:.3f}"
+    logging.info("%s at step %d, %s", config.method, step, boxes)
     result: dict[str, Any] = {
         "info": {
             "description": f"wsol_jax {config.method}, {workdir}, step {step}",
@@ -122,9 +124,10 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     options = dict(every_map=method.segments, parts=False, exif=True, what="predict")
     found = localize_list(config, method, variables, photos, mesh, **options)
     for image in found:
-        example = _write_one(out, photos, image, threshold, result)
-        if method.segments:
-            example = _write_mask(out, photos, image, config.eval.crf, example)
+        classes = _segment(photos, image, config.eval.crf) if method.segments else None
+        example = _write_one(out, photos, image, threshold, result, classes)
+        if classes is not None:
+            example = _write_mask(out, photos, image, classes, example)
         if len(shown) < _SHOWN:
             shown.append(example)
     skipped = len(photos) - len(result["images"])
@@ -155,17 +158,25 @@ def _write_one(
     image: LocalizedImage,
     threshold: float,
     result: dict[str, Any],
+    classes: np.ndarray | None,
 ) -> Example:
-    """One photo's files and its entries in ``result``."""
+    """One photo's files and its entries in ``result``.
+
+    ``classes``: a segmenter's mask, whose region of the likeliest class the box is drawn around.
+    """
     record = photos[image.index]
     pixels = decode_rgb(record.image, record.image_id, exif=True)
     width, height = image.size
     score_map = prepare_map(image.class_maps[0])
-    box = boxes_from_score_map(score_map, [threshold])[0, 0]
+    best = int(image.ranked[0])
+    drawn_around = score_map
+    if classes is not None and (classes == 1 + best).any():
+        region = (classes == 1 + best).astype(np.float32)
+        drawn_around = cv2.resize(region, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_NEAREST)
+    box = boxes_from_score_map(drawn_around, [threshold])[0, 0]
     # Inclusive corners of the map's cells -> edges in the photo's pixels.
     scale = np.array([width, height, width, height]) / MAP_SIZE
     x0, y0, x1, y1 = (box + (0, 0, 1, 1)) * scale
-    best = int(image.ranked[0])
     name = photos.class_names[best]
     score = float(image.probabilities[best])
     identity = len(result["images"]) + 1
@@ -213,19 +224,26 @@ def _write_one(
     )
 
 
-def _write_mask(
-    out: pathlib.Path, photos: Photos, image: LocalizedImage, crf: Any, example: Example
-) -> Example:
-    """A segmenter's mask of one photo, found on at most _SEGMENTED pixels a side."""
+def _segment(photos: Photos, image: LocalizedImage, crf: Any) -> np.ndarray:
+    """(H, W) uint8 classes of a photo, found on at most _SEGMENTED pixels a side."""
     record = photos[image.index]
     small = encode.shrink(decode_rgb(record.image, record.image_id, exif=True), _SEGMENTED)
     probabilities = segment_probabilities(image.maps, small.shape[1::-1])
     classes = apply_crf(probabilities, small, crf).argmax(axis=-1).astype(np.uint8)
-    whole = cv2.resize(classes, image.size, interpolation=cv2.INTER_NEAREST)
-    _write(out / "masks" / f"{record.image_id}.png", encode_classes(whole))
+    return cv2.resize(classes, image.size, interpolation=cv2.INTER_NEAREST)
+
+
+def _write_mask(
+    out: pathlib.Path, photos: Photos, image: LocalizedImage, classes: np.ndarray, example: Example
+) -> Example:
+    """A segmenter's mask of one photo, and the example that shows it."""
+    record = photos[image.index]
+    _write(out / "masks" / f"{record.image_id}.png", encode_classes(classes))
     painted = overlays.paint_classes(example.image, classes)
     found = ", ".join(photos.class_names[c - 1] for c in np.unique(classes) if c)
-    return dataclasses.replace(example, label=found, pictures={"segmentation": painted})
+    return dataclasses.replace(
+        example, label=found, predicted=found, pictures={"segmentation": painted}
+    )
 
 
 def _write_image(path: pathlib.Path, pixels: np.ndarray) -> None:

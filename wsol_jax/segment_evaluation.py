@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from wsol_jax import gallery, segmenting
-from wsol_jax.figures import add_list, add_tests
+from wsol_jax.figures import add_tests
 
 
 def evaluate_segmenter(run: Any, workdir: pathlib.Path, maps: Any | None) -> dict[str, Any]:
@@ -27,11 +27,12 @@ def evaluate_segmenter(run: Any, workdir: pathlib.Path, maps: Any | None) -> dic
     parts = (config, run.method, run.variables)
     # The heat in the report is a probability: its boxes stand where it is a half.
     figures: dict[str, Any] = {"test": {}, "threshold": 0.5, "threshold_from": "probability"}
-    figures["whole"] = "with CRF"
+    figures |= {"whole": "with CRF", "segments": True}
     if lists.tune is not None:
         what = f"evaluate {lists.tune.name}"
         tune = segmenting.score_list(*parts, lists.tune, run.mesh, parts=False, what=what)
-        add_list(figures, "tune", lists.tune.name, tune)
+        entry = {"threshold": figures["threshold"], "tune": {lists.tune.name: tune.figures()}}
+        figures["parts"] = {segmenting.BEFORE_CRF: entry}
     thresholds = None
     if maps is not None:
         of_maps = (_scored_as(maps.config, config), maps.method, maps.variables)
@@ -58,7 +59,7 @@ def evaluate_segmenter(run: Any, workdir: pathlib.Path, maps: Any | None) -> dic
 
 
 def _scored_as(config: Any, other: Any) -> Any:
-    """A run's config with what another's says of scoring but for the image's size."""
+    """A run's config with the mean IoU over another's classes."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.eval.mean_classes = other.eval.mean_classes

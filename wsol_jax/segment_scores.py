@@ -29,7 +29,7 @@ class SegmentationScores:
       ious: each image's mean IoU over the classes that it shows or was said to show.
       parts: the same of other segmentations of the same images, by name.
       labels: index -> (H, W) uint8 classes of some images, for the report; not saved.
-      true_maps, predicted: (index -> probability map of the first label, likeliest class).
+      true_maps: index -> probability map of the first label, for the report.
     """
 
     class_names: tuple[str, ...]
@@ -37,7 +37,6 @@ class SegmentationScores:
     parts: dict[str, "SegmentationScores"] = dataclasses.field(default_factory=dict)
     labels: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     true_maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
-    predicted: dict[int, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.confusion = ConfusionMatrix(1 + len(self.class_names))
@@ -74,11 +73,13 @@ class SegmentationScores:
         if not len(self):
             return {**dict.fromkeys(FIGURES), "images": 0}
         values = self.confusion.compute(**self.options())
-        figures: dict[str, Any] = {name: float(values[name]) for name in FIGURES}
+        figures: dict[str, Any] = {name: _known(values[name]) for name in FIGURES}
         figures["images"] = len(self)
         if intervals:
             spans = self.confusion.intervals(**self.options())
-            figures["intervals_95"] = {name: list(map(float, spans[name])) for name in FIGURES}
+            figures["intervals_95"] = {
+                name: list(map(float, spans[name])) for name in FIGURES if figures[name] is not None
+            }
             names = (BACKGROUND, *self.class_names)
             known = zip(names, map(float, values["iou"]), strict=True)
             shown = zip(names, self._shown(), strict=True)
@@ -120,6 +121,10 @@ class SegmentationScores:
         """Whether two runs were scored on the same images and classes."""
         same = (self.class_names, self.mean_classes) == (other.class_names, other.mean_classes)
         return same and self.confusion.images.ids() == other.confusion.images.ids()
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def compare_means(

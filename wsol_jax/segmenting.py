@@ -12,8 +12,10 @@ from wsol_jax.data.records import Source
 from wsol_jax.errors import UserError
 from wsol_jax.localizing import localize_list
 from wsol_jax.methods import Method
+from wsol_jax.ops.crf import check_settings, dense_crf
 from wsol_jax.segment_scores import SegmentationScores
 
+_CHANNELS = 64
 BEFORE_CRF, CAM = "before_crf", "cam"  # parts: what the figures without a name are compared with
 
 
@@ -30,11 +32,12 @@ def check_options(options: Any, class_names: Sequence[str]) -> None:
             f"eval.map_thresholds: expected a share and a class score in [0, 1), got {fixed}."
         )
     crf = options.crf
-    if crf.iterations < 0 or not 0 < crf.clip < 1:
-        raise UserError(
-            f"eval.crf: expected iterations of 0 or more and a clip between 0 and 1, got "
-            f"{crf.iterations} and {crf.clip}."
-        )
+    try:
+        check_settings(crf.bilateral, crf.spatial, crf.iterations)
+    except ValueError as error:
+        raise UserError(f"eval.crf: {error}.") from None
+    if not 0 < crf.clip < 1:
+        raise UserError(f"eval.crf.clip: expected a probability between 0 and 1, got {crf.clip}.")
 
 
 def segment_probabilities(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -49,13 +52,18 @@ def segment_probabilities(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray
     """
     background = np.clip(1 - maps.sum(axis=-1, keepdims=True), 0, 1)
     whole = np.concatenate([background, maps], axis=-1).astype(np.float32)
-    return cv2.resize(whole, size, interpolation=cv2.INTER_LINEAR).reshape(*size[::-1], -1)
+    return _resize(whole, size)
+
+
+def _resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, C) -> (H, W, C) bilinearly, as many channels at a time as OpenCV takes."""
+    parts = [maps[..., i : i + _CHANNELS] for i in range(0, maps.shape[-1], _CHANNELS)]
+    large = [cv2.resize(x, size, interpolation=cv2.INTER_LINEAR) for x in parts]
+    return np.concatenate([x.reshape(*size[::-1], -1) for x in large], axis=-1)
 
 
 def apply_crf(probabilities: np.ndarray, image: np.ndarray, options: Any) -> np.ndarray:
     """(H, W, 1 + C) probabilities brought to the photo's edges by the lattice CRF."""
-    from wsol_jax.ops.crf import dense_crf
-
     return np.asarray(
         dense_crf(
             -np.log(np.clip(probabilities, options.clip, 1)),
@@ -111,7 +119,6 @@ def score_list(
             if keep(image.index):
                 into.labels[image.index] = labels
         scores.true_maps[image.index] = image.true_map
-        scores.predicted[image.index] = int(image.ranked[0])
     return scores
 
 
@@ -191,7 +198,7 @@ def _ranked_maps(image, presence: float, shape: tuple[int, int]):
     top = maps.max(axis=(0, 1), initial=0)
     if not len(chosen) or not top.any():
         return np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
-    maps = cv2.resize(maps / np.maximum(top, 1e-12), shape[::-1]).reshape(*shape, -1)
+    maps = _resize(maps / np.maximum(top, 1e-12), shape[::-1])
     best = maps.argmax(axis=-1)
     height = np.take_along_axis(maps, best[..., None], axis=-1)[..., 0]
     return (1 + chosen[best]).astype(np.uint8), height

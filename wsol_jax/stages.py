@@ -22,6 +22,7 @@ from absl import logging
 from wsol_jax import cueing, evaluating, methods, progress, segmenting, sharding, workdirs
 from wsol_jax.assemble import Plan, without_weights
 from wsol_jax.data.lists import Lists, open_lists
+from wsol_jax.data.pipeline import check_crop
 from wsol_jax.errors import UserError
 from wsol_jax.evaluating import OpenedRun
 from wsol_jax.files import write_whole
@@ -103,12 +104,17 @@ def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """The stages of one run, and the networks that are at hand, by stage and checkpoint choice."""
+    """The stages of one run.
+
+    ``opened``: the networks at hand, by stage and checkpoint choice; ``checked``: hashes of
+    products that were found to be what this config makes.
+    """
 
     config: Any
     workdir: pathlib.Path
     lists: Lists
     opened: dict[tuple[str, str], OpenedRun] = dataclasses.field(default_factory=dict)
+    checked: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def trainings(self) -> list[str]:
@@ -117,14 +123,15 @@ class _Recipe:
     def claim(self) -> None:
         """Checks every stage, and those that have begun, before anything is written."""
         names = self.lists.class_names
+        if CUES in self.config.stages:
+            self._check_cue_options()
         for name in self.trainings:
             config = without_weights(self._config(name))
+            check_crop(config.data)
             methods.build(config, len(names))  # not after the hours of the stages before it
             self._plan(config)
             if workdirs.has_checkpoint(self.workdir / name):
                 evaluating.begun_config(self._config(name), self.workdir / name, names)
-        if CUES in self.config.stages:
-            self._check_cue_options()
         if workdirs.has_checkpoint(self.workdir):
             raise UserError(f"--workdir={self.workdir} holds a run of one stage: take another.")
         workdirs.write(self.workdir, self.config, names)
@@ -163,9 +170,10 @@ class _Recipe:
         inputs = cueing.hashes(options, maps, saliency, train)
         with StopRequest(saved_step=maps.step):  # what is written is whole
             found = cueing.make_cues(maps, saliency, options, train, folder, inputs)
+        self.checked[CUES] = found["sha256"]
         if done:
             logging.info("stage %s was done: %d images", CUES, found["images"])
-        elif jax.process_index() == 0:
+        if jax.process_index() == 0 and not (done and _read(folder)):
             figures = {name: found[name] for name in _CUE_FIGURES}
             figures["seconds"] = time.monotonic() - start
             write_whole(folder / "metrics.json", json.dumps(figures, indent=1))
@@ -196,7 +204,7 @@ class _Recipe:
     def _check_cue_options(self) -> None:
         """The section ``cues``, and that the networks it names can give what it wants."""
         options = self.config.cues
-        cueing.check_options(options)
+        cueing.check_options(options, len(self.lists.class_names))
         segmenting.check_options(self.config.eval, self.lists.class_names)
         for name, source in self.lists.tests.items():
             if all(source.mask(index) is None for index in range(len(source))):
@@ -214,13 +222,13 @@ class _Recipe:
         """{"cues": hash} for a stage that trains on cues, which must be there."""
         if not config.data.cues:
             return {}
-        found = cueing.read_summary(self.workdir / CUES)
-        if found is None:
-            raise UserError(
-                f"the cues in {self.workdir / CUES} are not all made: run their stage first, "
-                f"--stages={CUES}"
-            )
-        return {CUES: found["sha256"]}
+        if CUES not in self.checked:
+            options, train = self.config.cues, self.lists.train
+            networks = self._open(options.maps), self._open(options.saliency)
+            inputs = cueing.hashes(options, *networks, train)
+            found = cueing.check_cues(self.workdir / CUES, options, train, inputs)
+            self.checked[CUES] = found["sha256"]
+        return {CUES: self.checked[CUES]}
 
     def _config(self, name: str) -> ml_collections.ConfigDict:
         return stage_config(self.config, name)

@@ -11,6 +11,7 @@ from wsol_jax.files import write_whole
 
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
+_FREE += ("data.labels",)
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
 # Of cues the hash tells whether they are others (``stages``), not how they were asked for.
 _FREE += ("cues",)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from wsol_jax.data import cues
-from wsol_jax.data.voc import read_index_png, voc_palette
+from wsol_jax.data.index_png import read_index_png, voc_palette
 from wsol_jax.errors import UserError
 
 RNG = np.random.default_rng(0)

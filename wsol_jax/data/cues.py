@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from wsol_jax.data.voc import read_index_png, voc_palette
+from wsol_jax.data.index_png import read_index_png, voc_palette
 from wsol_jax.errors import UserError
 from wsol_jax.files import write_whole
 from wsol_jax.metrics.stored import check_inside

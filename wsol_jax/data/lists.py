@@ -51,6 +51,8 @@ def open_lists(data: Any) -> Lists:
     for source in (lists.train, lists.tune, *tests.values()):
         if source is not None and len(source) == 0:
             raise UserError(f"list {source.name!r} of data set {data.name!r} has no images.")
+    if data.labels:
+        _check_labels(data, lists.train)
     if not data.multi_label:
         _check_single_label(lists.train)
     return lists
@@ -63,6 +65,20 @@ def open_present(data: Any, name: str) -> Source:
       UserError: the data set or the list is not here, or malformed.
     """
     return _opener(data, fetch=False)(name)
+
+
+def _check_labels(data: Any, train: Source) -> None:
+    """Whether the file of image labels is one of this list's images."""
+    if data.name != "voc":
+        raise UserError(f"data.labels: a file of image labels is VOC's, not for {data.name}.")
+    known = train.labelled
+    if not known:
+        raise UserError(f"data.labels={data.labels} names no image of list {train.name!r}.")
+    if known < len(train):
+        logging.warning(
+            "data.labels=%s names %d of the %d images of list %s; the others' labels are those "
+            "of their annotations", data.labels, known, len(train), train.name,
+        )  # fmt: skip
 
 
 def _check_single_label(source: Source) -> None:

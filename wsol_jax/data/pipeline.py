@@ -61,6 +61,23 @@ class BatchRows:
         return self.order(position), position
 
 
+def check_crop(data: Any, cues: int | None = None) -> None:
+    """Raises UserError for a config's ``data`` section that no training row can be cut by.
+
+    ``cues``: side of the cues; None takes ``data.cues``.
+    """
+    if data.resize_mode not in ("warp", "shorter"):
+        raise UserError(f"data.resize_mode: {data.resize_mode!r} is not one of 'warp', 'shorter'.")
+    if data.crop > data.resize:
+        raise UserError(f"data.resize: expected at least data.crop={data.crop}, got {data.resize}.")
+    whole = data.crop == data.resize and data.resize_mode == "warp"
+    if (data.cues if cues is None else cues) and not whole:
+        raise UserError(
+            f"data.resize: cues belong to whole photos: expected data.crop={data.crop} and "
+            f"data.resize_mode='warp', got {data.resize} and {data.resize_mode!r}."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainExample:
     """(record index, position) -> one row of a training batch. Reads image and labels alone.
@@ -86,19 +103,7 @@ class TrainExample:
     cue_size: int = 0
 
     def __post_init__(self):
-        if self.resize_mode not in ("warp", "shorter"):
-            raise UserError(
-                f"data.resize_mode: {self.resize_mode!r} is not one of 'warp', 'shorter'."
-            )
-        if self.crop > self.resize:
-            raise UserError(
-                f"data.resize: expected at least data.crop={self.crop}, got {self.resize}."
-            )
-        if self.cue_size and (self.crop != self.resize or self.resize_mode != "warp"):
-            raise UserError(
-                f"data.resize: cues belong to whole photos: expected data.crop={self.crop} and "
-                f"data.resize_mode='warp', got {self.resize} and {self.resize_mode!r}."
-            )
+        check_crop(self, self.cue_size)
 
     def __call__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         index, position = item

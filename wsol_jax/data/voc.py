@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
 from wsol_jax.errors import UserError
 
@@ -89,12 +89,16 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class VocSource:
-    """A list of a VOC folder as a Source; made by open_voc."""
+    """A list of a VOC folder as a Source; made by open_voc.
+
+    ``labelled``: how many of its images a file of image labels named.
+    """
 
     name: str
     class_names: tuple[str, ...]
     records: tuple[Record, ...]
     mask_paths: tuple[str | None, ...]
+    labelled: int = 0
 
     def __len__(self) -> int:
         return len(self.records)
@@ -129,37 +133,6 @@ class VocSource:
         for c, name in enumerate(self.class_names):
             table[1 + VOC_CLASSES.index(name)] = 1 + c
         return table[codes]
-
-
-def voc_palette() -> np.ndarray:
-    """(256, 3) uint8 RGB: the colour of each class in VOC's masks; 255, ignored, is off-white.
-
-    A class's bits, three at a time, become the highest bits of red, green and blue.
-    """
-    index = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            bits = index >> (3 * bit + channel) & 1
-            colours[:, channel] |= (bits << (7 - bit)).astype(np.uint8)
-    return colours
-
-
-def read_index_png(path: str | os.PathLike) -> np.ndarray:
-    """(H, W) uint8 values of a palette (its indices, not its colours) or greyscale PNG.
-
-    Raises UserError for a file that is no image, or an image of another kind.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise UserError(
-                    f"mask {path} has the mode {image.mode}: expected a palette or 8-bit greyscale "
-                    "PNG whose values are class indices"
-                )
-            return np.array(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as e:
-        raise UserError(f"mask {path} cannot be read: {e}") from None
 
 
 def open_voc(
@@ -224,7 +197,8 @@ def open_voc(
         masks.append(next((str(folder / png) for folder, files in folders if png in files), None))
     name = pathlib.PurePath(list_name)
     name = name.stem if name.suffix == ".txt" else list_name
-    return VocSource(name, names, tuple(records), tuple(masks))
+    known = sum(image_id in (labels or {}) for image_id in ids)
+    return VocSource(name, names, tuple(records), tuple(masks), known)
 
 
 def voc_classes_in(root: str | os.PathLike, list_name: str) -> tuple[str, ...]:

@@ -35,8 +35,7 @@ class Aux(NamedTuple):
     Attributes:
       metrics: name -> scalar, means over the batch, for the log.
       collections: updated variable collections, e.g. {"batch_stats": ...}; {} for none.
-      pictures: name -> (B, H, W): float maps in [0, 1], uint8 seed masks, or int32 classes (0
-        background, 1 + c class c, 255 unlabelled), for the report.
+      pictures: name -> (B, H, W): float maps in [0, 1] or uint8 seed masks, for the report.
     """
 
     metrics: dict[str, jax.Array]

@@ -21,7 +21,7 @@ from wsol_jax.heads import LargeFovHead
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.methods import Aux, Localization, Method, networks
-from wsol_jax.ops.crf import dense_crf
+from wsol_jax.ops.crf import check_settings, dense_crf
 from wsol_jax.ops.images import normalise
 
 
@@ -67,7 +67,11 @@ def sec(config: Any, num_classes: int) -> Method:
     )
 
     def constrained(scores, images):
-        """What the CRF makes of the scores: a target."""
+        """What the CRF makes of the scores: a target.
+
+        Cells stand for equal parts of the photo here, as in the cues and at test time; Caffe's
+        pools put them on its corners, up to 0.43 cells from there.
+        """
         shape = (*scores.shape[:3], 3)
         small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
         found = dense_crf(
@@ -99,14 +103,11 @@ def sec(config: Any, num_classes: int) -> Method:
             parts["constrain"] = losses.constrain_loss(probs, target)
         metrics = {name: masked_mean(x, batch["valid"]) for name, x in parts.items()}
         total = sum(options[name] * value for name, value in metrics.items())
-        pictures = {"cues": cues.astype(jnp.int32), "segmentation": _classes(probs)}
-        if options.constrain:
-            pictures["its CRF"] = _classes(target)
-        return total, Aux({"loss": total, **metrics}, dict(updates), pictures)
+        return total, Aux({"loss": total, **metrics}, dict(updates), {})
 
     def localize(variables, images):
         probs = jax.nn.softmax(network.apply(variables, images))[..., 1:]
-        # Sure that a class is there as its surest pixel.
+        # A sigmoid of these is the class's surest pixel.
         peak = jnp.clip(jnp.max(probs, axis=(1, 2)), 1e-7, 1 - 1e-7)
         return Localization(jnp.log(peak) - jnp.log1p(-peak), probs)
 
@@ -121,10 +122,6 @@ def sec(config: Any, num_classes: int) -> Method:
         localize=localize,
         segments=True,
     )
-
-
-def _classes(probs: jax.Array) -> jax.Array:
-    return jnp.argmax(probs, axis=-1).astype(jnp.int32)
 
 
 def _at(cues: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -145,5 +142,9 @@ def _check(config: Any) -> None:
             raise UserError(f"sec.{name}: expected a decay in [0, 1], got {options[name]}.")
     if not options.floor > 0:
         raise UserError(f"sec.floor: expected more than 0, got {options.floor}.")
+    try:
+        check_settings(options.bilateral, options.spatial, options.iterations)
+    except ValueError as error:
+        raise UserError(f"sec: {error}.") from None
     if not config.data.cues:
         raise UserError("data.cues: sec trains on cues; run it as a stage (configs/sec.py).")

@@ -23,6 +23,7 @@ from wsol_jax.ops.crf_photo import photo_field
 
 __all__ = [
     "LatticeKernel",
+    "check_settings",
     "count_vertices",
     "dense_crf",
     "exact_kernel",
@@ -120,6 +121,16 @@ def _check(unary, image, bilateral, spatial, iterations):
         )
     if 0 in unary.shape[-3:]:
         raise ValueError(f"unary {unary.shape} is empty")
+    return check_settings(bilateral, spatial, iterations)
+
+
+def check_settings(bilateral, spatial, iterations) -> list[tuple[float, ...]]:
+    """``bilateral`` and ``spatial`` of `dense_crf` as tuples of floats.
+
+    Raises:
+      ValueError: other counts of numbers, a negative weight, a deviation of 0 or less, negative
+        iterations.
+    """
     settings = []
     for name, values, fields in (
         ("bilateral", bilateral, ("weight", "sxy", "srgb")),

@@ -67,6 +67,7 @@ class Run:
       scores: per-image results by list, where known.
       several: the same of lists whose images have several labels, and of segmentations.
       maps: list -> image id -> (h, w) raw class map, where kept.
+      classes: of a segmenter: what the colours of its pictures mean, in order.
     """
 
     figures: Mapping
@@ -79,6 +80,7 @@ class Run:
     scores: Mapping[str, Scores] = dataclasses.field(default_factory=dict)
     several: Mapping[str, AnyScores] = dataclasses.field(default_factory=dict)
     maps: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    classes: Sequence[str] = ()
 
 
 def select_examples(

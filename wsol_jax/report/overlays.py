@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wsol_jax.data.voc import voc_palette
+from wsol_jax.data.index_png import voc_palette
 
 # Okabe and Ito's colour-blind safe set, lightened to stand out on dark heat; RGB.
 TRUTH = (0, 224, 150)

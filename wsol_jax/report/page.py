@@ -72,7 +72,10 @@ def write_report(
     Raises: UserError for an example of wrong shape; OSError where the disk refuses.
     """
     shelves, shown = _choose(examples, worst, sample, boxes=not classes)
-    run = Run(figures, shown, threshold, curves, title, config_text, facts or {}, scores or {})
+    run = Run(
+        figures, shown, threshold, curves, title, config_text, facts or {}, scores or {},
+        classes=tuple(classes),
+    )  # fmt: skip
     maps = gallery.MapStore()
     index = {"": 0}
     sections = [
@@ -130,6 +133,7 @@ def write_comparison(
         cards.sort(key=_disagreement, reverse=True)
         note = "the images that all runs show, those on which the runs differ most first"
         sections.append(gallery.section(split or "Examples", note, cards, maps, index))
+    segmented = segmentations.comparison(runs)
     columns = columns_of(runs)
     lists = _lists(runs)
     several = dict.fromkeys(name for run in runs.values() for name in run.several)
@@ -143,14 +147,14 @@ def write_comparison(
         _over_thresholds(runs),
         _by_class(runs),
         shell.part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
-        _gallery(sections, runs),
+        segmented or _gallery(sections, runs),
         shell.part(
             "Record",
             "".join(shell.folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
         ),
     ]
     facts = "".join(
-        f"<div><dt>{html.escape(n)}</dt><dd>τ {r.threshold:.3g}, "
+        f"<div><dt>{html.escape(n)}</dt><dd>{'' if r.classes else f'τ {r.threshold:.3g}, '}"
         f"{tables.duration(r.figures.get('seconds'))}</dd></div>"
         for n, r in runs.items()
     )
@@ -271,13 +275,14 @@ def _choose(examples, worst, sample, boxes):
         few, many = max(1, worst // len(splits)), max(1, sample // len(splits))
         low, drawn = select_examples([e.image_id for e in mine], [e.iou for e in mine], few, many)
         prefix = f"{split}: " if split else ""
-        if len(mine) <= few + many:
+        if len(mine) <= few + many or not boxes:
             order = sorted(mine, key=lambda e: (e.iou is None, e.iou or 0.0))
             note = "lowest IoU first" if any(e.iou is not None for e in mine) else ""
-            shelves.append((f"{prefix}all examples", note, order))
+            heading = "all examples" if boxes else "drawn at random"
+            shelves.append((f"{prefix}{heading}", note, order))
             shown += order
             continue
-        note = "the lowest IoUs at the chosen threshold" if boxes else "the lowest mean IoUs"
+        note = "the lowest IoUs at the chosen threshold"
         shelves.append((f"{prefix}worst cases", note, [mine[i] for i in low]))
         note = f"from all {len(mine)} given; a run on the same list shows the same images"
         shelves.append((f"{prefix}drawn at random", note, [mine[i] for i in drawn]))
@@ -339,7 +344,8 @@ def _slider(index: int, name: str, threshold: float) -> str:
 def _facts(run: Run) -> str:
     facts = dict(run.facts)
     source = run.figures.get("threshold_from")  # a tune list, the config, or a default
-    facts["Box threshold"] = f"τ = {run.threshold:.3g}" + (f", {source}" if source else "")
+    if not run.classes:
+        facts["Box threshold"] = f"τ = {run.threshold:.3g}" + (f", {source}" if source else "")
     if "seconds" in run.figures:
         facts["Time"] = tables.duration(run.figures["seconds"])
     return "".join(

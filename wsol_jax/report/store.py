@@ -49,6 +49,7 @@ def save(path: str, run: Run) -> None:
         "config_text": run.config_text,
         "facts": dict(run.facts),
         "threshold": float(run.threshold),
+        "classes": list(run.classes),
         "figures": plain(run.figures),
         "curves": {k: [[int(s), _number(v)] for s, v in c] for k, c in run.curves.items()},
         "examples": entries,
@@ -80,6 +81,7 @@ def load(workdir: str) -> Run:
         curves={k: [tuple(p) for p in c] for k, c in meta["curves"].items()},
         title=meta["title"],
         config_text=meta["config_text"],
+        classes=tuple(meta.get("classes", ())),
         facts=meta["facts"],
     )
 

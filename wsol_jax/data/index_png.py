@@ -1,0 +1,39 @@
+"""Pictures whose values are classes, in PASCAL VOC's colours."""
+
+import os
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from wsol_jax.errors import UserError
+
+
+def voc_palette() -> np.ndarray:
+    """(256, 3) uint8 RGB: the colour of each class in VOC's masks; 255, ignored, is off-white.
+
+    A class's bits, three at a time, become the highest bits of red, green and blue.
+    """
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            bits = index >> (3 * bit + channel) & 1
+            colours[:, channel] |= (bits << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+def read_index_png(path: str | os.PathLike) -> np.ndarray:
+    """(H, W) uint8 values of a palette (its indices, not its colours) or greyscale PNG.
+
+    Raises UserError for a file that is no image, or an image of another kind.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                raise UserError(
+                    f"mask {path} has the mode {image.mode}: expected a palette or 8-bit greyscale "
+                    "PNG whose values are class indices"
+                )
+            return np.array(image)
+    except (UnidentifiedImageError, OSError, SyntaxError) as e:
+        raise UserError(f"mask {path} cannot be read: {e}") from None
