@@ -271,9 +271,50 @@ def test_an_unreadable_photo_has_no_cue(made, tmp_path, caplog):
     ],
 )
 def test_options_are_checked(changes, sentence):
-    cueing.check_options(options())
+    cueing.check_options(options(), 254)
     with pytest.raises(UserError, match=sentence):
-        cueing.check_options(options(**changes))
+        cueing.check_options(options(**changes), 2)
+
+
+def test_more_classes_than_a_cue_holds_are_refused():
+    with pytest.raises(UserError, match="cues hold 254 classes at most, not 255"):
+        cueing.check_options(options(), 255)
+
+
+def test_cues_that_went_missing_are_made_again(made, tmp_path):
+    folder, found = made
+    shutil.copytree(folder, tmp_path / "cues")
+    gone = tmp_path / "cues" / "part" / "id3.png"
+    gone.unlink()
+    with pytest.raises(UserError, match=r"id3\.png and 0 more are missing: --stages=cues makes"):
+        cueing.check_cues(tmp_path / "cues", options(), Painted(), INPUTS)
+    assert make(tmp_path / "cues") == found
+    assert content(tmp_path / "cues") == content(folder)
+    assert cueing.check_cues(tmp_path / "cues", options(), Painted(), INPUTS) == found
+
+
+def test_cues_that_were_changed_are_refused(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "cues")
+    other = (tmp_path / "cues" / "part" / "id2.png").read_bytes()
+    (tmp_path / "cues" / "part" / "id3.png").write_bytes(other)
+    for ask in (
+        lambda folder: make(folder),
+        lambda folder: cueing.check_cues(folder, options(), Painted(), INPUTS),
+    ):
+        with pytest.raises(UserError, match="were changed since they were made: remove it"):
+            ask(tmp_path / "cues")
+
+
+def test_cues_of_other_inputs_are_no_ones_to_use(made):
+    with pytest.raises(UserError, match="made of other networks, labels or settings"):
+        cueing.check_cues(made[0], options(), Painted(), {**INPUTS, "maps": "another"})
+
+
+def test_an_unreadable_photo_is_not_missing(tmp_path):
+    source = Painted(broken=(2,))
+    found = make(tmp_path, source)
+    assert found["unreadable"] == ["part/id2"]
+    assert cueing.check_cues(tmp_path, options(), source, INPUTS) == found
 
 
 # ---------------------------------------------------------------- configs
@@ -300,7 +341,12 @@ def tiny_config(file=sec_config, words="", **changes):
         ({"cues.layer": ""}, r"cues\.layer is empty"),
         ({"cues.layer": "head"}, r"cues\.layer: the network has 0 layers named 'head'"),
         ({"cues.foreground": 1.0}, r"cues\.foreground"),
+        ({"cues.size": 0}, r"cues\.size: expected cells a side"),
         ({"stage.segment.sec.seed": -1.0}, r"sec\.seed"),
+        ({"stage.segment.sec.bilateral": (10.0, 80.0)}, r"sec: bilateral is \(weight, sxy, srgb"),
+        ({"stage.segment.sec.iterations": -1}, r"sec: iterations=-1"),
+        ({"eval.crf.bilateral": (10.0, 80.0)}, r"eval\.crf: bilateral is"),
+        ({"stage.segment.data.resize": 400}, r"data\.resize: cues belong to whole photos"),
         ({"eval.mean_classes": ("cow",)}, r"eval\.mean_classes: 'cow' is not one of"),
         ({"stages": ("cues", "evaluate")}, "nothing is trained"),
     ],
@@ -566,6 +612,9 @@ def test_cues_of_other_settings_labels_or_networks(finished, root, tmp_path):
     shutil.rmtree(folder)
     run(root, workdir, more, "--stages=cues")
     assert content(folder) != before
+    # A part of the run does not take what the whole would refuse.
+    for part in ("segment", "evaluate"):
+        assert refusal in tiny.error_sentence(tiny.run(words(root, workdir, f"--stages={part}")))
     done = tiny.run(words(root, workdir, more, "--stages=segment"))
     assert "stage 'segment' was trained with other cues than" in tiny.error_sentence(done)
     # Nor do cues follow a network that is another now.
@@ -587,8 +636,10 @@ def test_a_damaged_cue_is_named(finished, root, tmp_path):
     assert str(path) in tiny.error_sentence(done)
     path.unlink()
     done = tiny.run(words(root, tmp_path, "--stages=segment"))
-    assert f"cues {path} is missing" in tiny.error_sentence(done)
+    assert f"cues {path} and 0 more are missing: --stages=cues" in tiny.error_sentence(done)
     assert not saved(tmp_path / "segment")
+    run(root, tmp_path, "--stages=cues")  # what the sentence advises
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.slow
