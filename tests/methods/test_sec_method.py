@@ -15,7 +15,7 @@ from wsol_jax import assemble, methods, sharding, stages
 from wsol_jax.errors import UserError
 from wsol_jax.heads import LargeFovHead
 from wsol_jax.losses import sec as losses
-from wsol_jax.methods import sec
+from wsol_jax.methods import networks, sec
 from wsol_jax.methods.saliency import gradient_saliency
 from wsol_jax.ops.crf import dense_crf
 
@@ -87,7 +87,7 @@ def network():
 
     head = LargeFovHead(num_classes=6, channels=16, dilation=2, dropout=0.0)
     trunk = backbones.build(config.model, jnp.float32)
-    return sec.Segmenter(trunk, head, "conv2_1", "tf")
+    return networks.TrunkAndHead(trunk, head, "conv2_1", "tf")
 
 
 @functools.cache

@@ -7,29 +7,9 @@ here starts from, and what SPG calls its plain network.
 
 from typing import Any
 
-import flax.linen as nn
-import jax
-
 from wsol_jax import backbones
 from wsol_jax.methods import Aux, Method, networks
 from wsol_jax.methods.saliency import gradient_saliency
-from wsol_jax.ops.images import normalise
-
-
-class CamNetwork(nn.Module):
-    """A trunk and a class-map head on one of its endpoints."""
-
-    backbone: nn.Module
-    head: nn.Module
-    endpoint: str
-    preprocessing: str
-
-    def __call__(self, images: jax.Array, train: bool = False, valid: jax.Array | None = None):
-        """(B, H, W, 3) in 0..255 -> logits (B, C), maps (B, h, w, C), features."""
-        mask = None if valid is None else valid[:, None, None, None]
-        x = normalise(images, self.preprocessing)
-        endpoints = self.backbone(x, train=train, mask=mask)
-        return self.head(endpoints[self.endpoint], train=train)
 
 
 def cam(config: Any, num_classes: int) -> Method:
@@ -38,7 +18,7 @@ def cam(config: Any, num_classes: int) -> Method:
     scores = networks.score_kind(config)
     dtype = networks.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
-    network = CamNetwork(
+    network = networks.TrunkAndHead(
         backbone=backbone,
         head=networks.cam_head(model, num_classes, dtype),
         endpoint=model.endpoint or model.final_endpoint,

@@ -17,6 +17,23 @@ from wsol_jax.losses.classification import (
     softmax_cross_entropy,
 )
 from wsol_jax.methods import Batch, Localization, Variables
+from wsol_jax.ops.images import normalise
+
+
+class TrunkAndHead(nn.Module):
+    """A trunk, and a head on one of its endpoints."""
+
+    backbone: nn.Module
+    head: nn.Module
+    endpoint: str
+    preprocessing: str
+
+    def __call__(self, images: jax.Array, train: bool = False, valid: jax.Array | None = None):
+        """(B, H, W, 3) in 0..255 -> what the head gives."""
+        mask = None if valid is None else valid[:, None, None, None]
+        x = normalise(images, self.preprocessing)
+        endpoints = self.backbone(x, train=train, mask=mask)
+        return self.head(endpoints[self.endpoint], train=train)
 
 
 def compute_dtype(name: str) -> Any:

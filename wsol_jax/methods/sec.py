@@ -11,7 +11,6 @@ The seeds are an earlier stage's (``configs/sec.py``), one class a pixel in ``ba
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -22,23 +21,6 @@ from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.methods import Aux, Localization, Method, networks
 from wsol_jax.ops.crf import check_settings, dense_crf
-from wsol_jax.ops.images import normalise
-
-
-class Segmenter(nn.Module):
-    """A trunk and a head that scores every class, background first, in every cell."""
-
-    backbone: nn.Module
-    head: nn.Module
-    endpoint: str
-    preprocessing: str
-
-    def __call__(self, images: jax.Array, train: bool = False, valid: jax.Array | None = None):
-        """(B, H, W, 3) in 0..255 -> scores before softmax (B, h, w, 1 + C)."""
-        mask = None if valid is None else valid[:, None, None, None]
-        x = normalise(images, self.preprocessing)
-        endpoints = self.backbone(x, train=train, mask=mask)
-        return self.head(endpoints[self.endpoint], train=train)
 
 
 def sec(config: Any, num_classes: int) -> Method:
@@ -59,7 +41,7 @@ def sec(config: Any, num_classes: int) -> Method:
         dropout=options.dropout,
         dtype=dtype,
     )
-    network = Segmenter(
+    network = networks.TrunkAndHead(
         backbone=backbone,
         head=head,
         endpoint=model.endpoint or model.final_endpoint,
