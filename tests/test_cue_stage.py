@@ -671,7 +671,8 @@ def test_two_processes_train_the_segmenter_of_one(finished, root, tmp_path):
     assert [row["step"] for row in rows] == list(range(1, LAST + 1))
     for row, other in zip(rows, others, strict=True):
         for name in ("train/loss", "train/seed", "train/expand", "train/constrain"):
-            np.testing.assert_allclose(other[name], row[name], rtol=1e-3, err_msg=name)
+            # The constrain loss is 1e-5 here, a thousandth of it the others' rounding.
+            np.testing.assert_allclose(other[name], row[name], rtol=1e-3, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.slow
