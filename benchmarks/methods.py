@@ -100,6 +100,22 @@ class Step:
         return (time.perf_counter() - start) / steps
 
 
+def time_in_turns(configs, flags, batch):
+    """{name: seconds a step in each round}; ends the program where a step calls the host."""
+    steps = {}
+    for name, config in configs.items():
+        steps[name] = Step(config, flags, batch)
+        steps[name].seconds(1)
+        print(f"  {name}: compiled, {steps[name].host_calls} calls to the host", flush=True)
+    if any(step.host_calls for step in steps.values()):
+        sys.exit("error: a step calls the host.")
+    times = {name: [] for name in steps}
+    for _ in range(flags.rounds):
+        for name, step in steps.items():
+            times[name].append(step.seconds(flags.steps))
+    return times
+
+
 def main(argv=None):
     flags = read_flags(argv)
     rng = np.random.default_rng(0)
@@ -111,20 +127,13 @@ def main(argv=None):
     }
     device = jax.devices()[0]
     print(f"{flags.backbone}, batch {flags.batch} at {flags.size}, {device.device_kind}")
-    steps = {}
+    configs = {}
     for name, config_name, overrides in ROWS:
         config = make_config(config_name, flags, overrides)
         if config.stages:
             config = stages.stage_config(config, name.split()[-1])
-        steps[name] = Step(config, flags, batch)
-        steps[name].seconds(1)
-        print(f"  {name}: compiled, {steps[name].host_calls} calls to the host", flush=True)
-    if any(step.host_calls for step in steps.values()):
-        sys.exit("error: a step calls the host.")
-    times = {name: [] for name in steps}
-    for _ in range(flags.rounds):
-        for name, step in steps.items():
-            times[name].append(step.seconds(flags.steps))
+        configs[name] = config
+    times = time_in_turns(configs, flags, batch)
     found = {}
     for name, values in times.items():
         ratios = np.array(values) / np.array(times["CAM"])

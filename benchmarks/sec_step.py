@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import numpy as np
 
-from benchmarks.methods import Step
+from benchmarks.methods import time_in_turns
 from configs import sec
 from wsol_jax.stages import stage_config
 
@@ -79,17 +79,7 @@ def main(argv=None):
     }
     device = jax.devices()[0]
     print(f"{flags.backbone}, batch {flags.batch} at {flags.size}, {device.device_kind}")
-    steps = {}
-    for name, config in configs.items():
-        steps[name] = Step(config, flags, batch)
-        steps[name].seconds(1)
-        print(f"  {name}: compiled, {steps[name].host_calls} calls to the host", flush=True)
-    if any(step.host_calls for step in steps.values()):
-        sys.exit("error: a step calls the host.")
-    times = {name: [] for name in steps}
-    for _ in range(flags.rounds):
-        for name, step in steps.items():
-            times[name].append(step.seconds(flags.steps))
+    times = time_in_turns(configs, flags, batch)
     ratios = np.array(times["all three"]) / np.array(times["without constrain"])
     for name, values in times.items():
         print(f"{name}: {np.median(values):.3f} s a step")

@@ -74,13 +74,13 @@ def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...])
     elif name == "embedded":
         embedded(config, own)
     else:
-        published(config, own, pairs.get("backbone", "vgg16"), trainings)
-        if pairs.get("backbone", "vgg16") == "vgg16":
+        published(config, own, pairs.get("backbone", "vgg16"))
+        if "background" in config.stage:
             trainings = (*trainings, "background")
     config.stages = (*trainings, "cues", "segment", "evaluate")
 
 
-def published(config, own, backbone: str, trainings: tuple[str, ...]) -> None:
+def published(config, own, backbone: str) -> None:
     """SEC's released network and solver: DeepLab-LargeFOV, and a plain VGG for the background."""
     own.optimizer.backbone_lr = own.optimizer.head_lr = 1e-3
     size = config.data.get_oneway_ref("crop")  # whole photos, whatever the classifiers see

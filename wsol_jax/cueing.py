@@ -219,7 +219,7 @@ def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | 
 def _cues(maps: OpenedRun, saliency: OpenedRun, options: Any, source: Source):
     """(index, (n, n) uint8) of each readable image of a list."""
     config = maps.config
-    step = _cue_step(maps.method.localize, saliency.method.saliency, _numbers(options))
+    step = _cue_step(maps.method.localize, saliency.method.saliency, options)
     classes = len(source.class_names)
 
     def labels(host):
@@ -238,12 +238,8 @@ def _cues(maps: OpenedRun, saliency: OpenedRun, options: Any, source: Source):
                 yield int(host["index"][row]), found[row]
 
 
-def _numbers(options: Any) -> tuple[int, float, float, str]:
-    return options.size, options.foreground, options.background, options.layer
-
-
-def _cue_step(localize: Callable, saliency: Callable, settings: tuple) -> Callable:
-    size, foreground, background, layer = settings
+def _cue_step(localize: Callable, saliency: Callable, options: Any) -> Callable:
+    size = options.size
 
     @jax.jit
     def step(of_maps, of_saliency, batch):
@@ -251,11 +247,11 @@ def _cue_step(localize: Callable, saliency: Callable, settings: tuple) -> Callab
         at_size = functools.partial(jax.image.resize, method="bilinear", antialias=False)
         maps = localize(of_maps, images).maps
         maps = at_size(maps, (len(maps), size, size, maps.shape[-1]))
-        salient = saliency(of_saliency, images, layer)
+        salient = saliency(of_saliency, images, options.layer)
         salient = at_size(salient, (len(salient), size, size))
         return ops.resolve_cues(
-            ops.foreground_cues(maps, batch["labels"], foreground),
-            ops.background_cue(salient.astype(jnp.float32), background),
+            ops.foreground_cues(maps, batch["labels"], options.foreground),
+            ops.background_cue(salient.astype(jnp.float32), options.background),
         )
 
     return step

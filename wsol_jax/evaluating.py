@@ -12,12 +12,12 @@ from typing import Any
 import jax
 from absl import logging
 
-from wsol_jax import figures as figures_of
 from wsol_jax import gallery, methods, multi_label, segment_evaluation, sharding, workdirs
 from wsol_jax.assemble import restore_variables, trunks, without_weights
 from wsol_jax.checkpoint import check_choice
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.errors import UserError
+from wsol_jax.figures import add_list, add_tests
 from wsol_jax.files import write_whole
 from wsol_jax.methods import Method
 from wsol_jax.metrics.boxes import nearest_threshold
@@ -72,11 +72,11 @@ def evaluate_run(
             options["part_thresholds"] = chosen
             figures["parts"] = {name: {"threshold": value} for name, value in chosen.items()}
     if tune is not None:
-        figures_of.add_list(figures, "tune", lists.tune.name, tune)
+        add_list(figures, "tune", lists.tune.name, tune)
     scored: dict[str, AnyScores] = {}
     for name, source in lists.tests.items():
         scored[name] = score(*parts, source, run.mesh, what=f"evaluate {name}", **options)
-    figures_of.add_tests(figures, scored, workdir)
+    add_tests(figures, scored, workdir)
     if not config.data.multi_label:
         figures["max_box_acc_note"] = "maximises over thresholds on the scored list itself"
     figures["images_per_second"] = sum(len(s) for s in scored.values()) / max(

@@ -124,8 +124,10 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     options = dict(every_map=method.segments, parts=False, exif=True, what="predict")
     found = localize_list(config, method, variables, photos, mesh, **options)
     for image in found:
-        classes = _segment(photos, image, config.eval.crf) if method.segments else None
-        example = _write_one(out, photos, image, threshold, result, classes)
+        record = photos[image.index]
+        pixels = decode_rgb(record.image, record.image_id, exif=True)
+        classes = _segment(image, pixels, config.eval.crf) if method.segments else None
+        example = _write_one(out, photos, image, pixels, threshold, result, classes)
         if classes is not None:
             example = _write_mask(out, photos, image, classes, example)
         if len(shown) < _SHOWN:
@@ -156,6 +158,7 @@ def _write_one(
     out: pathlib.Path,
     photos: Photos,
     image: LocalizedImage,
+    pixels: np.ndarray,
     threshold: float,
     result: dict[str, Any],
     classes: np.ndarray | None,
@@ -165,7 +168,6 @@ def _write_one(
     ``classes``: a segmenter's mask, whose region of the likeliest class the box is drawn around.
     """
     record = photos[image.index]
-    pixels = decode_rgb(record.image, record.image_id, exif=True)
     width, height = image.size
     score_map = prepare_map(image.class_maps[0])
     best = int(image.ranked[0])
@@ -224,10 +226,9 @@ def _write_one(
     )
 
 
-def _segment(photos: Photos, image: LocalizedImage, crf: Any) -> np.ndarray:
+def _segment(image: LocalizedImage, pixels: np.ndarray, crf: Any) -> np.ndarray:
     """(H, W) uint8 classes of a photo, found on at most _SEGMENTED pixels a side."""
-    record = photos[image.index]
-    small = encode.shrink(decode_rgb(record.image, record.image_id, exif=True), _SEGMENTED)
+    small = encode.shrink(pixels, _SEGMENTED)
     probabilities = segment_probabilities(image.maps, small.shape[1::-1])
     classes = apply_crf(probabilities, small, crf).argmax(axis=-1).astype(np.uint8)
     return cv2.resize(classes, image.size, interpolation=cv2.INTER_NEAREST)

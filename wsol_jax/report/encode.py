@@ -69,5 +69,11 @@ def pack_maps(maps: Sequence[np.ndarray]) -> str:
     return _base64(zlib.compress(b"".join(flat), 9))
 
 
+def css(colour: Sequence[int]) -> str:
+    """An RGB colour as a style sheet writes it."""
+    red, green, blue = (int(v) for v in colour)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")

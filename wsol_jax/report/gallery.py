@@ -71,7 +71,7 @@ def legend(has_masks: bool, has_truth: bool = True) -> str:
             masks += segmentations.swatch(name, overlays.MASK_COLOURS[value])
         masks = f'<span class="set">guidance masks: {masks}</span>'
     stops = ",".join(
-        _css(c) for c in overlays.colour_heat(np.linspace(0, 1, 9, dtype=np.float32)[None])[0]
+        encode.css(c) for c in overlays.colour_heat(np.linspace(0, 1, 9, dtype=np.float32)[None])[0]
     )
     return (
         f'<p class="legend">{truth}'
@@ -79,11 +79,6 @@ def legend(has_masks: bool, has_truth: bool = True) -> str:
         f'<span>score 0 <i class="ramp" style="background:linear-gradient(90deg,{stops})"></i> 1'
         f"</span>{masks}</p>"
     )
-
-
-def _css(colour: Sequence[int]) -> str:
-    red, green, blue = (int(v) for v in colour)
-    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def badge(iou: float | None) -> str:

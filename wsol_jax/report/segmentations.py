@@ -66,8 +66,7 @@ def legend(classes: Sequence[str], shown: Collection[str]) -> str:
 
 def swatch(name: str, colour: Sequence[int]) -> str:
     """A patch of colour and its name."""
-    red, green, blue = (int(v) for v in colour)
-    patch = f'<i class="swatch" style="background:#{red:02x}{green:02x}{blue:02x}"></i>'
+    patch = f'<i class="swatch" style="background:{encode.css(colour)}"></i>'
     return f"<span>{patch}{html.escape(name)}</span>"
 
 
