@@ -18,7 +18,7 @@ from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_interval
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.saliency import RAW_EDGES, LocationAP, SaliencyAP, peaks
-from wsol_jax.scores import merge_parts
+from wsol_jax.scores import merge_parts, rows_of, to_rows
 from wsol_jax.threads import in_order
 
 # Accumulator, its figure -> the name in metrics.json.
@@ -117,19 +117,13 @@ class MultiLabelScores:
     def save(self, path: pathlib.Path) -> None:
         """Per-image rows, without pickles, for paired comparisons of runs."""
         arrays = {"class_names": np.array(self.class_names, np.str_)}
-        for name in (*_PARTS, "peaks"):
-            rows = getattr(self, name).to_arrays().items()
-            arrays |= {f"{name}/{key}": value for key, value in rows}
-        write_arrays(path, arrays)
+        write_arrays(path, arrays | to_rows(self, (*_PARTS, "peaks")))
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "MultiLabelScores":
         """The inverse of ``save``."""
         with np.load(path, allow_pickle=False) as file:
-            parts = {
-                name: {k.partition("/")[2]: file[k] for k in file.files if k.startswith(f"{name}/")}
-                for name in (*_PARTS, "peaks")
-            }
+            parts = {name: rows_of(file, name) for name in (*_PARTS, "peaks")}
             made = cls(tuple(map(str, file["class_names"])), float(parts["location"]["tolerance"]))
         for name in (*_PARTS, "peaks"):
             setattr(made, name, type(getattr(made, name)).from_arrays(parts[name]))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -89,11 +90,7 @@ class Scores:
 
     def save(self, path: pathlib.Path) -> None:
         """Per-image rows, without pickles, for paired comparisons of runs."""
-        rows = {
-            f"{part}/{name}": value
-            for part in _PARTS
-            for name, value in getattr(self, part).to_arrays().items()
-        }
+        rows = to_rows(self, _PARTS)
         rows["class_names"] = np.array(self.class_names, np.str_)
         write_arrays(path, rows)
 
@@ -103,9 +100,9 @@ class Scores:
         parts: dict[str, Any] = {}
         with np.load(path, allow_pickle=False) as file:
             for part, kind in _PARTS.items():
-                names = [k for k in file.files if k.startswith(f"{part}/")]
-                if names or part not in _NEWER:
-                    parts[part] = kind.from_arrays({k.partition("/")[2]: file[k] for k in names})
+                rows = rows_of(file, part)
+                if rows or part not in _NEWER:
+                    parts[part] = kind.from_arrays(rows)
             if "class_names" in file.files:
                 parts["class_names"] = tuple(map(str, file["class_names"]))
         return cls(**parts)
@@ -117,3 +114,18 @@ def merge_parts(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         name: one[name].merge(other[name]) if name in one and name in other else part
         for name, part in {**other, **one}.items()
     }
+
+
+def to_rows(owner: Any, parts: Iterable[str]) -> dict[str, np.ndarray]:
+    """The per-image rows of an object's parts, as PART/NAME in one file; see ``rows_of``."""
+    return {
+        f"{part}/{name}": value
+        for part in parts
+        for name, value in getattr(owner, part).to_arrays().items()
+    }
+
+
+def rows_of(file: Any, part: str) -> dict[str, np.ndarray]:
+    """What ``to_rows`` made of one part, from an opened .npz; {} where the file has none."""
+    names = [name for name in file.files if name.startswith(f"{part}/")]
+    return {name.partition("/")[2]: file[name] for name in names}

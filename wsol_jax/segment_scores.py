@@ -12,7 +12,7 @@ from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.segmentation import ConfusionMatrix
-from wsol_jax.scores import merge_parts
+from wsol_jax.scores import merge_parts, rows_of, to_rows
 
 FIGURES = ("miou", "pixel_accuracy")
 BACKGROUND = "background"
@@ -102,10 +102,7 @@ class SegmentationScores:
             "class_names": np.array(self.class_names, np.str_),
             "mean_classes": np.array(self.mean_classes, np.str_),
         }
-        for name in ("confusion", "ious"):
-            rows = getattr(self, name).to_arrays().items()
-            arrays |= {f"{name}/{key}": value for key, value in rows}
-        write_arrays(path, arrays)
+        write_arrays(path, arrays | to_rows(self, ("confusion", "ious")))
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "SegmentationScores":
@@ -113,8 +110,8 @@ class SegmentationScores:
         with np.load(path, allow_pickle=False) as file:
             made = cls(*(tuple(map(str, file[n])) for n in ("class_names", "mean_classes")))
             for name in ("confusion", "ious"):
-                own = {k.partition("/")[2]: file[k] for k in file.files if k.startswith(f"{name}/")}
-                setattr(made, name, type(getattr(made, name)).from_arrays(own))
+                rows = rows_of(file, name)
+                setattr(made, name, type(getattr(made, name)).from_arrays(rows))
         return made
 
     def is_comparable(self, other: "SegmentationScores") -> bool:
