@@ -277,8 +277,10 @@ def _choose(examples, worst, sample, boxes):
         prefix = f"{split}: " if split else ""
         if len(mine) <= few + many or not boxes:
             order = sorted(mine, key=lambda e: (e.iou is None, e.iou or 0.0))
-            note = "lowest IoU first" if any(e.iou is not None for e in mine) else ""
-            heading = "all examples" if boxes else "drawn at random"
+            scored = any(e.iou is not None for e in mine)
+            note = "lowest IoU first" if scored else ""
+            # Of a segmenter's test list only a draw was kept; photos without truth are all here.
+            heading = "drawn at random" if scored and not boxes else "all examples"
             shelves.append((f"{prefix}{heading}", note, order))
             shown += order
             continue
