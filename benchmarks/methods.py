@@ -24,8 +24,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import numpy as np
 
-from wsol_jax import methods, sharding, stages
-from wsol_jax.assemble import Plan, compile_step, create_state
+from wsol_jax import methods
+from wsol_jax.base import sharding
+from wsol_jax.runs.plan import Plan, compile_step, create_state
+from wsol_jax.stages import recipe as stages
 
 # Rows: name, config, overrides of its fields.
 ROWS = (

@@ -37,8 +37,9 @@ import torch_peer
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs import cam, spg
-from wsol_jax import methods, sharding
-from wsol_jax.assemble import Plan, compile_step, create_state
+from wsol_jax import methods
+from wsol_jax.base import sharding
+from wsol_jax.runs.plan import Plan, compile_step, create_state
 
 
 def read_flags(argv=None):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 
 DATASETS = ("embedded", "folder", "cub", "ilsvrc", "voc")
 
@@ -61,8 +61,8 @@ def base() -> ml_collections.ConfigDict:
     """The fields of every run. Units and meaning stand beside each."""
     c = ml_collections.ConfigDict()
     c.method = "cam"
-    # A run in stages (``wsol_jax.stages``): their names in order; how each differs from the fields
-    # below stands in ``stage.NAME``. Empty: one training.
+    # A run in stages (``wsol_jax.stages``): their names in order; how each differs from the
+    # fields below stands in ``stage.NAME``. Empty: one training.
     c.stages = ()
     c.stage = ml_collections.ConfigDict()
     c.reads = ()  # of a stage: the earlier stages whose networks it needs

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from configs import common
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 
 RECIPES = ("paper", "released")
 

@@ -17,7 +17,7 @@ small recipes keep CAM's network and budget for each phase. README: figures and 
 import ml_collections
 
 from configs import common, recipes, segmentation
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 
 _PHASES = ("first", "second", "third")
 KEYS = {"phases": "two_phase.phases", "segment": "two_phase.segment"}

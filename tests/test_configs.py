@@ -3,8 +3,8 @@
 import pytest
 
 from configs import cam, cams2i, common, spg
-from wsol_jax import backbones
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
+from wsol_jax.networks import backbones
 
 FILES = {"cam": cam, "spg": spg, "cams2i": cams2i}
 

@@ -9,7 +9,8 @@ import select
 import pytest
 import tiny
 
-from wsol_jax.progress import MetricWriter, Progress, curves, read_history
+from wsol_jax.base.progress import Progress
+from wsol_jax.runs.history import MetricWriter, curves, read_history
 
 
 def test_plain_lines_off_a_terminal():

@@ -144,7 +144,7 @@ class Run:
 
 def _start_server():
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["wsol_jax.main", "wsol_jax.train", "tiny"])
+    server.set_forkserver_preload(["wsol_jax.main", "wsol_jax.stages.train", "tiny"])
     # The server looks for these modules on its own path, and imports jax but once.
     here = dict(PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", JAX_PLATFORMS="cpu")
     with mock.patch.dict(os.environ, here):
@@ -165,7 +165,7 @@ def _child(words, devices, patch, out, terminal):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["XLA_FLAGS"] = _xla_flags(devices)
     os.chdir(ROOT)
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests/stages")]
     if patch:
         module, _, function = patch.partition(":")
         getattr(importlib.import_module(module), function)()

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import write_whole
 from wsol_jax.data.decode import CorruptImage, decode_rgb
-from wsol_jax.errors import UserError
-from wsol_jax.files import write_whole
 
 _CLIP = 1e-5  # as pydensecrf's unary_from_softmax has it
 _MAX_EXACT = 10_000  # pixels: their kernel takes 400 MB
@@ -91,7 +91,7 @@ def _run(flags: argparse.Namespace) -> None:
             "--method=lattice has no such limit."
         )
 
-    from wsol_jax.ops.crf import dense_crf  # JAX only after all that can be wrong
+    from wsol_jax.ops.crf import dense_crf
 
     try:
         found = dense_crf(

@@ -14,7 +14,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from wsol_jax.errors import Interrupted, UserError
+from wsol_jax.base.errors import Interrupted, UserError
 
 MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
 
@@ -47,7 +47,7 @@ def _need(flag: flags.FlagHolder, what: str) -> str:
 def _set_up_jax() -> None:
     import jax
 
-    from wsol_jax import sharding
+    from wsol_jax.base import sharding
 
     sharding.keep_compiled_programs()
     sharding.start_distributed(_ADDRESS.value, _PROCESSES.value, _INDEX.value)
@@ -79,7 +79,7 @@ def _check_overrides() -> None:
 def _dispatch() -> None:
     mode = _MODE.value
     if mode == "predict":
-        from wsol_jax import predict
+        from wsol_jax.report import predict
 
         workdir = _need(_WORKDIR, "the folder of a trained run")
         images = _need(_IMAGES, "a folder of photos, or one photo")
@@ -89,7 +89,7 @@ def _dispatch() -> None:
         return
     workdir = pathlib.Path(_need(_WORKDIR, "the folder that the run is written to"))
     if mode == "evaluate" and _CONFIG.value is None:
-        from wsol_jax import workdirs
+        from wsol_jax.runs import workdirs
 
         config, _ = workdirs.load(workdir)
     else:
@@ -105,21 +105,21 @@ def _dispatch() -> None:
         raise UserError("--stages: this config's run has one stage; configs/two_phase.py has more.")
     _set_up_jax()
     if mode == "describe":
-        from wsol_jax import describe
+        from wsol_jax.stages import describe
 
         describe.describe(config, workdir)
     elif config.stages:
-        from wsol_jax import stages
+        from wsol_jax.stages import recipe as stages
 
         stages.run(config, workdir, ("evaluate",) if mode == "evaluate" else _STAGES.value)
     elif mode == "evaluate":
-        from wsol_jax import evaluating
+        from wsol_jax.stages.evaluate import evaluate_workdir
 
-        evaluating.evaluate_workdir(config, workdir)
+        evaluate_workdir(config, workdir)
     else:
-        from wsol_jax import train
+        from wsol_jax.stages.recipe import train_and_evaluate
 
-        train.train_and_evaluate(config, workdir)
+        train_and_evaluate(config, workdir)
 
 
 def _main(argv: list[str]) -> int:

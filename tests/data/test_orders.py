@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from test_pipeline import Photos, assert_same, example
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.records import Record
-from wsol_jax.errors import UserError
 
 
 @dataclasses.dataclass

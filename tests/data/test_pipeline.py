@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsol_jax.data import cues, orders, pipeline
+from wsol_jax.base.errors import UserError
+from wsol_jax.data import orders, pipeline
+from wsol_jax.data import pseudo_labels as cues
 from wsol_jax.data.records import Record
-from wsol_jax.errors import UserError
 
 
 def png(index: int, size: int = 20) -> bytes:

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from wsol_jax.losses.classification import (
-    masked_mean,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-)
+from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, softmax_cross_entropy
 
 RNG = np.random.default_rng(0)
 

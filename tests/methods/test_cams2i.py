@@ -19,10 +19,11 @@ from test_methods import (
     tiny,
 )
 
-from wsol_jax import assemble, methods
-from wsol_jax.errors import UserError
+from wsol_jax import methods
+from wsol_jax.base.errors import UserError
 from wsol_jax.methods import cams2i
-from wsol_jax.state import train_step
+from wsol_jax.runs import plan as assemble
+from wsol_jax.runs.state import train_step
 
 # Two images of one class that are both valid, and a third of it that is not.
 PAIR = dict(BATCH, labels=np.eye(5, dtype=np.float32)[[0, 3, 3, 3]])

@@ -9,9 +9,9 @@ from configs import cam as cam_config
 from configs import cams2i as cams2i_config
 from configs import spg as spg_config
 from wsol_jax import methods
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 from wsol_jax.methods import spg
-from wsol_jax.state import TrainState, learning_rate, optimizer, train_step
+from wsol_jax.runs.state import TrainState, learning_rate, optimizer, train_step
 
 FILES = {"cam": cam_config, "spg": spg_config, "cams2i": cams2i_config}
 RNG = np.random.default_rng(0)
@@ -172,13 +172,13 @@ def test_spg_loss_equals_algorithm_1_by_hand(built, preset):
     config = tiny("spg", **changes)
     loss, aux = call(BATCH, variables)
 
-    from wsol_jax import backbones
-    from wsol_jax.heads import SpgBranches
-    from wsol_jax.methods import networks
+    from wsol_jax.methods import shared
+    from wsol_jax.networks import backbones
+    from wsol_jax.networks.heads import SpgBranches
 
     network = spg.SpgNetwork(
         backbones.build(config.model, jnp.float32),
-        networks.cam_head(config.model, 5, jnp.float32),
+        shared.cam_head(config.model, 5, jnp.float32),
         SpgBranches(config.spg.channels),
         config.model.endpoint or config.model.final_endpoint,
         config.spg.b1_endpoint,

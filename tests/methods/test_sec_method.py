@@ -11,13 +11,16 @@ from test_methods import IMAGES, KEY, SIDE, assert_trees_equal
 
 from configs import sec as sec_config
 from configs import two_phase as two_phase_config
-from wsol_jax import assemble, methods, sharding, stages
-from wsol_jax.errors import UserError
-from wsol_jax.heads import LargeFovHead
+from wsol_jax import methods
+from wsol_jax.base import sharding
+from wsol_jax.base.errors import UserError
 from wsol_jax.losses import sec as losses
-from wsol_jax.methods import networks, sec
-from wsol_jax.methods.saliency import gradient_saliency
+from wsol_jax.methods import sec, shared
+from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.crf import dense_crf
+from wsol_jax.runs import plan as assemble
+from wsol_jax.stages import recipe as stages
 
 RNG = np.random.default_rng(0)
 CELLS = 8  # of 32 pixels, at this trunk's stride
@@ -83,11 +86,11 @@ def built(**changes):
 @functools.cache
 def network():
     config = tiny()
-    from wsol_jax import backbones
+    from wsol_jax.networks import backbones
 
     head = LargeFovHead(num_classes=6, channels=16, dilation=2, dropout=0.0)
     trunk = backbones.build(config.model, jnp.float32)
-    return networks.TrunkAndHead(trunk, head, "conv2_1", "tf")
+    return shared.TrunkAndHead(trunk, head, "conv2_1", "tf")
 
 
 @functools.cache

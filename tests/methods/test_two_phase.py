@@ -11,11 +11,13 @@ import pytest
 from test_methods import BATCH, FLAT_RATE, IMAGES, KEY, SIDE, assert_trees_equal, sigmoid
 
 from configs import two_phase as two_phase_config
-from wsol_jax import assemble, methods, stages
-from wsol_jax.errors import UserError
-from wsol_jax.heads import FcnHead
+from wsol_jax import methods
+from wsol_jax.base.errors import UserError
 from wsol_jax.methods import two_phase
-from wsol_jax.state import learning_rate, optimizer
+from wsol_jax.networks.heads import FcnHead
+from wsol_jax.runs import plan as assemble
+from wsol_jax.runs.state import learning_rate, optimizer
+from wsol_jax.stages import recipe as stages
 
 PHASES = ("first", "second", "third")
 SHARES = (0.6, 0.4)

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from wsol_jax.metrics.bootstrap import bootstrap_interval
-from wsol_jax.metrics.localization import (
-    DELTAS,
-    BoxAccuracy,
-    HitRates,
-    rank_classes,
-    top_k_hits,
-)
+from wsol_jax.metrics.localization import DELTAS, BoxAccuracy, HitRates, rank_classes, top_k_hits
 
 TAUS = np.arange(0, 1, 0.05)
 IDS = [f"dir/image {i:02d}" for i in range(23)]

@@ -10,14 +10,14 @@ import sklearn.metrics
 
 from tests.report.test_browser import QUIET, browser, dump  # noqa: F401
 from tests.report.test_page import HOSTILE, example, parse
-from wsol_jax import compare
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
+from wsol_jax.evaluate import compare
+from wsol_jax.evaluate.scores import Scores
 from wsol_jax.metrics.boxes import THRESHOLDS
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
 from wsol_jax.report import __main__ as cli
-from wsol_jax.report import cases, classes, page, pairs, store, svg, tables, thresholds
+from wsol_jax.report import cases, classes, page, pairs, saved, svg, tables, thresholds
 from wsol_jax.report.example import Run
-from wsol_jax.scores import Scores
 
 TAU = float(THRESHOLDS[300])
 
@@ -351,7 +351,7 @@ def written(folder, made, name="test"):
     """A work directory as a finished run leaves it, as far as a page reads it."""
     run = made.run(name, examples=[example(made.ids[0], split=name)])
     folder.mkdir()
-    store.save(folder / store.FILE, run)
+    saved.save(folder / saved.FILE, run)
     made.scores.save(folder / "scores" / f"{name}.npz")
     raw = raw_maps(made)
     cases.save_maps(folder / cases.FOLDER / f"{name}.npz", list(raw), raw.values())

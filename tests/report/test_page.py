@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 from wsol_jax.report import __main__ as cli
-from wsol_jax.report import overlays, page, store, svg, tables
+from wsol_jax.report import overlays, page, saved, svg, tables
 
 HOSTILE = '<script>alert("x")</script>&\'"'
 
@@ -125,7 +125,7 @@ def test_every_user_string_is_escaped(tmp_path):
     parser = parse(text)
     assert "<script>alert" not in text
     assert sum(t == "script" for t, _ in parser.tags) == 2
-    run = store.load(tmp_path / "w")
+    run = saved.load(tmp_path / "w")
     page.write_comparison(tmp_path / "c.html", {HOSTILE: run, "b": run}, title=HOSTILE)
     text = (tmp_path / "c.html").read_text("utf-8")
     parse(text)
@@ -185,7 +185,7 @@ def test_empty_gallery_and_no_figures(tmp_path):
     parse(text)
     assert "No examples were given" in text
     assert "no finite values" in text
-    assert store.load(tmp_path / "w").examples == []
+    assert saved.load(tmp_path / "w").examples == []
 
 
 def test_curve_points_lie_where_their_values_say():
@@ -256,7 +256,7 @@ def test_each_list_has_its_worst_and_its_draw(tmp_path):
         "y: drawn at random",
     ]
     assert text.count('class="card"') == 2 * (2 + 3)
-    shown = [e.image_id for e in store.load(tmp_path / "w").examples]
+    shown = [e.image_id for e in saved.load(tmp_path / "w").examples]
     assert {"x0", "x1", "y0", "y1"} <= set(shown)
 
 
@@ -266,7 +266,7 @@ def test_report_data_gives_back_the_run_without_pickles(tmp_path):
     first = example("a", pictures={"B1": mask, "C": heat}, iou=None, box=None)
     given = figures(pxap=np.float32(0.5), top1_acc=None)
     write(tmp_path / "w", [first, example("bb")], figures=given, curves={"loss": [(3, 0.5)]})
-    run = store.load(tmp_path / "w")
+    run = saved.load(tmp_path / "w")
     back = next(e for e in run.examples if e.image_id == "a")
     assert (back.image_id, back.iou, back.box, back.label) == ("a", None, None, "cat")
     assert run.figures["test"]["test"] == {"pxap": 0.5, "top1_acc": None}
@@ -301,7 +301,7 @@ def test_folder_without_report_is_one_sentence(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no report_data.npz here")
     (tmp_path / "report_data.npz").write_bytes(b"PK\3\4 cut off")
     with pytest.raises(UserError, match="not a report's data"):
-        store.load(tmp_path)
+        saved.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 
 
 def voc_palette() -> np.ndarray:

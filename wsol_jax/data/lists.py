@@ -5,8 +5,8 @@ from typing import Any
 
 from absl import logging
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Source
-from wsol_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +94,14 @@ def _opener(data: Any, fetch: bool = True):
     """name -> Source; ``fetch``: what is not on this disk is drawn or downloaded."""
     match data.name:
         case "embedded":
-            from wsol_jax.data.embedded import is_drawn, open_embedded
+            from wsol_jax.data.embedded.source import is_drawn, open_embedded
 
             if not fetch and not is_drawn(multi=data.multi_label):
                 raise UserError("the embedded data set is not drawn on this machine.")
             return lambda name: open_embedded(name, multi=data.multi_label)
         case "voc":
-            from wsol_jax.data.voc import open_voc, voc_classes_in
-            from wsol_jax.data.voc_labels import read_image_labels
+            from wsol_jax.data.sources.voc import open_voc, voc_classes_in
+            from wsol_jax.data.sources.voc_labels import read_image_labels
 
             _need_root(data)
             classes = None if data.multi_label else voc_classes_in(data.root, data.train)
@@ -109,15 +109,15 @@ def _opener(data: Any, fetch: bool = True):
             settings = dict(classes=classes, multi_label=data.multi_label, labels=labels)
             return lambda name: open_voc(data.root, name, **settings)
         case "folder":
-            from wsol_jax.data.folder import open_folder
+            from wsol_jax.data.sources.folder import open_folder
 
             _need_root(data)
             return lambda name: open_folder(
                 data.root, name, boxes_csv=data.boxes or None, train_list=data.train
             )
         case "cub":
-            from wsol_jax.data.cub import open_cub
-            from wsol_jax.data.download import ensure_cub, ensure_cub_masks, find_cub
+            from wsol_jax.data.sources.cub import open_cub
+            from wsol_jax.data.sources.cub_files import ensure_cub, ensure_cub_masks, find_cub
 
             root = ensure_cub(data.root) if fetch else find_cub(data.root)
             if root is None:
@@ -131,7 +131,7 @@ def _opener(data: Any, fetch: bool = True):
                     logging.warning("no segmentations, so no PxAP: %s", error)
             return lambda name: open_cub(root, name)
         case "ilsvrc":
-            from wsol_jax.data.ilsvrc import open_ilsvrc
+            from wsol_jax.data.sources.ilsvrc import open_ilsvrc
 
             _need_root(data)
             # The best fixed box is fit on the training list's boxes; batches never see them.

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Source
-from wsol_jax.errors import UserError
 
 Order = Callable[[int], int]  # position -> record index
 

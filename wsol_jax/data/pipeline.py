@@ -18,12 +18,12 @@ import grain
 import numpy as np
 from absl import logging
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.data import transforms
-from wsol_jax.data.cues import UNLABELLED, read_cue
 from wsol_jax.data.decode import CorruptImage, decode_rgb
 from wsol_jax.data.orders import Order
+from wsol_jax.data.pseudo_labels import UNLABELLED, read_cue
 from wsol_jax.data.records import Source
-from wsol_jax.errors import UserError
 
 PADDING = -1  # the record index of a row that only fills up a batch
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 
 Variables = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]

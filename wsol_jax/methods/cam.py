@@ -7,38 +7,38 @@ here starts from, and what SPG calls its plain network.
 
 from typing import Any
 
-from wsol_jax import backbones
-from wsol_jax.methods import Aux, Method, networks
-from wsol_jax.methods.saliency import gradient_saliency
+from wsol_jax.methods import Aux, Method, shared
+from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.networks import backbones
 
 
 def cam(config: Any, num_classes: int) -> Method:
     """The method of Zhou et al. 2016, from a config's ``model`` section."""
     model = config.model
-    scores = networks.score_kind(config)
-    dtype = networks.compute_dtype(config.dtype)
+    scores = shared.score_kind(config)
+    dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
-    network = networks.TrunkAndHead(
+    network = shared.TrunkAndHead(
         backbone=backbone,
-        head=networks.cam_head(model, num_classes, dtype),
+        head=shared.cam_head(model, num_classes, dtype),
         endpoint=model.endpoint or model.final_endpoint,
-        preprocessing=networks.preprocessing(model),
+        preprocessing=shared.preprocessing(model),
     )
 
     def loss(variables, batch, rng, step):
         del step
-        (logits, _, _), updates = networks.forward(network, variables, batch, rng)
-        ce, accuracy = networks.classification(logits, batch, scores)
+        (logits, _, _), updates = shared.forward(network, variables, batch, rng)
+        ce, accuracy = shared.classification(logits, batch, scores)
         metrics = {"loss": ce, "accuracy": accuracy}
         return ce, Aux(metrics, dict(updates), {})
 
     def localize(variables, images):
         logits, maps, _ = network.apply(variables, images)
-        return networks.localization(logits, maps, model)
+        return shared.localization(logits, maps, model)
 
     return Method(
-        init=networks.initialiser(network, model),
-        param_groups=networks.param_grouper(backbone, model.freeze_until),
+        init=shared.initialiser(network, model),
+        param_groups=shared.param_grouper(backbone, model.freeze_until),
         loss=loss,
         localize=localize,
         saliency=lambda variables, images, layer: gradient_saliency(

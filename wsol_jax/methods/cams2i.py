@@ -16,12 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsol_jax import backbones
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.losses.inter_sample import inter_sample_loss, weighted_images
 from wsol_jax.losses.interaction import agreement_loss, interaction_loss, linear_ramp
-from wsol_jax.methods import Aux, Localization, Method, networks
+from wsol_jax.methods import Aux, Localization, Method, shared
+from wsol_jax.networks import backbones
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.seeds import deviation_mask
@@ -95,7 +95,7 @@ def cams2i(config: Any, num_classes: int) -> Method:
     Loss: CE(y1), with ``intra`` + CE(y2) + w0 (L_int + L_adn) (eq. 7), with ``inter`` + L_inter of
     each classifier's maps (eq. 10). Neither is the paper's base: one classifier, plain CAM.
     """
-    networks.single_label(config)
+    shared.single_label(config)
     model, options = config.model, config.cams2i
     squash = _chosen(SQUASH, "squash", options)
     fuse = _chosen(FUSE, "fuse", options)
@@ -106,15 +106,15 @@ def cams2i(config: Any, num_classes: int) -> Method:
     def loss(variables, batch, rng, step):
         if options.inter and config.features.freeze:
             variables = _stop_features(variables)
-        outputs, updates = networks.forward(network, variables, batch, rng, Cams2iNetwork.classify)
+        outputs, updates = shared.forward(network, variables, batch, rng, Cams2iNetwork.classify)
         labels, valid = jnp.argmax(batch["labels"], axis=-1), batch["valid"]
         # (B, h, w) in [0, 1]: the labelled class's map of each classifier.
         objects = [squash(cam_ops.select_map(maps, labels)) for _, maps in outputs]
-        total, accuracy = networks.classification(outputs[0][0], batch)
+        total, accuracy = shared.classification(outputs[0][0], batch)
         metrics = {"classification": total, "accuracy": accuracy}
         if options.intra:
             (y1, _), (y2, _) = outputs
-            ce_2, metrics["accuracy_2"] = networks.classification(y2, batch)
+            ce_2, metrics["accuracy_2"] = shared.classification(y2, batch)
             stop = options.stop_gradient
             interact = functools.partial(
                 interaction_loss, stop_gradient=stop, explore=options.explore
@@ -155,7 +155,7 @@ def cams2i(config: Any, num_classes: int) -> Method:
 
     def localize(variables, images):
         outputs = network.apply(variables, images, method=Cams2iNetwork.classify)
-        found = [networks.localization(*output, model) for output in outputs]
+        found = [shared.localization(*output, model) for output in outputs]
         if len(found) == 1:
             return found[0]
         logits = found[0].logits
@@ -166,8 +166,8 @@ def cams2i(config: Any, num_classes: int) -> Method:
         return Localization(logits, fuse(*map(cam_ops.min_max, parts.values())), parts)
 
     return Method(
-        init=networks.initialiser(network, model, **others),
-        param_groups=networks.param_grouper(
+        init=shared.initialiser(network, model, **others),
+        param_groups=shared.param_grouper(
             network.backbone,
             model.freeze_until,
             lambda names: _part(names, config),
@@ -195,8 +195,8 @@ def _stop_features(variables: Any) -> dict[str, Any]:
 
 def _network(config: Any, num_classes: int) -> Cams2iNetwork:
     model, options = config.model, config.cams2i
-    dtype = networks.compute_dtype(config.dtype)
-    head = lambda: networks.cam_head(model, num_classes, dtype, options.head_kernel)
+    dtype = shared.compute_dtype(config.dtype)
+    head = lambda: shared.cam_head(model, num_classes, dtype, options.head_kernel)
     parts = {}
     if options.intra:
         parts |= {"head_2": head(), "endpoint_2": options.endpoint_2}
@@ -205,7 +205,7 @@ def _network(config: Any, num_classes: int) -> Cams2iNetwork:
         parts |= {
             "feature_trunk": backbones.build(features, dtype),
             "feature_endpoint": features.final_endpoint,
-            "feature_preprocessing": networks.preprocessing(features),
+            "feature_preprocessing": shared.preprocessing(features),
         }
         if features.projection:
             # Random and frozen, it keeps the features' distances (Johnson and Lindenstrauss).
@@ -217,7 +217,7 @@ def _network(config: Any, num_classes: int) -> Cams2iNetwork:
         backbone=backbones.build(model, dtype),
         head_1=head(),
         endpoint_1=model.endpoint or model.final_endpoint,
-        preprocessing=networks.preprocessing(model),
+        preprocessing=shared.preprocessing(model),
         **parts,
     )
 

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from wsol_jax import backbones
-from wsol_jax.errors import UserError
-from wsol_jax.heads import LargeFovHead
+from wsol_jax.base.errors import UserError
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Localization, Method, networks
+from wsol_jax.methods import Aux, Localization, Method, shared
+from wsol_jax.networks import backbones
+from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.crf import check_settings, dense_crf
 
 
@@ -31,7 +31,7 @@ def sec(config: Any, num_classes: int) -> Method:
     """
     model, options = config.model, config.sec
     _check(config)
-    dtype = networks.compute_dtype(config.dtype)
+    dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     head = LargeFovHead(
         num_classes=1 + num_classes,
@@ -41,11 +41,11 @@ def sec(config: Any, num_classes: int) -> Method:
         dropout=options.dropout,
         dtype=dtype,
     )
-    network = networks.TrunkAndHead(
+    network = shared.TrunkAndHead(
         backbone=backbone,
         head=head,
         endpoint=model.endpoint or model.final_endpoint,
-        preprocessing=networks.preprocessing(model),
+        preprocessing=shared.preprocessing(model),
     )
 
     def constrained(scores, images):
@@ -69,7 +69,7 @@ def sec(config: Any, num_classes: int) -> Method:
 
     def loss(variables, batch, rng, step):
         del step
-        scores, updates = networks.forward(network, variables, batch, rng)
+        scores, updates = shared.forward(network, variables, batch, rng)
         probs = losses.segmenter_probabilities(scores, options.floor)
         shown = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
         cues = _at(batch["cues"], probs.shape[1:3])
@@ -94,8 +94,8 @@ def sec(config: Any, num_classes: int) -> Method:
         return Localization(jnp.log(peak) - jnp.log1p(-peak), probs)
 
     return Method(
-        init=networks.initialiser(network, model),
-        param_groups=networks.param_grouper(
+        init=shared.initialiser(network, model),
+        param_groups=shared.param_grouper(
             backbone,
             model.freeze_until,
             lambda names: "classifier" if names[1] == "fc8" else "head",

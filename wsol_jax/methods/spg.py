@@ -16,11 +16,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsol_jax import backbones
-from wsol_jax.errors import UserError
-from wsol_jax.heads import SpgBranches
+from wsol_jax.base.errors import UserError
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
-from wsol_jax.methods import Aux, Method, networks
+from wsol_jax.methods import Aux, Method, shared
+from wsol_jax.networks import backbones
+from wsol_jax.networks.heads import SpgBranches
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.seeds import IGNORE, seed_mask
@@ -107,25 +107,25 @@ def spg(config: Any, num_classes: int) -> Method:
     Loss (section 3.2, released code): CE + BCE(B2, M_A) + BCE(B1, M_B2) + BCE(C, M_fused), each BCE
     a mean over the labelled pixels of the batch, weighted by ``spg.weight_b2``, ``_b1``, ``_c``.
     """
-    networks.single_label(config)
+    shared.single_label(config)
     model, options = config.model, config.spg
     thresholds = thresholds_of(options)
     if options.c_start not in ("random", "non_negative"):
         raise UserError(f"spg.c_start: {options.c_start!r} is not one of 'random', 'non_negative'.")
-    dtype = networks.compute_dtype(config.dtype)
+    dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     network = SpgNetwork(
         backbone=backbone,
-        head=networks.cam_head(model, num_classes, dtype),
+        head=shared.cam_head(model, num_classes, dtype),
         branches=SpgBranches(options.channels, options.c_start, dtype),
         endpoint=model.endpoint or model.final_endpoint,
         b1=options.b1_endpoint,
         b2=options.b2_endpoint,
-        preprocessing=networks.preprocessing(model),
+        preprocessing=shared.preprocessing(model),
     )
 
     def loss(variables, batch, rng, step):
-        (logits, maps, branches), updates = networks.forward(network, variables, batch, rng)
+        (logits, maps, branches), updates = shared.forward(network, variables, batch, rng)
         size, valid = batch["image"].shape[1:3], batch["valid"]
         class_map = cam_ops.select_map(maps, jnp.argmax(batch["labels"], axis=-1))
         class_map = cam_ops.min_max(resize_maps(jax.lax.stop_gradient(class_map), size))
@@ -137,7 +137,7 @@ def spg(config: Any, num_classes: int) -> Method:
         masks = guidance(
             seen, **outputs, thresholds=thresholds, min_foreground=options.min_foreground
         )
-        ce, accuracy = networks.classification(logits, batch)
+        ce, accuracy = shared.classification(logits, batch)
         metrics = {"classification": ce, "accuracy": accuracy}
         total = ce
         # Guidance from a class map that has learned nothing is noise: it may wait and fade in.
@@ -155,11 +155,11 @@ def spg(config: Any, num_classes: int) -> Method:
 
     def localize(variables, images):
         logits, maps, _ = network.apply(variables, images, method=SpgNetwork.localize)
-        return networks.localization(logits, maps, model)
+        return shared.localization(logits, maps, model)
 
     return Method(
-        init=networks.initialiser(network, model),
-        param_groups=networks.param_grouper(backbone, model.freeze_until, _part_of),
+        init=shared.initialiser(network, model),
+        param_groups=shared.param_grouper(backbone, model.freeze_until, _part_of),
         loss=loss,
         localize=localize,
     )

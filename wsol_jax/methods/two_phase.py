@@ -17,12 +17,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsol_jax import backbones
-from wsol_jax.errors import UserError
-from wsol_jax.heads import FcnHead
+from wsol_jax.base.errors import UserError
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Localization, Method, networks
-from wsol_jax.methods.saliency import gradient_saliency
+from wsol_jax.methods import Aux, Localization, Method, shared
+from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.networks import backbones
+from wsol_jax.networks.heads import FcnHead
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.masks import suppression_mask, vote
@@ -65,15 +65,15 @@ def two_phase(config: Any, num_classes: int) -> Method:
     suppressors = tuple(options.suppressors)
     phase = _phase(options, suppressors, config.reads)
     frozen = model.freeze_until == "all" and model.batch_norm == "inference"
-    scores = networks.score_kind(config)
+    scores = shared.score_kind(config)
     backbone, head = _parts(config, num_classes)
     network = TwoPhaseNetwork(
         backbone=backbone,
         head=head,
         endpoint=model.endpoint or model.final_endpoint,
-        preprocessing=networks.preprocessing(model),
+        preprocessing=shared.preprocessing(model),
     )
-    start = networks.initialiser(network, model)
+    start = shared.initialiser(network, model)
 
     def init(rng, images):
         # Earlier networks have this one's shapes; their stages' checkpoints take these places.
@@ -101,8 +101,8 @@ def two_phase(config: Any, num_classes: int) -> Method:
         del step
         own, everyone = split(variables)
         keep = keep_mask(everyone, batch["image"], batch["labels"])
-        (logits, _), updates = networks.forward(network, own, batch, rng, keep=keep)
-        total, accuracy = networks.classification(logits, batch, scores)
+        (logits, _), updates = shared.forward(network, own, batch, rng, keep=keep)
+        total, accuracy = shared.classification(logits, batch, scores)
         metrics = {"loss": total, "accuracy": accuracy}
         if keep is not None:
             hidden = jnp.mean(1 - keep, axis=(1, 2))
@@ -115,10 +115,10 @@ def two_phase(config: Any, num_classes: int) -> Method:
         The vote's class scores are the first network's, the one that sees whole objects.
         """
         seen = {name: network.apply(v, images) for name, v in everyone.items()}
-        seen = {name: networks.localization(*outputs, model) for name, outputs in seen.items()}
+        seen = {name: shared.localization(*outputs, model) for name, outputs in seen.items()}
         if len(seen) > 1:
             voters = [seen[name] for name in options.voters]
-            sure = [networks.probabilities(one.logits, scores) for one in voters]
+            sure = [shared.probabilities(one.logits, scores) for one in voters]
             voted = vote([one.maps for one in voters], sure)
             seen["vote"] = Localization(voters[0].logits, voted)
         return seen
@@ -146,7 +146,7 @@ def two_phase(config: Any, num_classes: int) -> Method:
 
     return Method(
         init=init,
-        param_groups=networks.param_grouper(backbone, model.freeze_until, _part_of(config)),
+        param_groups=shared.param_grouper(backbone, model.freeze_until, _part_of(config)),
         loss=loss,
         localize=localize,
         saliency=lambda variables, images, layer: gradient_saliency(
@@ -196,12 +196,12 @@ def _phase(options: Any, suppressors: tuple[str, ...], reads: Sequence[str]) -> 
 def _parts(config: Any, num_classes: int) -> tuple[nn.Module, nn.Module]:
     """The trunk, and the paper's head or the one that CAM has here."""
     model = config.model
-    dtype = networks.compute_dtype(config.dtype)
+    dtype = shared.compute_dtype(config.dtype)
     match config.two_phase.head:
         case "fcn":
             head = FcnHead(num_classes, model.head_channels, model.dropout, dtype)
         case "cam":
-            head = networks.cam_head(model, num_classes, dtype)
+            head = shared.cam_head(model, num_classes, dtype)
         case other:
             raise UserError(f"two_phase.head: {other!r} is not one of 'fcn', 'cam'.")
     return backbones.build(model, dtype), head

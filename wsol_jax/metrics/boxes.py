@@ -41,7 +41,7 @@ def _clamp(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _largest(q: np.ndarray) -> np.ndarray:
     """The largest contour's box at the cuts 0 to 255 and, last, -1; (257, 4) int64."""
-    from wsol_jax.metrics import _contours  # numba takes half a second to import
+    from wsol_jax.metrics import _contours
 
     height, width = q.shape
     shift = _neighbours.row_shift(width)

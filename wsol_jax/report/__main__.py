@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from wsol_jax.errors import UserError
+from wsol_jax.base.errors import UserError
 from wsol_jax.report import page, pairs, tables
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax import score_files
-from wsol_jax.errors import UserError
-from wsol_jax.files import write_arrays
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import write_arrays
+from wsol_jax.evaluate import score_files
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage

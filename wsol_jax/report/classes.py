@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from wsol_jax.evaluate.scores import Scores
 from wsol_jax.metrics.masks import average_precision
 from wsol_jax.report import tables
-from wsol_jax.scores import Scores
 
 _FEW = 24  # classes that need no fold
 _SHOWN = 10  # at either end of the order, where there are more

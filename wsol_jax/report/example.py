@@ -1,14 +1,13 @@
 """What a report shows: one photo with its maps and boxes, and one finished run."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax.errors import UserError
-from wsol_jax.score_files import AnyScores
-from wsol_jax.scores import Scores
+from wsol_jax.base.errors import UserError
+from wsol_jax.evaluate.score_files import AnyScores
+from wsol_jax.evaluate.scores import Scores
 
 PHOTO_SIDE = 320  # pixels kept of a photo's longer side; more would only fill memory and disk
 
@@ -81,31 +80,3 @@ class Run:
     several: Mapping[str, AnyScores] = dataclasses.field(default_factory=dict)
     maps: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     classes: Sequence[str] = ()
-
-
-def select_examples(
-    image_ids: Sequence[str],
-    ious: Sequence[float | None],
-    worst: int = 16,
-    sample: int = 32,
-) -> tuple[list[int], list[int]]:
-    """Which images of one list to show: the lowest IoUs, and a draw that is the same in every run.
-
-    The draw orders images by a hash of their ids, so two runs on one list show the same photos, and
-    choosing again among the chosen gives the same choice.
-
-    Args:
-      image_ids: unique names.
-      ious: IoU of each in [0, 1]; None or NaN (unknown) is never among the worst.
-      worst: how many of the lowest IoUs.
-      sample: how many to draw.
-    Returns: (indices of the worst, lowest first; indices of the draw). They may overlap.
-    """
-    known = [i for i, v in enumerate(ious) if v is not None and np.isfinite(v)]
-    lowest = sorted(known, key=lambda i: (ious[i], image_ids[i]))[:worst]
-    order = sorted(range(len(image_ids)), key=lambda i: _hash(image_ids[i]))
-    return lowest, order[:sample]
-
-
-def _hash(image_id: str) -> str:
-    return hashlib.sha256(image_id.encode()).hexdigest()

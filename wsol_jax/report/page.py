@@ -9,22 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax import photos
-from wsol_jax.files import write_whole
+from wsol_jax.base.files import write_whole
+from wsol_jax.evaluate.scores import Scores
+from wsol_jax.evaluate.shown import select_examples
 from wsol_jax.report import (
+    cards,
     cases,
-    gallery,
     pairs,
-    segmentations,
+    photos,
+    saved,
     shell,
-    store,
+    strips,
     svg,
     tables,
     thresholds,
 )
 from wsol_jax.report import classes as by_class
-from wsol_jax.report.example import Example, Run, select_examples
-from wsol_jax.scores import Scores
+from wsol_jax.report.example import Example, Run
 
 __all__ = [
     "Example",
@@ -76,10 +77,10 @@ def write_report(
         figures, shown, threshold, curves, title, config_text, facts or {}, scores or {},
         classes=tuple(classes),
     )  # fmt: skip
-    maps = gallery.MapStore()
+    maps = cards.MapStore()
     index = {"": 0}
     sections = [
-        gallery.section(heading, note, [{"": e} for e in chosen], maps, index)
+        cards.section(heading, note, [{"": e} for e in chosen], maps, index)
         for heading, note, chosen in shelves
         if not classes
     ]
@@ -92,13 +93,13 @@ def write_report(
         _over_thresholds({"": run}),
         _by_class({"": run}),
         shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
-        shell.part("Gallery", segmentations.gallery(shelves, classes))
+        shell.part("Gallery", strips.gallery(shelves, classes))
         if classes
         else _gallery(sections, {"": run}),
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
     write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
-    store.save(os.path.join(os.path.dirname(os.fspath(path)), store.FILE), run)
+    saved.save(os.path.join(os.path.dirname(os.fspath(path)), saved.FILE), run)
 
 
 def write_comparison(
@@ -123,17 +124,19 @@ def write_comparison(
     keyed = {n: {(e.split, e.image_id): e for e in r.examples} for n, r in runs.items()}
     first = next(iter(keyed.values()), {})
     common = [key for key in first if all(key in mine for mine in keyed.values())]
-    maps = gallery.MapStore()
+    maps = cards.MapStore()
     index = {name: i for i, name in enumerate(runs)}
     ahead = pairs.shelves(runs, most // 2, photos)
     sections = pairs.section(ahead, maps, index)
     for split in dict.fromkeys(key[0] for key in common):
-        cards = [{n: mine[key] for n, mine in keyed.items()} for key in common if key[0] == split]
+        pictured = [
+            {n: mine[key] for n, mine in keyed.items()} for key in common if key[0] == split
+        ]
         # Widest disagreement first: that is what a reader of two runs looks for.
-        cards.sort(key=_disagreement, reverse=True)
+        pictured.sort(key=_disagreement, reverse=True)
         note = "the images that all runs show, those on which the runs differ most first"
-        sections.append(gallery.section(split or "Examples", note, cards, maps, index))
-    segmented = segmentations.comparison(runs)
+        sections.append(cards.section(split or "Examples", note, pictured, maps, index))
+    segmented = strips.comparison(runs)
     columns = columns_of(runs)
     lists = _lists(runs)
     several = dict.fromkeys(name for run in runs.values() for name in run.several)
@@ -194,7 +197,7 @@ def compare_workdirs(
 
 def _load(workdir: str) -> Run:
     """A finished run with its per-image results and maps, as far as its folder holds them."""
-    run = store.load(workdir)
+    run = saved.load(workdir)
     names = run.figures.get("test", {})
     every = cases.load_scores(workdir, names)
     scores = {name: one for name, one in every.items() if isinstance(one, Scores)}
@@ -325,9 +328,7 @@ def _gallery(sections: Sequence[str], runs: Mapping[str, Run], classes: Sequence
         "<noscript><p>Without JavaScript the boxes stay at the chosen threshold.</p></noscript>"
     )
     has_truth = any(len(e.true_boxes) for r in runs.values() for e in r.examples)
-    return shell.part(
-        "Gallery", gallery.legend(has_masks, has_truth) + controls + "".join(sections)
-    )
+    return shell.part("Gallery", cards.legend(has_masks, has_truth) + controls + "".join(sections))
 
 
 def _slider(index: int, name: str, threshold: float) -> str:
@@ -357,4 +358,4 @@ def _facts(run: Run) -> str:
 
 
 def _folded_figures(figures: Mapping) -> str:
-    return shell.folded("All figures (metrics.json)", json.dumps(store.plain(figures), indent=2))
+    return shell.folded("All figures (metrics.json)", json.dumps(saved.plain(figures), indent=2))

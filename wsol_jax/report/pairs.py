@@ -5,11 +5,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from wsol_jax import compare, score_files
+from wsol_jax.evaluate import compare, score_files
+from wsol_jax.evaluate.scores import Scores
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference
-from wsol_jax.report import cases, gallery, tables
+from wsol_jax.report import cards, cases, tables
 from wsol_jax.report.example import Example, Run
-from wsol_jax.scores import Scores
 
 _ORDER = [key for _, rows in tables.ROWS for key, *_ in rows]
 _NAMES = {key: (name, meaning) for _, rows in tables.ROWS for key, name, meaning, _ in rows}
@@ -185,10 +185,10 @@ def shelves(
     return found
 
 
-def section(shelves: Sequence, maps: gallery.MapStore, index: Mapping[str, int]) -> list[str]:
+def section(shelves: Sequence, maps: cards.MapStore, index: Mapping[str, int]) -> list[str]:
     """The shelves as HTML."""
     return [
-        gallery.section(heading, note, cards, maps, {n: index[n] for n in cards[0]})
+        cards.section(heading, note, cards, maps, {n: index[n] for n in cards[0]})
         for heading, note, cards in shelves
     ]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from wsol_jax.evaluate.scores import Scores
 from wsol_jax.report import svg
-from wsol_jax.scores import Scores
 
 
 def charts(runs: Mapping[str, tuple[Scores, float]]) -> str:

@@ -1,0 +1,638 @@
+"""Runs in stages: what each leaves, what it needs, and how a killed recipe goes on."""
+
+import json
+import re
+import shutil
+import signal
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from test_resume import saved, step_of
+
+from configs import cam as cam_config
+from configs import two_phase as two_phase_config
+from wsol_jax.base.errors import UserError
+from wsol_jax.data.sources.voc import VOC_CLASSES
+from wsol_jax.evaluate import rescore
+from wsol_jax.methods import two_phase
+from wsol_jax.metrics.maps import prepare_map
+from wsol_jax.runs import workdirs
+from wsol_jax.runs.opened import OpenedRun, open_run
+from wsol_jax.stages import recipe as stages
+
+LAST = 11  # 16 photos, batches of 6, 4 epochs
+
+# ---------------------------------------------------------------- configs and fingerprints
+
+
+def config_of(words="", **changes):
+    root = tiny.data()
+    config = two_phase_config.get_config(
+        f"folder,root={root},backbone=mobilenet_v2,weights=none,width=0.25,size=32,batch=6{words}"
+    )
+    with config.unlocked():
+        config.model.freeze_until = ""
+        config.update_from_flattened_dict(changes)
+    return config
+
+
+def test_a_stage_differs_from_the_run_only_where_it_says_so():
+    changes = {
+        "stage.second.train.epochs": 2.5,
+        "stage.second.optimizer.head_lr": 0.5,
+        "seed": 3,
+        "two_phase.shares": (0.7, 0.3),
+    }
+    config = config_of(",phases=3", **changes)
+    before = config.to_json()
+    expected = workdirs._flat(config)
+    for name, reads in (("first", ()), ("second", ("first",)), ("third", ("first", "second"))):
+        own = workdirs._flat(stages.stage_config(config, name))
+        different = {
+            key: own.get(key)
+            for key in own.keys() | expected.keys()
+            if own.get(key) != expected.get(key) and not key.startswith("stage")
+        }
+        wanted = {"reads": reads, "two_phase.suppressors": reads}
+        if not reads:  # it hides nothing
+            wanted = {"two_phase.shares": ()}
+        if name == "second":
+            wanted |= {"train.epochs": 2.5, "optimizer.head_lr": 0.5}
+        assert {k: tuple(v) if isinstance(v, list) else v for k, v in different.items()} == wanted
+        assert not own["stages"] and not [key for key in own if key.startswith("stage.")]
+    assert config.to_json() == before, "the run's config has moved"
+
+
+def test_a_stages_config_is_locked_and_saves(tmp_path):
+    own = stages.stage_config(config_of(), "second")
+    with pytest.raises(AttributeError):
+        own.seeed = 1
+    workdirs.write(tmp_path, own, ("a",))
+    found, _ = workdirs.load(tmp_path)
+    assert workdirs._flat(found) == workdirs._flat(own)
+
+
+TREE = {"params": {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros(3, np.float32)}}
+
+
+def test_fingerprint_is_of_the_values_alone():
+    print_of = stages.fingerprint(TREE)
+    assert re.fullmatch("[0-9a-f]{64}", print_of)
+    swapped = {"params": {"b": TREE["params"]["b"].copy(), "a": TREE["params"]["a"].copy()}}
+    assert stages.fingerprint(swapped) == print_of
+    assert stages.fingerprint(jax.tree.map(jnp.asarray, TREE)) == print_of
+    columns = {"params": {**TREE["params"], "a": np.asfortranarray(TREE["params"]["a"])}}
+    assert stages.fingerprint(columns) == print_of
+
+
+@pytest.mark.parametrize("case", ["a bit", "a name", "a shape", "a type", "a sign", "one more"])
+def test_fingerprint_tells_networks_apart(case):
+    a, b = (x.copy() for x in TREE["params"].values())
+    other = {"a": a, "b": b}
+    if case == "a bit":
+        a[1, 2] = np.nextafter(a[1, 2], np.float32(9))
+    elif case == "a name":
+        other = {"a": a, "c": b}
+    elif case == "a shape":
+        other["a"] = a.reshape(3, 2)
+    elif case == "a type":
+        other["b"] = b.astype(np.int32)  # the same bytes
+    elif case == "a sign":
+        b[0] = -0.0
+    elif case == "one more":
+        other["c"] = np.zeros(0, np.float32)
+    assert stages.fingerprint({"params": other}) != stages.fingerprint(TREE)
+
+
+# ---------------------------------------------------------------- the order of things
+#
+# The recipe's own logic, with trainings that only write what they would leave.
+
+
+class Fake:
+    """Stands for training, opening and scoring; ``trained`` lists what was trained on what."""
+
+    def __init__(self, monkeypatch):
+        self.trained, self.scored = [], []
+        self.values = {"first": 1.0, "second": 2.0, "third": 3.0}
+        self.steps = LAST
+        monkeypatch.setattr(stages, "train_run", self.train_run)
+        monkeypatch.setattr(stages, "open_run", self.open_run)
+        monkeypatch.setattr(stages, "score_run", self.evaluate_run)
+        monkeypatch.setattr(stages, "finish_run", lambda *args: None)
+
+    def train_run(self, config, folder, lists, networks, cues):
+        workdirs.claim(folder, config, lists.class_names)
+        if workdirs.latest_step(folder) != self.steps:
+            own = self.values[folder.name]
+            assert all(set(network) == {"params"} for network in networks.values()), networks
+            network = {"params": np.float32(own), **networks}
+            self.trained.append((folder.name, {k: float(v["params"]) for k, v in networks.items()}))
+            (folder / "checkpoints" / str(self.steps)).mkdir(parents=True)
+            flat = {k: np.asarray(v if k == "params" else v["params"]) for k, v in network.items()}
+            np.savez(folder / "network.npz", **flat)
+        return self.open_run(config, folder, lists=lists)
+
+    def open_run(self, config, folder, devices=None, lists=None):
+        with np.load(folder / "network.npz") as file:
+            network = {k: file[k] if k == "params" else {"params": file[k]} for k in file.files}
+        network["params"] = network["params"] + np.float32(config.eval.checkpoint == "best") / 2
+        return OpenedRun(config, lists, None, None, network, workdirs.latest_step(folder))
+
+    def evaluate_run(self, run, workdir, maps=None):
+        self.scored.append(
+            {
+                k: float(np.asarray(v["params"] if k != "params" else v))
+                for k, v in run.variables.items()
+            }
+        )
+        return {"test": {}, "threshold": 0.2}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    return Fake(monkeypatch)
+
+
+def network(workdir, name):
+    with np.load(workdir / name / "network.npz") as file:
+        return float(file["params"])
+
+
+def test_stages_run_in_order_each_on_the_ones_before(fake, tmp_path):
+    config = config_of(",phases=3,epochs=4")
+    figures = stages.run(config, tmp_path)
+    assert fake.trained == [
+        ("first", {}),
+        ("second", {"first": 1}),
+        ("third", {"first": 1, "second": 2}),
+    ]
+    assert fake.scored == [{"params": 3, "first": 1, "second": 2}]
+    assert set(figures["stages"]) == {"first", "second", "third", "evaluate"}
+    assert figures["steps"] == LAST
+    stages.run(config, tmp_path)  # all of it is done
+    assert len(fake.trained) == 3 and len(fake.scored) == 2
+
+
+def test_a_part_of_the_stages(fake, tmp_path):
+    config = config_of(",epochs=4")
+    assert stages.run(config, tmp_path, ["first"]) == {}
+    assert fake.trained == [("first", {})] and not fake.scored
+    stages.run(config, tmp_path, ["evaluate", "second"])  # in the recipe's order all the same
+    assert [name for name, _ in fake.trained] == ["first", "second"] and len(fake.scored) == 1
+
+
+@pytest.mark.parametrize("only", [["second"], ["evaluate"], ["second", "evaluate"]])
+def test_a_stage_before_what_it_reads_is_refused(fake, tmp_path, only):
+    with pytest.raises(UserError) as error:
+        stages.run(config_of(",epochs=4"), tmp_path, only)
+    missing = "second" if only == ["evaluate"] else "first"
+    assert f"stage '{missing}' is not done" in str(error.value)
+    assert str(error.value).endswith(f"--stages={missing}")
+    assert not fake.trained and not fake.scored
+
+
+def test_an_unfinished_stage_is_not_read(fake, tmp_path):
+    fake.steps = 4
+    config = config_of(",epochs=4")
+    stages.run(config, tmp_path, ["first"])
+    with pytest.raises(UserError, match=r"stage 'first' is not done \(step 4 of 11 in .*first\)"):
+        stages.run(config, tmp_path, ["second"])
+
+
+@pytest.mark.parametrize("only", [["second"], ["evaluate"]])
+def test_another_network_in_place_of_the_first_is_noticed(fake, tmp_path, only):
+    config = config_of(",epochs=4")
+    stages.run(config, tmp_path)
+    shutil.rmtree(tmp_path / "first")
+    fake.values["first"] = np.nextafter(np.float32(1), np.float32(2))  # a bit is enough
+    stages.run(config, tmp_path, ["first"])
+    trained, scored = len(fake.trained), len(fake.scored)
+    with pytest.raises(UserError) as error:
+        stages.run(config, tmp_path, only)
+    assert "stage 'second' was trained with another network of stage 'first'" in str(error.value)
+    assert f"remove {tmp_path / 'second'}" in str(error.value)
+    assert (len(fake.trained), len(fake.scored)) == (trained, scored)
+    # The advice helps.
+    shutil.rmtree(tmp_path / "second")
+    stages.run(config, tmp_path)
+    assert fake.scored[-1]["first"] == network(tmp_path, "first")
+
+
+def test_the_same_network_put_back_is_welcome(fake, tmp_path):
+    config = config_of(",epochs=4")
+    stages.run(config, tmp_path)
+    shutil.rmtree(tmp_path / "first")
+    stages.run(config, tmp_path)
+    assert [name for name, _ in fake.trained] == ["first", "second", "first"]
+
+
+@pytest.mark.parametrize("choices", [("latest", "best"), ("best", "latest")])
+def test_another_checkpoint_may_be_scored_than_was_trained_on(fake, tmp_path, choices):
+    """eval.checkpoint is free: the second keeps the network that it was trained with."""
+    before, after = (config_of(",epochs=4", **{"eval.checkpoint": choice}) for choice in choices)
+    stages.run(before, tmp_path)
+    stages.run(after, tmp_path, ["evaluate"])
+    one, other = fake.scored
+    assert one["first"] == other["first"] == (1.0 if choices[0] == "latest" else 1.5)
+    assert {one["params"], other["params"]} == {2.0, 2.5}
+    stages.run(after, tmp_path)
+    assert [name for name, _ in fake.trained] == ["first", "second"]
+
+
+def test_a_third_stage_notices_another_second(fake, tmp_path):
+    config = config_of(",phases=3,epochs=4")
+    stages.run(config, tmp_path)
+    shutil.rmtree(tmp_path / "second")
+    fake.values["second"] = -5.0
+    with pytest.raises(UserError, match=r"stage 'third' was trained with another .*'second'"):
+        stages.run(config, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "no object"])
+def test_a_stage_without_a_record_of_its_inputs(fake, tmp_path, damage):
+    config = config_of(",epochs=4")
+    stages.run(config, tmp_path)
+    record = tmp_path / "second" / "inputs.json"
+    if damage == "missing":
+        record.unlink()
+    else:
+        record.write_text({"cut": '{"first": "ab', "no object": "[]"}[damage])
+    with pytest.raises(UserError, match=r"inputs.json is missing or damaged.* remove .*second"):
+        stages.run(config, tmp_path)
+
+
+def test_a_begun_stage_holds_the_run_to_its_config(fake, tmp_path):
+    config = config_of(",epochs=4")
+    stages.run(config, tmp_path, ["first"])
+    saved_config = (tmp_path / "config.json").read_text()
+    for changes in ({"seed": 1}, {"two_phase.head": "fcn"}, {"stage.first.train.epochs": 2.0}):
+        with pytest.raises(UserError, match=next(iter(changes)).removeprefix("stage.first.")):
+            stages.run(config_of(",epochs=4", **changes), tmp_path)
+        assert (tmp_path / "config.json").read_text() == saved_config
+    # What only the second reads is still free.
+    stages.run(config_of(",epochs=4", **{"stage.second.optimizer.head_lr": 0.5}), tmp_path)
+    assert [name for name, _ in fake.trained] == ["first", "second"]
+
+
+def test_a_mistake_in_a_later_stage_is_told_before_the_first_trains(fake, tmp_path):
+    changes = {"two_phase.voters": ("first", "third")}
+    with pytest.raises(UserError, match=r"two_phase\.voters: 'third' is not trained in phase 2"):
+        stages.run(config_of(",epochs=4", **changes), tmp_path)
+    assert not fake.trained and not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_kind_of_run_is_refused(fake, tmp_path):
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a run of one stage: take another"):
+        stages.run(config_of(",epochs=4"), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_recipes_folder_is_no_place_for_another_run(fake, tmp_path):
+    stages.run(config_of(",epochs=4"), tmp_path)
+    saved_config = (tmp_path / "config.json").read_text()
+    root = tiny.data()
+    words = f"folder,root={root},backbone=mobilenet_v2,weights=none,width=0.25,size=32,batch=6"
+    with pytest.raises(UserError, match="another"):
+        workdirs.claim(tmp_path, cam_config.get_config(words), tiny.CLASSES)
+    assert (tmp_path / "config.json").read_text() == saved_config
+
+
+def test_unknown_stages_are_one_sentence(tmp_path):
+    with pytest.raises(UserError) as error:
+        stages.run(config_of(), tmp_path, ["nonsense"])
+    assert str(error.value) == (
+        "--stages: 'nonsense' is not one of this config's: first, second, evaluate."
+    )
+    done = tiny.run(tiny.flags(tiny.data(), tmp_path, "--stages=first,thrid", method="two_phase"))
+    assert tiny.error_sentence(done).startswith("error: --stages: 'thrid' is not one of")
+    done = tiny.run(tiny.flags(tiny.data(), tmp_path, "--stages=first"))  # CAM
+    assert "this config's run has one stage" in tiny.error_sentence(done)
+    done = tiny.run(
+        tiny.flags(tiny.data(), tmp_path, "--config.two_phase.phases=3", method="two_phase")
+    )
+    assert "write phases=... after the config's path" in tiny.error_sentence(done)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("phases", [-1, 0, 1, 4])
+def test_phases_are_one_to_three(phases):
+    """One phase is a network that hides nothing; there is no name for a fourth."""
+    if phases == 1:
+        assert tuple(config_of(",phases=1").stages) == ("first", "evaluate")
+    else:
+        with pytest.raises(UserError, match=f"phases={phases}: expected 1 to 3"):
+            config_of(f",phases={phases}")
+
+
+# ---------------------------------------------------------------- whole runs
+
+FIELDS = ("--config.model.final_endpoint=block_1", "--config.train.eval_epochs=0.0")
+CLOCK = ("seconds", "train_seconds", "images_per_second", "stages")
+
+
+def words(workdir, *more, root=None, **options):
+    return tiny.flags(root or tiny.data(), workdir, *FIELDS, *more, method="two_phase", **options)
+
+
+def run(*args, **options):
+    done = tiny.run(words(*args, **options))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def figures_of(workdir):
+    return {k: v for k, v in tiny.metrics(workdir).items() if k not in CLOCK}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A recipe that nothing disturbed; read it, do not write there."""
+    workdir = tmp_path_factory.mktemp("stages")
+    run(workdir)
+    return workdir
+
+
+@pytest.mark.slow
+def test_the_recipe_leaves_its_folders_figures_and_pictures(finished):
+    for name in ("first", "second"):
+        assert saved(finished / name)[-1] == LAST
+        assert [row["step"] for row in tiny.history(finished / name)] == list(range(1, LAST + 1))
+    assert not (finished / "checkpoints").exists()
+    hidden = [row["train/suppressed"] for row in tiny.history(finished / "second")]
+    assert all(0 <= share <= 1 for share in hidden) and max(hidden) > 0
+    assert "train/suppressed" not in tiny.history(finished / "first")[0]
+    figures = tiny.metrics(finished)
+    assert set(figures["test"]) == {"test"} and set(figures["parts"]) == {"first", "second"}
+    assert set(figures["stages"]) == {"first", "second", "evaluate"}
+    for name, part in figures["parts"].items():
+        assert part["test"]["test"]["images"] == 4 and 0 <= part["threshold"] < 1
+        assert 0 <= part["test"]["test"]["max_box_acc_v2"] <= 1
+        assert (finished / "scores" / name / "test.npz").is_file()
+        stage = figures["stages"][name]
+        assert stage["steps"] == LAST and stage["train_seconds"] > 0
+        assert stage["train/loss"] == tiny.history(finished / name)[-1]["train/loss"]
+        assert stage == tiny.metrics(finished / name)
+    trained = sum(figures["stages"][name]["train_seconds"] for name in ("first", "second"))
+    assert figures["train_seconds"] == pytest.approx(trained)
+    assert figures["seconds"] > figures["train_seconds"]
+    page = (finished / "report.html").read_text()
+    for name in ("first map", "hidden", "second map", "vote"):
+        assert name in page
+    for name in ("first", "second"):
+        assert f"{name} \N{MIDDLE DOT} " in page  # the stages' curves
+
+
+@pytest.mark.slow
+def test_the_second_checkpoint_holds_the_first_network_as_it_was(finished):
+    first, second = (tiny.arrays(finished / name, LAST) for name in ("first", "second"))
+    held = {name: x for name, x in second.items() if "['first']" in name}
+    own = {k: v for k, v in first.items() if k.startswith(("['params']", "['collections']"))}
+    assert len(held) == len(own) > 20
+    for name, value in own.items():
+        kept = "['collections']['first']" + name.removeprefix("['collections']")
+        np.testing.assert_array_equal(held[kept], value, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_finished_recipe_is_not_trained_again(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    files = [path for path in workdir.rglob("*/checkpoints/**/*") if path.is_file()]
+    assert len(files) > 10
+    before = {path: path.stat().st_mtime_ns for path in files}
+    histories = [tiny.history(workdir / name) for name in ("first", "second")]
+    (workdir / "report.html").unlink()
+    done = run(workdir)
+    for name in ("first", "second"):
+        assert f"stage {name} was done: step {LAST}" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert [tiny.history(workdir / name) for name in ("first", "second")] == histories
+    assert figures_of(workdir) == figures_of(finished)
+    for name in ("first", "second"):
+        assert tiny.metrics(workdir)["stages"][name] == tiny.metrics(finished)["stages"][name]
+    assert (workdir / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_stopped_and_killed_within_the_second_stage(finished, tmp_path):
+    """Goes on, and ends with an unbroken recipe's bits."""
+    shutil.copytree(finished / "first", tmp_path / "first")
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "first/checkpoints").rglob("*")}
+    second = tmp_path / "second"
+    started = tiny.Run(words(tmp_path))
+    started.until(lambda: step_of(second) >= 3)
+    started.send(signal.SIGTERM)
+    done = started.wait()
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "the same command goes on from there" in done.stderr.splitlines()[-1]
+    stopped = saved(second)[-1]
+    assert 3 <= stopped < LAST and not (second / "metrics.json").exists()
+    # Half of a network is no network.
+    done = tiny.run(words(tmp_path, "--stages=evaluate"))
+    assert f"stage 'second' is not done (step {stopped} of {LAST}" in tiny.error_sentence(done)
+    started = tiny.Run(words(tmp_path))
+    started.until(lambda: step_of(second) > stopped)
+    started.send(signal.SIGKILL)
+    assert started.wait().returncode == -signal.SIGKILL
+    done = run(tmp_path)
+    assert f"stage first was done: step {LAST}" in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in files} == files
+    expected, found = tiny.arrays(finished / "second", LAST), tiny.arrays(second, LAST)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert tiny.history(second) == tiny.history(finished / "second")
+    assert figures_of(tmp_path) == figures_of(finished)
+
+
+@pytest.mark.slow
+def test_first_trained_again_on_other_photos(finished, tmp_path):
+    """The folder of photos has changed since (data.root may): first/ is removed and made anew."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    root = tmp_path / "data"
+    shutil.copytree(tiny.data(), root)
+    for path in (root / "train").rglob("*.jpg"):
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+    shutil.rmtree(workdir / "first")
+    run(workdir, "--stages=first", root=root)
+    for stage in ("second", "evaluate"):
+        done = tiny.run(words(workdir, f"--stages={stage}", root=root))
+        sentence = tiny.error_sentence(done)
+        assert "stage 'second' was trained with another network of stage 'first'" in sentence
+        assert f"remove {workdir / 'second'} to train it again" in sentence
+    # Another run's folder in its place is another config's: named before anything else.
+    other = workdir / "first" / "config.json"
+    other.write_text(other.read_text().replace('"seed": 0', '"seed": 1'))
+    sentence = tiny.error_sentence(tiny.run(words(workdir, root=root)))
+    assert "seed=1" in sentence and str(workdir / "first") in sentence
+
+
+@pytest.mark.slow
+def test_evaluate_mode_scores_the_recipe_again(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    (workdir / "metrics.json").unlink()
+    done = tiny.run(["--mode=evaluate", f"--workdir={workdir}"])
+    assert done.returncode == 0, done.stderr
+    assert figures_of(workdir) == figures_of(finished)
+    page = (workdir / "report.html").read_text()
+    assert "second map" in page and "vote" in page
+    assert "is not done" in tiny.error_sentence(
+        tiny.run(words(tmp_path / "new", "--mode=evaluate"))
+    )
+
+
+@pytest.mark.slow
+def test_predict_uses_the_vote(finished, tmp_path):
+    photos = tiny.data() / "test"
+    done = tiny.run(
+        ["--mode=predict", f"--workdir={finished}", f"--images={photos}", f"--out={tmp_path}"]
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "predictions.json").read_text())
+    assert len(result["images"]) == 4
+    assert result["info"]["threshold"] == tiny.metrics(finished)["threshold"]
+    config, _ = workdirs.load(finished / "second")
+    opened = open_run(config, finished / "second")
+    model = opened.config.model
+    backbone, head = two_phase._parts(opened.config, len(tiny.CLASSES))
+    network = two_phase.TwoPhaseNetwork(backbone, head, model.final_endpoint, model.preprocessing)
+    own = stages.own_network(opened.variables, ("first",))
+    apart = []
+    for image in result["images"]:
+        pixels = cv2.imread(str(photos / image["file_name"]))[..., ::-1]
+        small = jnp.asarray(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_LINEAR)[None])
+        names = [entry["name"] for entry in result["categories"]]
+        best = names.index(image["classes"][0]["name"])
+        weighted = []  # eq. 5
+        for variables in (opened.variables["first"], own):
+            logits, maps = (np.asarray(x[0], np.float64) for x in network.apply(variables, small))
+            sure = np.exp(logits - logits.max())
+            weighted.append(sure[best] / sure.sum() * np.maximum(maps[..., best], 0))
+        heat = cv2.imread(str(tmp_path / "heatmaps" / f"{image['file_name']}.png"), -1) / 255.0
+        maps = [prepare_map(x.astype(np.float32)) for x in (np.maximum(*weighted), *weighted)]
+        vote, first, second = (np.abs(cv2.resize(x, (48, 48)) - heat).mean() for x in maps)
+        assert vote < 0.02
+        apart.append((first, second))
+    assert (np.max(apart, axis=0) > 0.02).all(), apart
+
+
+@pytest.mark.slow
+def test_the_other_commands_find_the_network(finished, tmp_path):
+    """describe before a run; wsol_jax.evaluate.__main__ and another threshold after it."""
+    done = tiny.run(words(tmp_path / "d", "--mode=describe"))
+    assert done.returncode == 0, done.stderr
+    described = json.loads((tmp_path / "d" / "describe.json").read_text())
+    own = tiny.arrays(finished / "second", LAST)
+    params = {k: v for k, v in own.items() if k.startswith("['params']")}
+    assert described["parameters"] == sum(x.size for x in params.values())
+    scored, _, step = rescore.score_run(finished)
+    assert step == LAST
+    test = tiny.metrics(finished)["test"]["test"]
+    figures = scored["test"].figures(tiny.metrics(finished)["threshold"])
+    for name in ("gt_known_loc", "max_box_acc", "max_box_acc_v2", "top1_acc"):
+        assert figures[name] == test[name], name
+
+
+@pytest.mark.slow
+def test_three_phases(tmp_path):
+    done = run(tmp_path, keys=",phases=3", epochs=1)
+    assert [f"stage {name}: " in done.stderr for name in ("first", "second", "third")] == [True] * 3
+    figures = tiny.metrics(tmp_path)
+    assert set(figures["parts"]) == {"first", "second", "third"}
+    assert set(figures["stages"]) == {"first", "second", "third", "evaluate"}
+    page = (tmp_path / "report.html").read_text()
+    for name in ("first map", "second map", "hidden", "third map", "vote"):
+        assert name in page
+    inputs = json.loads((tmp_path / "third" / "inputs.json").read_text())
+    assert set(inputs) == {"first", "second"}
+    assert inputs["first"] == json.loads((tmp_path / "second" / "inputs.json").read_text())["first"]
+    assert run(tmp_path, keys=",phases=3", epochs=1).stderr.count("was done: step 3") == 3
+
+
+# ---------------------------------------------------------------- several labels an image
+
+
+def write_voc(root):
+    """A VOC folder of 48x40 photos: 12 to train on, 5 to score, the last without a mask."""
+    rng = np.random.default_rng(0)
+    for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    classes = ("bird", "cat", "dog")
+    for i in range(17):
+        image = rng.integers(60, 120, (40, 48, 3), dtype=np.uint8)
+        mask = np.zeros((40, 48), np.uint8)
+        objects = ""
+        for place, name in enumerate(classes):
+            if i % 3 != place and (i + place) % 4:
+                continue
+            x, y = 2 + 15 * place, int(rng.integers(4, 24))
+            corner = (x + 12, y + 12)
+            cv2.rectangle(
+                image, (x, y), corner, tuple(80 * (c == place) + 120 for c in range(3)), -1
+            )
+            cv2.rectangle(mask, (x, y), corner, 1 + VOC_CLASSES.index(name), -1)
+            box = zip(("xmin", "ymin", "xmax", "ymax"), (x + 1, y + 1, x + 13, y + 13), strict=True)
+            corners = "".join(f"<{k}>{v}</{k}>" for k, v in box)
+            objects += f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
+        cv2.imwrite(str(root / f"JPEGImages/{i:02}.jpg"), image)
+        (root / f"Annotations/{i:02}.xml").write_text(
+            f"<annotation><size><width>48</width><height>40</height></size>{objects}</annotation>"
+        )
+        if i < 16:
+            Image.fromarray(mask).save(root / f"SegmentationClass/{i:02}.png")
+    for name, ids in (("train", range(12)), ("val", range(12, 17)), ("val2", range(14, 17))):
+        text = "".join(f"{i:02}\n" for i in ids)
+        (root / f"ImageSets/Segmentation/{name}.txt").write_text(text)
+    return root
+
+
+@pytest.mark.slow
+def test_several_labels_an_image(tmp_path):
+    """A VOC folder: sigmoid scores, and the paper's three figures of the whole and its parts."""
+    root = write_voc(tmp_path / "voc")
+    more = ("--config.eval.tolerance=20.0", "--config.optimizer.head_lr=0.02")
+    flags = words(tmp_path / "run", *more, epochs=2, keys=",test=val+val2")
+    assert flags[0].count(f":folder,root={tiny.data()},boxes={tiny.data()}/boxes.csv") == 1
+    place = f":folder,root={tiny.data()},boxes={tiny.data()}/boxes.csv"
+    flags[0] = flags[0].replace(place, f":voc,root={root}")
+    done = tiny.run(flags)
+    assert done.returncode == 0, done.stderr
+    figures = tiny.metrics(tmp_path / "run")
+    names = {"saliency_ap", "saliency_ap_per_map", "location_map", "centre_location_map"}
+    assert set(figures["test"]) == {"val", "val2", "val+val2"}
+    assert figures["test"]["val+val2"]["images"] == figures["test"]["val"]["images"] == 5
+    for entry in (figures, *figures["parts"].values()):
+        for name in names | {"class_map"}:
+            for one in entry["test"].values():
+                assert 0 < one[name] <= 1, name
+                low, high = one["intervals_95"][name]
+                assert 0 <= low <= one[name] <= high <= 1
+    whole = figures["test"]["val"]
+    assert set(whole["by_class"]["location_ap"]) == {"bird", "cat", "dog"}
+    assert 0 <= whole["peak_distance"] < np.hypot(48, 40)
+    assert "peak_distance" not in figures["parts"]["first"]["test"]["val"]
+    assert re.search("location.map", done.stdout, re.IGNORECASE)
+    page = (tmp_path / "run" / "report.html").read_text()
+    for name in ("first map", "hidden", "second map", "vote"):
+        assert name in page
+    before = figures_of(tmp_path / "run")
+    done = tiny.run(["--mode=evaluate", f"--workdir={tmp_path / 'run'}"])
+    assert done.returncode == 0, done.stderr
+    assert figures_of(tmp_path / "run") == before
+    out = tmp_path / "out"
+    photos = root / "JPEGImages"
+    done = tiny.run(
+        ["--mode=predict", f"--workdir={tmp_path / 'run'}", f"--images={photos}", f"--out={out}"]
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((out / "predictions.json").read_text())["images"]) == 17

@@ -1,0 +1,85 @@
+"""Files: whole or not at all, inside their folder, and where what is fetched once lies."""
+
+import io
+import os
+import pathlib
+import re
+import socket
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from wsol_jax.base.errors import UserError
+
+
+def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
+    """Writes beside and renames: a killed process leaves the file that was there, or none.
+
+    Folders on the way are made; text is UTF-8. Processes that write one path at once, also on
+    several machines, each write a file of their own, and the last rename wins. Raises OSError.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = f"{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
+    temporary = path.with_name(f".{writer}.tmp")
+    try:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """``write_whole`` of a compressed .npz, without pickles. Raises OSError."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"{name} holds Python objects, which only a pickle could store")
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    write_whole(path, stream.getvalue())
+
+
+def cache_folder() -> pathlib.Path:
+    """$WSOL_JAX_CACHE, or ~/.cache/wsol_jax."""
+    return pathlib.Path(os.environ.get("WSOL_JAX_CACHE") or "~/.cache/wsol_jax").expanduser()
+
+
+def check_inside(name: str, where: str) -> None:
+    """Raises UserError for a file's name, taken from a file, that would lead out of its folder."""
+    parts = re.split(r"[/\\]", name)
+    if "\0" in name:
+        wrong = "holds a NUL"
+    elif parts[0] == "":
+        wrong = "is an absolute path" if name else "is empty"
+    elif re.match(r"[A-Za-z]:", name):
+        wrong = "names a drive"
+    elif ".." in parts:
+        wrong = "leads out of its folder"
+    elif parts[-1] in ("", "."):
+        wrong = "names a folder"
+    else:
+        return
+    raise UserError(f"{where}: {shorten(name)} {wrong}, which is refused.")
+
+
+def find_inside(root: str, name: str, where: str) -> str | None:
+    """The path of a regular file below root, or None.
+
+    Args:
+      root: as ``os.path.realpath`` gives it. name: that passed ``check_inside``.
+    Raises:
+      UserError: a symbolic link leads out of root.
+    """
+    path = os.path.join(root, name)
+    if not os.path.isfile(path):
+        return None
+    if not os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep):
+        raise UserError(f"{where}: {path} is a link out of {root}, which is refused.")
+    return path
+
+
+def shorten(text: str) -> str:
+    """A text as a sentence quotes it, 80 characters at most."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,40 @@
+"""Signals: a run that is asked to stop saves first."""
+
+import contextlib
+import signal
+from typing import Any
+
+import jax
+
+from wsol_jax.base.errors import Interrupted
+
+
+class StopRequest:
+    """A context that remembers the first SIGTERM or SIGINT; a second one acts at once.
+
+    Args:
+      saved_step: where everything is saved already: the first one, too, stops the run at once.
+    """
+
+    def __init__(self, saved_step: int | None = None):
+        self.signum: int | None = None
+        self._saved_step = saved_step
+        self._old: dict[int, Any] = {}
+
+    def _remember(self, signum, frame):
+        self.signum = signum
+        signal.signal(signum, self._old[signum])
+        if self._saved_step is not None:
+            raise Interrupted(signum, self._saved_step)
+
+    def __enter__(self):
+        if jax.process_count() > 1:
+            return self  # jax.distributed has its own handler, which tells all processes
+        with contextlib.suppress(ValueError):  # not the main thread: no handler, no harm
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                self._old[signum] = signal.signal(signum, self._remember)
+        return self
+
+    def __exit__(self, *_):
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,234 @@
+"""Scores class maps of any model, or the checkpoint of a run, by the community's definitions.
+
+python -m wsol_jax.evaluate --scoremaps=DIR --metadata=DIR [--masks=DIR] [--predictions=FILE]
+python -m wsol_jax.evaluate --workdir=W [--store_maps=DIR]
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import write_whole
+from wsol_jax.evaluate.stored.figures import Options, score_stored
+from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, summarise, table
+
+_HELP = """
+layout (that of wsolevaluation, Choe et al. 2020):
+  METADATA/image_ids.txt      ID
+  METADATA/class_labels.txt   ID,CLASS            class indices from 0
+  METADATA/image_sizes.txt    ID,WIDTH,HEIGHT     pixels
+  METADATA/localization.txt   ID,X0,Y0,X1,Y1      inclusive corners in pixels; a line a box
+  SCOREMAPS/ID.npy            224x224 numbers in [0, 1], the map of the image's class; also
+                              SCOREMAPS/ID without its suffix.npy. No pickle is ever loaded.
+  MASKS                       with a localization.txt of lines ID,MASK,IGNORE (in METADATA or
+                              MASKS; one line an object, paths below MASKS; anything but 0
+                              counts): OpenImages' layout. Without one: MASKS/ID.png, or without
+                              the id's suffix, of 0 background, 255 ignored, else foreground.
+  PREDICTIONS                 .npz with image_ids (N,) and probabilities (N, C), or text with a
+                              line ID,CLASS,CLASS,... an image, the likeliest first
+
+metrics:
+  max_box_acc     largest contour's box has IoU >= .5, at the threshold that suits these images best
+  max_box_acc_v2  any contour's box, mean over IoU .3 / .5 / .7 of each one's best threshold
+  gt_known_loc    as max_box_acc at one threshold: --threshold, chosen elsewhere, or the best
+  pxap            average precision of the pixels; needs --masks
+  top1_acc, top5_acc   class accuracy; needs --predictions
+  top1_loc, top5_loc   the class is among them and the image's one map has a right box
+
+Intervals are 95% bootstrap percentiles over images; those of max_box_acc and max_box_acc_v2 choose
+the threshold anew in every resample, those at a threshold keep it.
+
+--out=FILE: {metric: {"value": fraction, "interval": [low, high], "images": n, "skipped": n, ...}};
+with --workdir {list: {metric: {...}}}.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UserError(f"{message}; --help lists the flags.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m wsol_jax.evaluate",
+        description=__doc__.splitlines()[0],
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    both = parser.add_argument_group("both")
+    both.add_argument(
+        "--metrics", metavar="A,B", help="default: all that the inputs allow; listed below"
+    )
+    both.add_argument("--threshold", type=float, metavar="T", help="of the boxes, 0 to below 1")
+    both.add_argument("--out", metavar="FILE", help="figures as JSON, written whole or not at all")
+    maps = parser.add_argument_group("maps on disk")
+    maps.add_argument("--scoremaps", metavar="DIR", help="one .npy an image")
+    maps.add_argument("--metadata", metavar="DIR", help="what the maps are scored by")
+    maps.add_argument("--masks", metavar="DIR", help="true pixels, for pxap")
+    maps.add_argument("--predictions", metavar="FILE", help="class scores, for top1_*, top5_*")
+    maps.add_argument(
+        "--resize",
+        action="store_true",
+        help="maps of any size and range: bicubic to 224x224, then min-max",
+    )
+    maps.add_argument("--normalise", action="store_true", help="maps of any range: min-max of each")
+    maps.add_argument(
+        "--skip_bad",
+        action="store_true",
+        help="leave out images whose map or mask is missing or bad, and say how many",
+    )
+    maps.add_argument(
+        "--workers", type=int, metavar="N", help="threads, default one a core; same figures"
+    )
+    run = parser.add_argument_group("a run's checkpoint (its folder is only read)")
+    run.add_argument("--workdir", metavar="W", help="folder of the run")
+    run.add_argument("--checkpoint", choices=("best", "latest"), help="default: the config's")
+    run.add_argument("--lists", metavar="A,B", help="default: the config's test lists")
+    run.add_argument(
+        "--store_maps", metavar="DIR", help="keep maps and metadata in DIR/LIST, in the layout"
+    )
+    run.add_argument(
+        "--map_dtype",
+        choices=("float32", "float16"),
+        help="of stored maps; float32, the default, keeps the figures to the bit",
+    )
+    return parser
+
+
+_MAPS_ONLY = ("metadata", "masks", "predictions", "resize", "normalise", "skip_bad", "workers")
+_RUN_ONLY = ("checkpoint", "lists", "store_maps", "map_dtype")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; 0, or 2 after one sentence on what the user can mend."""
+    try:
+        flags = _parser().parse_args(arguments)
+        _check(flags)
+        result = _score_run(flags) if flags.workdir else _score_maps(flags)
+        if flags.out:
+            try:
+                write_whole(flags.out, json.dumps(result, indent=1) + "\n")
+            except OSError as error:
+                raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
+    except UserError as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.filename is None:  # no file of the user's: a defect, whose traceback is wanted
+            raise
+        return _fail(f"{error.filename}: {error.strerror or error}.")
+    except KeyboardInterrupt:
+        print("stopped by SIGINT.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fail(text: str) -> int:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Raises UserError for flags that do not go together, before any work."""
+    if bool(flags.workdir) == bool(flags.scoremaps):
+        raise UserError("name either --scoremaps=DIR with --metadata=DIR, or --workdir=W.")
+    for name in _MAPS_ONLY if flags.workdir else _RUN_ONLY:
+        if getattr(flags, name):
+            other = "--scoremaps" if flags.workdir else "--workdir"
+            raise UserError(f"--{name} goes with {other}.")
+    if flags.scoremaps and not flags.metadata:
+        raise UserError("--metadata=DIR is missing: the folder that holds image_ids.txt.")
+    if flags.map_dtype and not flags.store_maps:
+        raise UserError("--map_dtype goes with --store_maps.")
+    if flags.threshold is not None and not 0 <= flags.threshold < 1:
+        raise UserError(f"--threshold={flags.threshold}: expected 0 to below 1.")
+    if flags.workers is not None and flags.workers < 1:
+        raise UserError(f"--workers={flags.workers}: expected 1 or more.")
+    for name in _metrics(flags):
+        if name not in METRICS:
+            raise UserError(f"--metrics: {name!r} is not one of {', '.join(METRICS)}.")
+    if flags.metrics is not None and not _metrics(flags):
+        raise UserError(f"--metrics is empty: expected some of {', '.join(METRICS)}.")
+    if flags.out:  # found out now, not after an hour of work
+        _check_writable(pathlib.Path(flags.out))
+
+
+def _check_writable(out: pathlib.Path) -> None:
+    if out.is_dir():
+        raise UserError(f"--out={out}: it is a folder, expected a file.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={out}: {error.strerror or error}.") from None
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"--out={out}: the folder cannot be written.")
+
+
+def _metrics(flags: argparse.Namespace) -> tuple[str, ...]:
+    named = (name.strip() for name in (flags.metrics or "").split(","))
+    return tuple(dict.fromkeys(filter(None, named)))
+
+
+def _score_maps(flags: argparse.Namespace) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(Options)]
+    given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
+    result = score_stored(Options(**given | {"metrics": _metrics(flags)}))
+    for sentence in result.bad[:20]:
+        print(f"bad: {sentence}", file=sys.stderr)
+    if len(result.bad) > 20:
+        print(f"... and {len(result.bad) - 20} more", file=sys.stderr)
+    print(f"{result.images} images of {flags.metadata}, maps of {flags.scoremaps}; in %")
+    print(table(result.metrics))
+    for note in result.notes:
+        print(f"note: {note}")
+    if result.bad:
+        print(f"skipped: {len(result.bad)} images whose map or mask is missing or bad")
+    return result.metrics
+
+
+def _score_run(flags: argparse.Namespace) -> dict[str, Any]:
+    from absl import flags as absl_flags  # jax and its friends only where a network runs
+    from absl import logging
+
+    from wsol_jax.base import sharding
+    from wsol_jax.evaluate.rescore import score_run
+
+    if not absl_flags.FLAGS.is_parsed():  # grain's worker processes read them
+        absl_flags.FLAGS(["wsol_jax.evaluate"])
+    logging.set_verbosity(logging.WARNING)
+    sharding.keep_compiled_programs()
+    scored, threshold, step = score_run(
+        pathlib.Path(flags.workdir),
+        checkpoint=flags.checkpoint or "",
+        tests="+".join(filter(None, (flags.lists or "").replace("+", ",").split(","))),
+        threshold=flags.threshold,
+        store=pathlib.Path(flags.store_maps) if flags.store_maps else None,
+        dtype=flags.map_dtype or "float32",
+    )
+    result = {}
+    for name, scores in scored.items():
+        metrics = _metrics(flags) or _known(scores)
+        result[name] = summarise(metrics, scores.boxes, scores.pixels, scores.hits, threshold)
+        print(f"{len(scores.hits.images)} images of {name}, {flags.workdir} at step {step}; in %")
+        print(table(result[name]))
+        if flags.store_maps:
+            print(f"maps: {pathlib.Path(flags.store_maps) / name}")
+    return result
+
+
+def _known(scores: Any) -> tuple[str, ...]:
+    """The metrics that a list has the truth for."""
+    unknown = set() if len(scores.boxes) else {"max_box_acc", "max_box_acc_v2", "gt_known_loc"}
+    unknown |= set() if len(scores.pixels) else {"pxap"}
+    unknown |= {n for n in TOP_LOC_METRICS if not len(scores.hits.values(n)[0])}
+    return tuple(name for name in METRICS if name not in unknown)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,222 @@
+"""From a list of photos to logits and raw class maps, in padded batches over the mesh."""
+
+import contextlib
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wsol_jax.base import sharding
+from wsol_jax.base.progress import Progress
+from wsol_jax.data import pipeline
+from wsol_jax.data.records import Source
+from wsol_jax.methods import Method, shared
+
+
+class LocalizedImage(NamedTuple):
+    """What the network says of one image of a list.
+
+    Attributes:
+      index: of the record.
+      probabilities: (C,) float32.
+      ranked: (min(5, C),) classes, the likeliest first.
+      class_maps: (min(5, C), h, w) float32, their raw maps.
+      true_map: (h, w) float32, the raw map of the image's (first) label.
+      size: (width, height) of the stored image.
+      maps: (h, w, C) float32, the raw maps of all classes, where they were asked for.
+      parts: the same of the maps that these were put together from, by name.
+    """
+
+    index: int
+    probabilities: np.ndarray
+    ranked: np.ndarray
+    class_maps: np.ndarray
+    true_map: np.ndarray
+    size: tuple[int, int]
+    maps: np.ndarray | None = None
+    parts: Mapping[str, "LocalizedImage"] = types.MappingProxyType({})
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _localize(
+    localize: Callable,
+    scores: str,
+    every_map: bool,
+    with_parts: bool,
+    variables: Any,
+    batch: Mapping[str, jax.Array],
+    given: Any,
+):
+    """One pass: class probabilities, the five best classes, and maps by part ("" is the whole).
+
+    A part's maps are (B, 6, h, w), those of the five and of the true class; with ``every_map``
+    (B, h, w, C).
+    """
+    logits, maps, parts = localize(variables, batch["image"])
+    if given is not None:
+        probabilities = given
+    elif "crops" in batch:
+        crops = batch["crops"]
+        flat = crops.reshape(-1, *crops.shape[2:])
+        # The mean of the ten crops' softmax scores (SPG, section 3.3).
+        each = shared.probabilities(localize(variables, flat).logits, scores)
+        probabilities = jnp.mean(each.reshape(len(crops), 10, -1), axis=1)
+    else:
+        probabilities = shared.probabilities(logits, scores)
+    _, ranked = jax.lax.top_k(probabilities, min(5, probabilities.shape[-1]))
+    chosen = jnp.concatenate([ranked, batch["label"][:, None]], axis=1)
+
+    def pick(maps):
+        picked = jnp.take_along_axis(maps, chosen[:, None, None, :], axis=-1)
+        return jnp.moveaxis(picked, -1, 1)
+
+    everything = {"": maps, **(parts if with_parts else {})}
+    return probabilities, ranked, everything if every_map else jax.tree.map(pick, everything)
+
+
+def localize_list(
+    config: Any,
+    method: Method,
+    variables: Any,
+    source: Source,
+    mesh: Any,
+    *,
+    class_scores: np.ndarray | None = None,
+    every_map: bool = False,
+    parts: bool = True,
+    exif: bool = False,
+    stop: Callable[[], Any] = lambda: None,
+    what: str = "",
+) -> Iterator[LocalizedImage]:
+    """Every readable image of a list, in order; unreadable ones are named and skipped.
+
+    Args:
+      config: data and eval sections.
+      variables: replicated over the mesh.
+      class_scores: (N, C) probabilities from another classifier, or None for the network's own.
+      every_map: the raw maps of all classes too.
+      parts: whether what the maps are put together from is wanted beside them.
+      exif: turn photos as their camera says; the boxes of data sets refer to stored pixels.
+      stop: asked after each batch; anything true ends the list early.
+      what: stands before the progress bar; "" shows none.
+
+    Raises:
+      UserError: more unreadable images than data.max_corrupt.
+    """
+    scores = shared.score_kind(config)
+    size = config.eval.size or config.data.crop
+    crops = config.eval.ten_crop and class_scores is None
+    # The crops keep the training's proportion of the resized image.
+    large = round(size * max(config.data.resize / config.data.crop, 1.0)) if crops else 0
+    example = pipeline.EvalExample(source, size, large, exif)
+
+    def extend(host):
+        labels = [source[i].labels if i >= 0 else () for i in map(int, host["index"])]
+        more = {"label": np.array([x[0] if x else 0 for x in labels], np.int32)}
+        if class_scores is not None:
+            given = class_scores[np.maximum(host["index"], 0)]
+            more["given"] = given.astype(np.float32)
+        return more
+
+    batches = over_list(config, source, mesh, example, extend, what)
+    with contextlib.closing(batches):
+        for host, batch in batches:
+            given = batch.pop("given", None)
+            settings = (method.localize, scores, every_map, parts)
+            outputs = _localize(*settings, variables, batch, given)
+            probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
+            for row in range(len(host["index"])):
+                if host["valid"][row]:
+                    one = {name: value[row] for name, value in host.items()}
+                    said = probabilities[row], ranked[row]
+                    found = {n: _image(one, *said, x[row], every_map) for n, x in maps.items()}
+                    yield found.pop("")._replace(parts=found)
+            if stop():
+                return
+
+
+def over_list(
+    config: Any,
+    source: Source,
+    mesh: Any,
+    example: pipeline.EvalExample,
+    extend: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
+    what: str = "",
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, jax.Array]]]:
+    """A list once, in padded batches over the mesh; unreadable images are named and skipped.
+
+    Args:
+      config: data and eval sections.
+      example: makes a row of a record.
+      extend: of this process's rows, given as ``host`` is: what goes to the devices beside the
+        pixels, and stays on the host too.
+      what: stands before the progress bar; "" shows none.
+
+    Yields:
+      host: "index", "valid", "size" (width, height) and what ``extend`` adds, of all processes'
+      rows; batch: "image" and the rest on the devices.
+
+    Raises:
+      UserError: more unreadable images than data.max_corrupt.
+    """
+    # No smaller list than a batch: fewer rows mean less padding.
+    rows = sharding.padded_size(min(config.eval.batch_size, max(len(source), 1)), mesh)
+    processes = jax.process_count()
+    batches = pipeline.eval_batches(
+        example,
+        rows // processes,
+        process_index=jax.process_index(),
+        process_count=processes,
+        workers=config.data.workers,
+        threads=config.data.threads,
+    )
+    corrupt = pipeline.CorruptCounter(source, config.data.max_corrupt)
+
+    def put(batch):
+        corrupt.check(batch)
+        batch = dict(batch)
+        host = {name: batch.pop(name) for name in ("index", "valid", "size")}
+        more = extend(host)
+        return {**host, **more}, sharding.to_devices({**batch, **more}, mesh)
+
+    ahead = pipeline.DevicePrefetch(batches, put)
+    bar = Progress(what, len(source)) if what else None
+    try:
+        for host, batch in ahead:
+            if processes > 1:  # every host scores every image, so that all know every figure
+                host = _gather(host)
+            yield host, batch
+            if bar:
+                bar.update(int(np.sum(host["index"] != pipeline.PADDING)))
+    finally:
+        ahead.close()
+        if bar:
+            bar.close()
+
+
+def _image(
+    host: Mapping[str, Any],
+    probabilities: np.ndarray,
+    ranked: np.ndarray,
+    maps: np.ndarray,
+    every_map: bool,
+) -> LocalizedImage:
+    """One image's row of ``_localize``'s outputs."""
+    index, size = int(host["index"]), tuple(map(int, host["size"]))
+    if every_map:
+        picked = np.moveaxis(maps[..., [*ranked, host["label"]]], -1, 0)
+    else:
+        picked, maps = maps, None
+    return LocalizedImage(index, probabilities, ranked, picked[:-1], picked[-1], size, maps)
+
+
+def _gather(host: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    from jax.experimental import multihost_utils
+
+    return {
+        k: np.asarray(multihost_utils.process_allgather(v, tiled=True)) for k, v in host.items()
+    }

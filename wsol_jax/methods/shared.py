@@ -1,0 +1,217 @@
+"""What every method does alike: compute dtype, pretrained weights, parameter groups."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, softmax_cross_entropy
+from wsol_jax.methods import Batch, Localization, Variables
+from wsol_jax.networks import weights
+from wsol_jax.networks.heads import CamHead
+from wsol_jax.ops.images import normalise
+
+
+class TrunkAndHead(nn.Module):
+    """A trunk, and a head on one of its endpoints."""
+
+    backbone: nn.Module
+    head: nn.Module
+    endpoint: str
+    preprocessing: str
+
+    def __call__(self, images: jax.Array, train: bool = False, valid: jax.Array | None = None):
+        """(B, H, W, 3) in 0..255 -> what the head gives."""
+        mask = None if valid is None else valid[:, None, None, None]
+        x = normalise(images, self.preprocessing)
+        endpoints = self.backbone(x, train=train, mask=mask)
+        return self.head(endpoints[self.endpoint], train=train)
+
+
+def compute_dtype(name: str) -> Any:
+    """The dtype that a config's ``dtype`` means: "auto" is bfloat16 on accelerators alone."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"dtype: {name!r} is not one of 'auto', 'float32', 'bfloat16'.")
+    return jnp.dtype(name)
+
+
+def preprocessing(model: Any) -> str:
+    """How pixels are prepared; "auto", with no weight file that decides, is "tf"."""
+    return "tf" if model.preprocessing == "auto" else model.preprocessing
+
+
+def cam_head(model: Any, num_classes: int, dtype: Any, kernel: int = 3) -> CamHead:
+    """The class-map head that a config's ``model`` section describes."""
+    return CamHead(
+        num_classes=num_classes,
+        channels=model.head_channels,
+        layers=model.head_layers,
+        kernel=kernel,
+        dropout=model.dropout,
+        map_mean=model.map_mean,
+        dtype=dtype,
+    )
+
+
+def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization:
+    """A head's output as a method gives it, clipped at zero where ``model.positive_maps`` says so.
+
+    What speaks against a class says nothing of where it is (Grad-CAM's rule). The logits average
+    the raw maps either way, and so do seeds come from raw maps.
+    """
+    return Localization(logits, jax.nn.relu(maps) if model.positive_maps else maps)
+
+
+def forward(
+    network: nn.Module,
+    variables: Variables,
+    batch: Batch,
+    rng: jax.Array,
+    method: Any = None,
+    **inputs: Any,
+):
+    """A network's outputs on a training batch, and its updated collections.
+
+    ``method``: of the network, its ``__call__`` if None. ``inputs``: further arguments of it.
+    """
+    return network.apply(
+        variables,
+        batch["image"],
+        train=True,
+        valid=batch["valid"],
+        rngs={"dropout": rng},
+        mutable=["batch_stats"],
+        method=method,
+        **inputs,
+    )
+
+
+def score_kind(config: Any) -> str:
+    """What makes class scores of logits: "softmax" (one class an image) or "sigmoid" (each alone).
+
+    Raises:
+      UserError: ``model.scores`` is neither of them, nor "auto": what the labels are like.
+    """
+    kind = config.model.scores
+    if kind == "auto":
+        kind = "sigmoid" if config.data.multi_label else "softmax"
+    if kind not in _LOSSES:
+        raise UserError(f"model.scores: {kind!r} is not one of 'auto', 'softmax', 'sigmoid'.")
+    return kind
+
+
+_LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
+
+
+def probabilities(logits: jax.Array, scores: str) -> jax.Array:
+    """(B, C) logits -> class scores in [0, 1]; see ``score_kind``."""
+    return jax.nn.softmax(logits) if scores == "softmax" else jax.nn.sigmoid(logits)
+
+
+def classification(
+    logits: jax.Array, batch: Batch, scores: str = "softmax"
+) -> tuple[jax.Array, jax.Array]:
+    """(loss, accuracy) on the image labels, means over the valid examples.
+
+    ``scores``: see ``score_kind``. Accuracy: is the highest class one of the image's.
+    """
+    labels, valid = batch["labels"], batch["valid"]
+    hit = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
+    return masked_mean(_LOSSES[scores](logits, labels), valid), masked_mean(hit, valid)
+
+
+def single_label(config: Any) -> None:
+    """Raises UserError where a method that needs one class an image is given several."""
+    if config.data.multi_label:
+        raise UserError(
+            f"data.multi_label: {config.method} needs one class an image; configs/two_phase.py and "
+            "configs/cam.py take several."
+        )
+
+
+def initialiser(
+    network: nn.Module, model: Any, **trunks: Any
+) -> Callable[[jax.Array, jax.Array], Variables]:
+    """``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
+
+    Args:
+      model: the config's section of the backbone.
+      trunks: sections, each with ``backbone`` and ``weights``, of the network's other trunks by the
+        names of their modules.
+
+    Raises (from init):
+      UserError: a weight file is missing, or does not fit its trunk.
+    """
+
+    def init(rng: jax.Array, images: jax.Array) -> Variables:
+        try:
+            start = lambda rng, images: network.init({"params": rng}, images)
+            if not isinstance(rng, jax.core.Tracer):  # not asked for shapes alone
+                # Compiled to run once: on CPU, optimising random numbers takes half a minute.
+                cpu = jax.default_backend() == "cpu"
+                quick = {"xla_backend_optimization_level": 0} if cpu else {}
+                start = jax.jit(start, compiler_options=quick)
+            variables = start(rng, images)
+        except (ValueError, KeyError) as error:  # an endpoint or stride that the trunk lacks
+            raise UserError(f"model: {error.args[0] if error.args else error}") from error
+        for module, section in {"backbone": model, **trunks}.items():
+            if section.weights in ("", "none"):
+                continue
+            trunk = {name: tree[module] for name, tree in variables.items() if module in tree}
+            trunk = weights.load_pretrained(section.weights, section.backbone, trunk)
+            variables = {
+                name: {**tree, module: trunk[name]} if name in trunk else tree
+                for name, tree in variables.items()
+            }
+        return variables
+
+    return init
+
+
+def _frozen_layers(backbone: nn.Module, freeze_until: str) -> set[str]:
+    """Names of the backbone's layers up to an endpoint: those of a trunk that ends there."""
+    if not freeze_until:
+        return set()
+    if freeze_until == "all":
+        freeze_until = backbone.final_endpoint
+    trunk = backbone.clone(final_endpoint=freeze_until, parent=None)
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    try:
+        shapes = jax.eval_shape(lambda x: trunk.init(jax.random.key(0), x), images)
+    except ValueError as error:
+        raise UserError(f"model.freeze_until: {error}") from None
+    return set(shapes["params"])
+
+
+def param_grouper(
+    backbone: nn.Module,
+    freeze_until: str = "",
+    part_of: Callable[[list[str]], str] = lambda names: "head",
+) -> Callable[[Any], Any]:
+    """``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
+
+    part: "backbone", "frozen", or for what is not the backbone what ``part_of`` says of the
+    parameter's path, "head" as a rule; its learning rate is the config's ``optimizer.<part>_lr``.
+    kind: "norm" (scales and offsets of normalisation), "bias" or "kernel".
+    """
+    frozen = _frozen_layers(backbone, freeze_until)
+
+    def label(path: tuple[Any, ...], leaf: Any) -> str:
+        names = [key.key for key in path]
+        part = "backbone" if names[0] == "backbone" else part_of(names)
+        if part == "backbone" and names[1] in frozen:
+            part = "frozen"
+        # A normalisation layer has a one-dimensional scale or shares its layer with one; biases
+        # of convolutions stand beside a kernel of more dimensions.
+        layer = names[-2].lower()
+        is_norm = names[-1] == "scale" or "bn" in layer or "norm" in layer
+        kind = "norm" if is_norm else "bias" if np.ndim(leaf) == 1 else "kernel"
+        return f"{part}/{kind}"
+
+    return lambda params: jax.tree_util.tree_map_with_path(label, params)

@@ -1,0 +1,98 @@
+"""AlexNet as torchvision has it (Krizhevsky 2014, https://arxiv.org/abs/1404.5997).
+
+One tower without response normalisation; the classifier takes any image size, since what comes
+before it is averaged to 6x6.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.layers import round_channels
+from wsol_jax.networks.backbones.pooling import adaptive_average_pool, max_pool
+
+# Name, channels, kernel, stride, padding; a pool of 3x3 at stride 2 follows where the name says.
+_LAYERS = (
+    ("conv1", 64, 11, 4, 2),
+    "pool1",
+    ("conv2", 192, 5, 1, 2),
+    "pool2",
+    ("conv3", 384, 3, 1, 1),
+    ("conv4", 256, 3, 1, 1),
+    ("conv5", 256, 3, 1, 1),
+    "pool5",
+)
+_CELLS = 6  # a side of what the classifier takes
+
+
+class AlexNet(nn.Module):
+    """AlexNet trunk.
+
+    Attributes:
+      width: channel multiplier (channels rounded to multiples of 8).
+      final_endpoint: the last layer to build; the parameters of later ones do not exist.
+      num_classes: adds fc8, the endpoint "logits". No dropout: this is for inference.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    width: float = 1.0
+    final_endpoint: str = "fc7"
+    num_classes: int | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Features: "conv1" ... "conv5", "fc6", "fc7" after ReLU; "pool1", "pool2", "pool5".
+
+        Args:
+          images: (B, H, W, 3) of at least 63 pixels a side, normalised as the weights ask.
+          train, mask: as other trunks have them; there is nothing here that they change.
+
+        Returns:
+          name -> (B, H', W', C); fc6 and fc7 are (B, C), "logits" is (B, num_classes), float32.
+
+        Raises:
+          ValueError: an unknown final endpoint.
+        """
+        del train, mask
+        if self.num_classes is not None and self.final_endpoint != "fc7":
+            raise ValueError("num_classes needs the whole trunk: final_endpoint 'fc7'")
+        init = nn.initializers.he_normal()
+        endpoints: dict[str, jax.Array] = {}
+        x = images
+        for layer in _LAYERS:
+            if isinstance(layer, str):
+                name, x = layer, max_pool(x, 3, 2)
+            else:
+                name, channels, kernel, stride, padding = layer
+                conv = nn.Conv(
+                    round_channels(channels * self.width),
+                    (kernel, kernel),
+                    stride,
+                    padding=padding,
+                    dtype=self.dtype,
+                    kernel_init=init,
+                    conv_general_dilated=conv_general_dilated,
+                    name=name,
+                )
+                x = nn.relu(conv(x))
+            endpoints[name] = x
+            if name == self.final_endpoint:
+                return endpoints
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init)
+        x = adaptive_average_pool(x, _CELLS).reshape(x.shape[0], -1)
+        for name in ("fc6", "fc7"):
+            x = endpoints[name] = nn.relu(dense(round_channels(4096 * self.width), name=name)(x))
+            if name == self.final_endpoint:
+                break
+        if self.final_endpoint not in endpoints:
+            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {list(endpoints)}")
+        if self.num_classes is not None:
+            endpoints["logits"] = nn.Dense(self.num_classes, name="fc8")(x.astype(jnp.float32))
+        return endpoints

@@ -1,0 +1,143 @@
+"""VGG16 (Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556) as named endpoints.
+
+The class-map variants differ in what becomes of the last pools: SPG's, CAMs2i's and DeepLab's VGG
+keep them at stride 1 with a 3x3 window, the VGG of wsolevaluation leaves pool5 out.
+"""
+
+import functools
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
+from wsol_jax.networks.backbones.pooling import max_pool
+
+# Channels and convolutions of the five blocks.
+_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+class VGG16(nn.Module):
+    """VGG16 trunk.
+
+    Attributes:
+      width: channel multiplier (channels rounded to multiples of 8).
+      output_stride: pixels of the image per cell of the last feature map: 32 keeps all five pools
+        at stride 2, 16 relaxes pool5, 8 relaxes pool4 and pool5.
+      relaxed_pools: what a relaxed pool becomes: "stride1" (3x3 window, stride 1, same size) or
+        "absent" (its endpoint is then its input).
+      dilate: whether the convolutions behind a relaxed pool are dilated by what it no longer
+        strides (DeepLab); SPG and CAMs2i do not.
+      pool_window: of the pools at stride 2: 2 (VGG) or 3, padded by 1 (DeepLab).
+      ceil_mode: pools round their size up (Caffe): 321 -> 161 -> 81 -> 41.
+      final_endpoint: the last layer to build; the parameters of later ones do not exist.
+      num_classes: adds the three fully connected layers fc6, fc7, fc8, the endpoint "logits"; they
+        fix the image size (224 for the published weights). No dropout: they are for inference.
+      normalise: batch normalisation behind each convolution, which lets a narrow network learn
+        from scratch within a few hundred steps; the published VGG16 has none.
+      batch_norm: with it, "inference" keeps the stored statistics while training, "batch" not.
+      stem_stride: of conv1_1; 2 makes every later layer four times cheaper, for small machines.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    width: float = 1.0
+    output_stride: int = 32
+    relaxed_pools: Literal["stride1", "absent"] = "stride1"
+    dilate: bool = False
+    pool_window: int = 2
+    ceil_mode: bool = False
+    final_endpoint: str = "pool5"
+    num_classes: int | None = None
+    normalise: bool = False
+    batch_norm: BatchNormMode = "inference"
+    stem_stride: Literal[1, 2] = 1
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Features by name: "conv1_1" ... "conv5_3" after ReLU, "pool1" ... "pool5".
+
+        Args:
+          images: (B, H, W, 3), normalised as the weights ask (wsol_jax.networks.weights says how).
+          train: whether batch statistics are used (with ``normalise`` and ``batch_norm="batch"``).
+          mask: (B, 1, 1, 1) bool, False at padded examples.
+
+        Returns:
+          name -> (B, H', W', C); "logits" is (B, num_classes), float32.
+
+        Raises:
+          ValueError: an unknown final endpoint, output stride or kind of pool.
+        """
+        if self.output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
+        if self.relaxed_pools not in ("stride1", "absent"):
+            raise ValueError(f"relaxed_pools must be stride1 or absent, not {self.relaxed_pools!r}")
+        if self.stem_stride not in (1, 2):
+            raise ValueError(f"stem_stride must be 1 or 2, not {self.stem_stride}")
+        if self.pool_window not in (2, 3):
+            raise ValueError(f"pool_window must be 2 or 3, not {self.pool_window}")
+        if self.num_classes is not None and self.final_endpoint != "pool5":
+            raise ValueError("num_classes needs the whole trunk: final_endpoint 'pool5'")
+        # he_normal keeps the features' scale through thirteen layers without normalisation.
+        init = nn.initializers.he_normal()
+        conv = functools.partial(
+            nn.Conv,
+            dtype=self.dtype,
+            kernel_init=init,
+            conv_general_dilated=conv_general_dilated,
+        )
+
+        endpoints: dict[str, jax.Array] = {}
+        x, stride, dilation = images, self.stem_stride, 1
+        for block, (channels, depth) in enumerate(_BLOCKS, start=1):
+            for index in range(1, depth + 1):
+                name = f"conv{block}_{index}"
+                rate = dilation if self.dilate else 1
+                layer = conv(
+                    round_channels(channels * self.width),
+                    (3, 3),
+                    strides=self.stem_stride if name == "conv1_1" else 1,
+                    kernel_dilation=rate,
+                    name=name,
+                )
+                x = layer(x)
+                if self.normalise:
+                    x = batch_norm(
+                        x,
+                        f"norm{block}_{index}",
+                        mode=self.batch_norm,
+                        train=train,
+                        mask=mask,
+                        momentum=0.9,
+                        dtype=self.dtype,
+                    )
+                x = endpoints[name] = nn.relu(x)
+                if name == self.final_endpoint:
+                    return endpoints
+            if stride < self.output_stride:
+                x = max_pool(
+                    x, self.pool_window, 2, padding=self.pool_window - 2, ceil_mode=self.ceil_mode
+                )
+                stride *= 2
+            else:
+                if self.relaxed_pools == "stride1":
+                    x = max_pool(x, 3, 1, padding=1)
+                dilation *= 2
+            endpoints[f"pool{block}"] = x
+            if f"pool{block}" == self.final_endpoint:
+                break
+        if self.final_endpoint not in endpoints:
+            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {list(endpoints)}")
+        if self.num_classes is not None:
+            dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init)
+            x = x.reshape(x.shape[0], -1)
+            for name in ("fc6", "fc7"):
+                x = endpoints[name] = nn.relu(
+                    dense(round_channels(4096 * self.width), name=name)(x)
+                )
+            endpoints["logits"] = nn.Dense(self.num_classes, name="fc8")(x.astype(jnp.float32))
+        return endpoints

@@ -1,0 +1,194 @@
+"""Weight files -> flat dicts of arrays. Nothing is unpickled, whatever a file claims to be."""
+
+import io
+import pathlib
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Literal
+
+import h5py
+import numpy as np
+import safetensors
+
+from wsol_jax.base.errors import UserError
+
+Layout = Literal["keras", "torchvision"]
+
+# Endings that only one of the two writes.
+LAYOUTS: dict[str, Layout] = {
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "keras"),
+    **dict.fromkeys((".pth", ".pt"), "torchvision"),
+}
+
+FORMATS = ".npz, .h5, .keras, .safetensors, .pth or .pt"
+
+# Keras 1 called them W and b, and TensorFlow numbered repeated scopes (block1_conv1_W_1:0): the
+# published VGG16 file still does.
+_KERAS_1 = re.compile(r".*_(?P<kind>[Wb])(_\d+)?$")
+
+
+def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a weight file by name.
+
+    Args:
+      path: an .npz, .h5 or .keras (names become "layer/weight"), a .safetensors, .pth or .pt (names
+        stay; a state dict inside {"state_dict": ...} and behind "module." is found).
+
+    Returns:
+      name -> array, in the file's own axis order and dtype.
+
+    Raises:
+      UserError: an unknown ending, a file that is not what its ending says, object arrays, or a
+        .pth where PyTorch is not installed.
+    """
+    path = pathlib.Path(path)
+    readers = {
+        ".npz": _read_npz,
+        ".h5": _read_h5,
+        ".hdf5": _read_h5,
+        ".keras": _read_keras,
+        ".safetensors": _read_safetensors,
+        ".pth": _read_torch,
+        ".pt": _read_torch,
+    }
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path}: weights are read from {FORMATS}, not from {path.suffix!r} files.")
+    return readers[path.suffix.lower()](path)
+
+
+def layout_of(names: Mapping[str, np.ndarray]) -> Layout:
+    """Whose names these are: Keras' have slashes ("Conv1/kernel"), PyTorch's dots."""
+    return "keras" if any("/" in name for name in names) else "torchvision"
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name.removesuffix(":0"): archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not an .npz file of plain arrays ({error}).") from error
+
+
+def _read_h5(path: pathlib.Path, data: io.BytesIO | None = None) -> dict[str, np.ndarray]:
+    try:
+        with h5py.File(data or path, "r") as file:
+            if "layers" in file or "_layer_checkpoint_dependencies" in file:
+                return _keras_3(path, file)
+            return _keras_legacy(file.get("model_weights", file))
+    except OSError as error:
+        raise UserError(f"{path}: not a readable HDF5 file ({error}).") from error
+
+
+def _keras_legacy(root: h5py.Group) -> dict[str, np.ndarray]:
+    """Groups named by layer, datasets by weight, some scopes between them."""
+    arrays = {}
+    for layer, group in root.items():
+        if layer in ("top_level_model_weights", "optimizer_weights"):
+            continue
+        found: dict[str, h5py.Dataset] = {}
+        if isinstance(group, h5py.Group):
+            group.visititems(lambda name, item, found=found: _collect(name, item, found))
+        parents = {name.rpartition("/")[0] for name in found}
+        for name, dataset in found.items():
+            parent, _, weight = name.rpartition("/")
+            # A whole model used as a layer: its own layers' names are one level further down.
+            owner = parent.rpartition("/")[2] if len(parents) > 1 else layer
+            weight = weight.removesuffix(":0")
+            if old := _KERAS_1.match(weight):
+                weight = {"W": "kernel", "b": "bias"}[old["kind"]]
+            arrays[f"{owner}/{weight}"] = dataset[()]
+    return arrays
+
+
+def _collect(name: str, item: h5py.HLObject, found: dict[str, h5py.Dataset]) -> None:
+    if isinstance(item, h5py.Dataset):
+        found[name] = item
+
+
+def _keras_3(path: pathlib.Path, root: h5py.File) -> dict[str, np.ndarray]:
+    """Groups .../vars of numbered datasets; the layer's name is an attribute of the group."""
+    arrays: dict[str, np.ndarray] = {}
+    unnamed: list[str] = []
+
+    def collect(name: str, item: h5py.HLObject) -> None:
+        if not isinstance(item, h5py.Group) or name.startswith("optimizer"):
+            return
+        if name.rpartition("/")[2] != "vars" or not len(item):
+            return
+        if "name" not in item.attrs:
+            unnamed.append(name)
+            return
+        values = [item[key][()] for key in sorted(item, key=int)]
+        if values[0].ndim > 1:
+            kinds = ("kernel", "bias")
+        elif len(values) == 4:
+            kinds = ("gamma", "beta", "moving_mean", "moving_variance")
+        else:
+            kinds = ("beta", "moving_mean", "moving_variance")
+        for index, value in enumerate(values):
+            kind = kinds[index] if index < len(kinds) else str(index)
+            arrays[f"{item.attrs['name']}/{kind}"] = value
+
+    root.visititems(collect)
+    if unnamed:
+        # Only their order would be left to go by, and it is not the order of creation.
+        raise UserError(
+            f"{path}: {len(unnamed)} layers have no name in this file ({unnamed[0]}, ...), an early"
+            " Keras 3 wrote it: load it into Keras' model and save that with a newer Keras."
+        )
+    return arrays
+
+
+def _read_keras(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read("model.weights.h5")
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise UserError(f"{path}: not a .keras archive with weights in it ({error}).") from error
+    return _read_h5(path, io.BytesIO(data))
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return _unwrapped({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except TypeError as error:
+        raise UserError(f"{path}: holds arrays that NumPy cannot read ({error}).") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}).") from error
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{path}: PyTorch's files are read with PyTorch, which is not installed: run "
+            "pip install torch, or convert the file to .safetensors where it is."
+        ) from error
+    try:
+        # weights_only: tensors and plain containers, no code out of the pickle.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: not a file of plain tensors ({reason}).") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: expected a state dict, found a {type(state).__name__}.")
+    others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise UserError(f"{path}: expected a state dict of tensors, but {others[0]!r} is none.")
+    arrays = {}
+    for name, value in state.items():
+        value = value.detach()
+        arrays[name] = (value.float() if value.is_floating_point() else value).numpy()
+    return _unwrapped(arrays)
+
+
+def _unwrapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the "module." that torch's DataParallel puts before every name."""
+    if arrays and all(name.startswith("module.") for name in arrays):
+        return {name.removeprefix("module."): value for name, value in arrays.items()}
+    return arrays

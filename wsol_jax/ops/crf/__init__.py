@@ -1,0 +1,145 @@
+"""Fully connected conditional random fields with Gaussian edges (Kraehenbuehl and Koltun 2011).
+
+Every pixel of an image is tied to every other: labels agree where places and colours do. An
+iteration of mean-field inference is a Gaussian filter in high dimensions, here either all pairs of
+pixels (``exact``) or the permutohedral lattice (``lattice``). Semantics are those of the authors'
+code and of pydensecrf: Potts labels, symmetric normalisation, and a pixel's tie to itself included.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from wsol_jax.ops.crf.exact import exact_crf, exact_field, exact_kernel
+from wsol_jax.ops.crf.lattice import LatticeKernel, count_vertices, lattice_field, lattice_kernel
+from wsol_jax.ops.crf.photo import photo_field
+
+__all__ = [
+    "LatticeKernel",
+    "check_settings",
+    "count_vertices",
+    "dense_crf",
+    "exact_kernel",
+    "lattice_kernel",
+    "mean_field",
+]
+
+
+def dense_crf(
+    unary: jax.Array,
+    image: jax.Array,
+    *,
+    bilateral: tuple[float, float, float] = (10.0, 80.0, 13.0),
+    spatial: tuple[float, float] = (3.0, 3.0),
+    iterations: int = 10,
+    method: str = "exact",
+    capacity: int | None = None,
+) -> jax.Array:
+    """Mean-field inference in a dense CRF: labels that follow the image's edges.
+
+    k(i, j) = w1 exp(-|p_i - p_j|^2 / 2 sxy^2 - |I_i - I_j|^2 / 2 srgb^2)
+    + w2 exp(-|p_i - p_j|^2 / 2 s^2), either term K normalised to D^-1/2 K D^-1/2, D its row sums;
+    Q <- softmax(-unary) at first, then softmax(-unary + k Q) (eqs. 3 to 5 and algorithm 1).
+
+    Args:
+      unary: (..., H, W, C), -log of each class's probability.
+      image: (..., H, W, 3) RGB in 0..255, uint8 or float, of unary's leading and map sizes.
+      bilateral: weight >= 0, sxy in pixels, srgb in grey levels. A weight of 0 drops the term.
+      spatial: weight >= 0, s in pixels.
+      iterations: 0 or more.
+      method: "exact", all pairs of pixels, (H W)^2 numbers an image: for maps to about 64x64; or
+        "lattice", an approximation in linear time, pydensecrf's own: for photos.
+      capacity: of the lattice, the most vertices an image's bilateral kernel may need. None counts
+        them beforehand, or inside jit takes the most that there can be, 6 H W, which is safe and
+        slow. `count_vertices` tells what your images need: with sxy=80, srgb=13 H W / 4 is plenty
+        for a photo, with sxy=6.667 it takes more than H W.
+
+    Returns:
+      float32 of unary's shape, probabilities. Inside jit NaN for an image with more vertices than
+      ``capacity``, or (lattice) with values outside 0..255, never wrong numbers. Differentiable in
+      unary; wrap the result in stop_gradient where the CRF is a target (SEC's constrain loss).
+
+    Raises:
+      ValueError: shapes, parameters, a capacity too small or an image out of range outside jit.
+    """
+    bilateral, spatial = _check(unary, image, bilateral, spatial, iterations)
+    if method not in ("exact", "lattice"):
+        raise ValueError(f'method is "exact" or "lattice", not {method!r}')
+    if method == "exact":
+        return exact_crf(unary, image, bilateral, spatial, iterations)
+    # Inside jit an image that is a constant becomes traced here: XLA would fold the lattice by its
+    # interpreter, for minutes.
+    image = jax.lax.optimization_barrier(image)
+    pairs = [x.reshape(-1, *x.shape[-3:]) for x in (unary, image)]
+    if isinstance(image, jax.core.Tracer):
+        build = functools.partial(
+            lattice_kernel, bilateral=bilateral, spatial=spatial, capacity=capacity
+        )
+        one = lambda pair: mean_field(pair[0], build(pair[1]), iterations=iterations)
+        return jax.lax.map(one, tuple(pairs)).reshape(unary.shape)
+    settings = (bilateral, spatial, capacity, iterations)
+    found = [photo_field(u, i, *settings) for u, i in zip(*pairs, strict=True)]
+    return jnp.stack(found).reshape(unary.shape)
+
+
+@functools.partial(jax.jit, static_argnames="iterations")
+def mean_field(
+    unary: jax.Array, kernel: jax.Array | LatticeKernel, *, iterations: int = 10
+) -> jax.Array:
+    """Algorithm 1 of Kraehenbuehl and Koltun 2011 with a kernel that was built before.
+
+    Args:
+      unary: (H, W, C), -log of each class's probability.
+      kernel: of one image, from `exact_kernel` or `lattice_kernel`.
+      iterations: 0 or more.
+
+    Returns:
+      (H, W, C) float32; NaN where the kernel overflowed.
+    """
+    scores = -unary.astype(jnp.float32).reshape(-1, unary.shape[-1])
+    field = lattice_field if isinstance(kernel, LatticeKernel) else exact_field
+    return field(scores, kernel, iterations).reshape(unary.shape)
+
+
+def _check(unary, image, bilateral, spatial, iterations):
+    """The parameters as tuples of floats; ValueError for what cannot be meant."""
+    if unary.ndim < 3 or image.ndim < 3:
+        raise ValueError(
+            f"unary is (..., H, W, C) and image (..., H, W, 3), not {unary.shape}, {image.shape}"
+        )
+    if image.shape != (*unary.shape[:-1], 3):
+        raise ValueError(
+            f"image {image.shape} does not fit unary {unary.shape}: "
+            f"expected {(*unary.shape[:-1], 3)}"
+        )
+    if 0 in unary.shape[-3:]:
+        raise ValueError(f"unary {unary.shape} is empty")
+    return check_settings(bilateral, spatial, iterations)
+
+
+def check_settings(bilateral, spatial, iterations) -> list[tuple[float, ...]]:
+    """``bilateral`` and ``spatial`` of `dense_crf` as tuples of floats.
+
+    Raises:
+      ValueError: other counts of numbers, a negative weight, a deviation of 0 or less, negative
+        iterations.
+    """
+    settings = []
+    for name, values, fields in (
+        ("bilateral", bilateral, ("weight", "sxy", "srgb")),
+        ("spatial", spatial, ("weight", "sxy")),
+    ):
+        try:
+            numbers = tuple(float(value) for value in values)
+        except TypeError:
+            numbers = ()
+        if len(numbers) != len(fields) or not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name} is ({', '.join(fields)}), finite numbers, not {values}")
+        if numbers[0] < 0 or min(numbers[1:]) <= 0:
+            raise ValueError(f"{name}={numbers}: expected a weight >= 0 and deviations > 0")
+        settings.append(numbers)
+    if iterations < 0:
+        raise ValueError(f"iterations={iterations}: expected 0 or more")
+    return settings

@@ -1,0 +1,126 @@
+"""report_data.npz: what a page shows, beside the page, so that pages can be put side by side."""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import write_arrays
+from wsol_jax.report import encode, overlays
+from wsol_jax.report.example import PHOTO_SIDE, Example, Run
+
+FILE = "report_data.npz"
+_VERSION = 1
+
+
+def save(path: str, run: Run) -> None:
+    """Write a run as arrays and one JSON text, without pickles; photos as JPEG, maps in 8 bits."""
+    arrays: dict[str, np.ndarray] = {}
+    entries = []
+    for i, example in enumerate(run.examples):
+        photo = encode.shrink(example.image, PHOTO_SIDE)
+        arrays[f"{i}/image"] = np.frombuffer(encode.encode(photo, ".jpg", 90), np.uint8)
+        arrays[f"{i}/score_map"] = overlays.quantise(example.score_map)
+        arrays[f"{i}/true_boxes"] = np.reshape(example.true_boxes, (-1, 4)).astype(np.float32)
+        for k, picture in enumerate(example.pictures.values()):
+            is_map = np.issubdtype(picture.dtype, np.floating)
+            arrays[f"{i}/picture{k}"] = overlays.quantise(picture) if is_map else picture
+        entries.append(
+            {
+                "image_id": example.image_id,
+                "split": example.split,
+                "label": example.label,
+                "predicted": example.predicted,
+                "box": None if example.box is None else [float(v) for v in example.box],
+                "iou": None if example.iou is None else float(example.iou),
+                "pictures": [
+                    [name, bool(np.issubdtype(p.dtype, np.floating))]
+                    for name, p in example.pictures.items()
+                ],
+            }
+        )
+    meta = {
+        "version": _VERSION,
+        "title": run.title,
+        "config_text": run.config_text,
+        "facts": dict(run.facts),
+        "threshold": float(run.threshold),
+        "classes": list(run.classes),
+        "figures": plain(run.figures),
+        "curves": {k: [[int(s), _number(v)] for s, v in c] for k, c in run.curves.items()},
+        "examples": entries,
+    }
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    write_arrays(path, arrays)
+
+
+def load(workdir: str) -> Run:
+    """Read what ``save`` wrote into a finished work directory.
+
+    Raises: UserError where the file is absent or not of this kind.
+    """
+    path = os.path.join(workdir, FILE)
+    if not os.path.isfile(path):
+        raise UserError(f"{workdir}: no {FILE} here; a finished run or --mode=evaluate writes it")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            meta = json.loads(bytes(arrays["meta"]))
+            if meta["version"] != _VERSION:
+                raise UserError(f"{path}: version {meta['version']}, expected {_VERSION}")
+            examples = [_example(i, e, arrays) for i, e in enumerate(meta["examples"])]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a report's data ({error})") from error
+    return Run(
+        figures=meta["figures"],
+        examples=examples,
+        threshold=meta["threshold"],
+        curves={k: [tuple(p) for p in c] for k, c in meta["curves"].items()},
+        title=meta["title"],
+        config_text=meta["config_text"],
+        classes=tuple(meta.get("classes", ())),
+        facts=meta["facts"],
+    )
+
+
+def plain(value):
+    """Figures as JSON can hold them: numpy scalars and arrays become numbers and lists."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.item() if hasattr(value, "item") else value
+
+
+def _example(i: int, entry: Mapping, arrays) -> Example:
+    image = cv2.imdecode(arrays[f"{i}/image"], cv2.IMREAD_COLOR)
+    pictures = {}
+    for k, (name, is_map) in enumerate(entry["pictures"]):
+        picture = arrays[f"{i}/picture{k}"]
+        pictures[name] = _unquantise(picture) if is_map else picture
+    return Example(
+        image_id=entry["image_id"],
+        image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),
+        score_map=_unquantise(arrays[f"{i}/score_map"]),
+        true_boxes=arrays[f"{i}/true_boxes"],
+        box=None if entry["box"] is None else np.asarray(entry["box"], np.float32),
+        iou=entry["iou"],
+        label=entry["label"],
+        predicted=entry["predicted"],
+        pictures=pictures,
+        split=entry["split"],
+    )
+
+
+def _number(value) -> float | None:
+    return None if value is None else float(value)
+
+
+def _unquantise(bits: np.ndarray) -> np.ndarray:
+    """Floats that quantise back to the same bits (a quarter step above the floor)."""
+    return np.minimum((bits.astype(np.float32) + 0.25) / 255, 1).astype(np.float32)

@@ -1,0 +1,61 @@
+"""A run opened again: its config, its lists, and the network of its checkpoint."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from wsol_jax import methods
+from wsol_jax.base import sharding
+from wsol_jax.data.lists import Lists, open_lists
+from wsol_jax.methods import Method
+from wsol_jax.runs import workdirs
+from wsol_jax.runs.plan import restore_variables, trunks, without_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """A run ready to be scored; ``step`` is its checkpoint's."""
+
+    config: Any
+    lists: Lists
+    mesh: Any
+    method: Method
+    variables: Any
+    step: int
+
+
+def begun_config(config: Any, workdir: pathlib.Path, class_names: tuple[str, ...]) -> Any:
+    """The config of a run that has begun, with what the weight file decided then.
+
+    Raises:
+      UserError: the folder's run is another config's.
+    """
+    saved, _ = workdirs.load(workdir)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        for section, before in zip(trunks(config), trunks(saved), strict=False):
+            section.weights = before.weights
+            if section.preprocessing == "auto":
+                section.preprocessing, section.trunk = before.preprocessing, before.trunk
+    workdirs.claim(workdir, config, class_names)
+    return config
+
+
+def open_run(
+    config: Any, workdir: pathlib.Path, devices: int | None = None, lists: Lists | None = None
+) -> OpenedRun:
+    """Opens the lists and restores the checkpoint of a finished or unfinished run.
+
+    Args:
+      devices: 0 for all; None for as many as the config says.
+      lists: the config's, if they are open already.
+    Raises:
+      UserError: the folder holds no checkpoint of this config, or a list is not there.
+    """
+    lists = lists or open_lists(config.data)
+    config = begun_config(config, workdir, lists.class_names)
+    mesh = sharding.data_mesh(config.train.devices if devices is None else devices)
+    # The checkpoint has the weights; their file may be gone.
+    method = methods.build(without_weights(config), len(lists.class_names))
+    variables, step = restore_variables(config, workdir, method, mesh)
+    return OpenedRun(config, lists, mesh, method, variables, step)

@@ -1,0 +1,143 @@
+"""A run's folder: which config it belongs to, and how later modes find it again."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import write_whole
+
+# May differ when a run goes on: where things lie, how fast they are read, how they are scored.
+_FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
+_FREE += ("data.labels",)
+_FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
+# Of cues the hash tells whether they are others (``stages``), not how they were asked for.
+_FREE += ("cues",)
+_FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict | ml_collections.ConfigDict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+    """Writes the config into a new folder, or checks that the folder's run is this config's.
+
+    A folder counts as new as long as it holds no checkpoint.
+
+    Raises:
+      UserError: the folder cannot be made, or it holds a run of another config or other classes;
+        the first differing field is named.
+    """
+    # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
+    if not (workdir / "config.json").is_file() or not _has_begun(workdir):
+        write(workdir, config, class_names)
+        return
+    flat = _flat(config)
+    before, names = _load(workdir)
+    before = _flat(before)
+    for name in sorted(set(flat) | set(before)):
+        free = any(name == field or name.startswith(f"{field}.") for field in _FREE)
+        if not free and flat.get(name) != before.get(name):
+            raise UserError(
+                f"--workdir={workdir} holds a run with {name}={before.get(name)!r}, but this "
+                f"config has {flat.get(name)!r}: take another workdir, or that config."
+            )
+    if tuple(names) != tuple(class_names):
+        raise UserError(
+            f"--workdir={workdir} holds a run on other classes ({len(names)}: "
+            f"{', '.join(names[:3])}, ...) than the data has now ({len(class_names)})."
+        )
+
+
+def _has_begun(workdir: pathlib.Path) -> bool:
+    try:
+        return has_checkpoint(network_folder(workdir))  # a run in stages saves below the folder
+    except UserError:  # a damaged config.json says so where there is something to lose
+        return has_checkpoint(workdir)
+
+
+def write(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+    """Writes config.json, whatever stood there.
+
+    Raises:
+      UserError: the folder cannot be made or written.
+    """
+    content = {"config": config.to_dict(), "class_names": list(class_names)}
+    try:
+        # Every process of a run may write it at once, each its own file, all the same text.
+        write_whole(workdir / "config.json", json.dumps(content, indent=1))
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
+
+
+def network_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where a run's network lies: its folder, or that of the last stage that has one.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    config, _ = load(workdir)
+    # A run of a time before stages has no such field.
+    folders = [workdir / name for name in config.get("stages", ())]
+    return next((f for f in reversed(folders) if has_checkpoint(f)), workdir)
+
+
+def latest_step(workdir: pathlib.Path) -> int | None:
+    """The step of the newest whole checkpoint of this folder; None where none is saved."""
+    folder = workdir / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
+def has_checkpoint(workdir: pathlib.Path) -> bool:
+    """Whether a run has saved anything whole in this folder."""
+    return latest_step(workdir) is not None
+
+
+# Fields that runs of earlier days lack, and what they mean by that.
+_NEWER = {
+    "": {"stages": [], "stage": {}, "reads": []},
+    "data": {"cues": 0, "labels": ""},
+    "model": {"scores": "auto"},
+    "eval": {"tolerance": 18.0},
+    "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
+}
+
+
+def _with_newer_fields(config: dict[str, Any]) -> dict[str, Any]:
+    for section, fields in _NEWER.items():
+        if section in ("", *config):
+            place = config[section] if section else config
+            for name, value in fields.items():
+                place.setdefault(name, value)
+    return config
+
+
+def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(f"--workdir={workdir} holds no run: {path} is missing. Train there first.")
+    try:
+        content = json.loads(path.read_text())
+        return _with_newer_fields(content["config"]), content["class_names"]
+    except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, or JSON of another shape
+        raise UserError(f"{path} is not a run's config: expected config and class_names.") from None
+
+
+def load(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, tuple[str, ...]]:
+    """The config and class names of a finished or unfinished run.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    config, names = _load(pathlib.Path(workdir))
+    return ml_collections.ConfigDict(config, convert_dict=True).lock(), tuple(names)

@@ -1,0 +1,68 @@
+"""The stage that scores: metrics.json, scores/ and the page of a run."""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from wsol_jax.base.files import write_whole
+from wsol_jax.evaluate.run import check_options, evaluate_run
+from wsol_jax.report import collect
+from wsol_jax.runs.opened import OpenedRun, open_run
+
+
+def score_run(
+    run: OpenedRun, workdir: pathlib.Path, maps: OpenedRun | None = None
+) -> dict[str, Any]:
+    """Scores a run on its lists, and stores what its page shows.
+
+    Args:
+      maps: of a segmenter: the run whose class maps its cues come from, for the baseline.
+
+    Returns:
+      metrics.json's content but for the run's times.
+    """
+    figures, scored = evaluate_run(run, workdir, maps)
+    if jax.process_index() == 0:
+        if run.method.segments:
+            collect.collect_segmentations(run.config, workdir, run.lists, scored)
+        else:
+            parts = (run.method, run.variables, run.lists, scored, figures["threshold"])
+            collect.collect(run.config, workdir, *parts)
+    return figures
+
+
+def finish_run(
+    config: Any, workdir: pathlib.Path, figures: dict[str, Any], stages: Sequence[str] = ()
+) -> None:
+    """Writes metrics.json and the report, and prints the figures.
+
+    ``stages``: whose folders hold the curves; none where the workdir itself does.
+    """
+    if jax.process_index() != 0:
+        return
+    write_whole(workdir / "metrics.json", json.dumps(figures, indent=1))
+    collect.write_page(config, workdir, figures, stages)
+
+
+def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+    """``--mode=evaluate``: scores the checkpoint of a finished or unfinished run again.
+
+    Raises:
+      UserError: the folder holds no checkpoint of this config.
+    """
+    start = time.monotonic()
+    check_options(config.eval)
+    run = open_run(config, workdir)
+    figures = score_run(run, workdir)
+    figures["steps"] = run.step
+    with contextlib.suppress(OSError, json.JSONDecodeError, KeyError):
+        before = json.loads((workdir / "metrics.json").read_text())
+        figures["train_seconds"] = before["train_seconds"]
+    figures["seconds"] = time.monotonic() - start
+    finish_run(run.config, workdir, figures)
+    return figures
