@@ -101,10 +101,14 @@ def _paired(
             f"{name}: the runs were scored by different figures there: boxes of one label, "
             "maps of several, or segmentations."
         )
+    try:
+        found = type(every[0]).paired(*results, tuple(thresholds))
+    except ValueError as error:
+        raise UserError(f"{name}: {error}: a pair needs the same test list.") from None
     obstacles = [why for one in every if (why := every[0].obstacle(one))]
     if obstacles:
         raise UserError(f"{name}: the runs {obstacles[0]}: a pair needs the same test list.")
-    return type(every[0]).paired(*results, tuple(thresholds))
+    return found
 
 
 def table(result: dict[str, Any]) -> str:

@@ -109,8 +109,6 @@ class MultiLabelScores(Results):
         by_class: dict[str, dict[str, float]] = {}
         for name in _MEASURED:
             part = getattr(self, name)
-            if name == "detection" and not len(part):
-                continue  # no boxes, a quick pass, or a file of a time before it
             values = part.compute()
             ends = part.intervals() if intervals else {}
             for (owner, key), shown in FIGURES.items():
@@ -206,7 +204,7 @@ class MultiLabel(Kind):
         return MultiLabelScores(class_names, float(options.tolerance), nms_iou=nms_iou)
 
     def score(self, image: LocalizedImage, truth: Truth, task: Task, part: str) -> dict[str, Row]:
-        """One image's maps at its size, their peaks and their boxes."""
+        """One image's maps at its size, their peaks and the boxes around their regions."""
         points, scores = peaks(image.maps, image.size)
         row = {"truth": truth, "points": points, "scores": scores, "whole": not part}
         if truth.mask is not None:
