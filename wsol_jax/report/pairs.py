@@ -161,17 +161,17 @@ def shelves(
                 note = f"furthest ahead in IoU of {where}, each run at its own threshold"
                 if missing := sum(i not in seen for i in mine):
                     note += f"; {missing} photos are not on this machine"
-                cards = [{n: pictures[n][i] for n in (first, other)} for i in mine]
+                pairs = [{n: pictures[n][i] for n in (first, other)} for i in mine]
                 prefix = f"{name}: " if len(lists) > 1 else ""
-                found.append((f"{prefix}{better} ahead of {worse}", note, cards))
+                found.append((f"{prefix}{better} ahead of {worse}", note, pairs))
     return found
 
 
 def section(shelves: Sequence, maps: cards.MapStore, index: Mapping[str, int]) -> list[str]:
     """The shelves as HTML."""
     return [
-        cards.section(heading, note, cards, maps, {n: index[n] for n in cards[0]})
-        for heading, note, cards in shelves
+        cards.section(heading, note, chosen, maps, {n: index[n] for n in chosen[0]})
+        for heading, note, chosen in shelves
     ]
 
 
