@@ -21,7 +21,6 @@ from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_interval
 from wsol_jax.metrics.boxes import nearest_threshold
 from wsol_jax.metrics.detection import IOUS, NMS_IOU, DetectionAP, component_boxes
-from wsol_jax.metrics.maps import MAP_SIZE
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.metrics.saliency import RAW_EDGES, TOLERANCE, LocationAP, SaliencyAP, peaks
 
@@ -211,7 +210,8 @@ class MultiLabel(Kind):
             row["maps"] = _enlarged(image.maps, truth.mask)
         located = len(truth.record.boxes) or not truth.record.labels
         if task.contours and located:  # else nobody knows where its objects are
-            row["detections"] = detect(image.maps, _detection(self.config.eval)["threshold"])
+            share = _detection(self.config.eval)["threshold"]
+            row["detections"] = detect(image.maps, share, image.size)
         return {part: row}
 
     def add(self, results: MultiLabelScores, image: LocalizedImage, row: Row) -> None:
@@ -233,7 +233,7 @@ class MultiLabel(Kind):
             results.saliency.update(record.image_id, row["maps"], mask)
         if "detections" in row:
             boxes, scores, labels = row["detections"]
-            results.detection.update(record.image_id, boxes, scores, labels, *row["truth"].boxes)
+            results.detection.update(record.image_id, boxes, scores, labels, *truth[:2])
         if row["whole"]:
             if record.labels:
                 results.true_maps[image.index] = image.true_map
@@ -270,26 +270,29 @@ def check_detection(options: ml_collections.ConfigDict) -> None:
         )
 
 
-def detect(maps: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def detect(
+    maps: np.ndarray, share: float, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes around what is above a share of each class map's maximum, scored by the sum inside.
 
     Redondo-Cabrera et al. 2018, section IV-D. The maps stay raw, so that a class that is not there
     scores low; one without a positive maximum has no box.
 
     Args:
-      maps: (h, w, C) raw class maps. share: of a map's maximum, in [0, 1).
+      maps: (h, w, C) raw class maps; enlarged bilinearly to the image.
+      share: of a map's maximum, in [0, 1). size: (width, height) of the image.
 
     Returns:
-      (N, 4) x0 y0 x1 y1, inclusive, in the frame of the maps (MAP_SIZE); (N,) scores, the map's sum
-      inside the region as a share of the frame's pixels; (N,) classes.
+      (N, 4) x0 y0 x1 y1, inclusive, in pixels; (N,) scores, the map's sum inside the region over
+      the image's pixels, so that large photos rank as small ones do; (N,) classes.
     """
     boxes, scores, labels = [np.zeros((0, 4), np.int64)], [np.zeros(0)], [np.zeros(0, np.int64)]
     for c in np.flatnonzero(maps.max(axis=(0, 1)) > 0):
         plane = np.ascontiguousarray(maps[..., c], np.float32)
-        large = cv2.resize(plane, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_LINEAR)
+        large = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
         found, sums = component_boxes(large, share * float(large.max()))
         boxes.append(found)
-        scores.append(sums / MAP_SIZE**2)
+        scores.append(sums / (size[0] * size[1]))
         labels.append(np.full(len(found), c))
     return tuple(map(np.concatenate, (boxes, scores, labels)))
 
