@@ -64,7 +64,7 @@ def test_history_of_a_run_that_goes_on(tmp_path):
 
 
 def test_tensorboard_forgets_what_a_killed_run_drew(tmp_path):
-    from test_train import events
+    from helpers.runs import events
 
     writer = MetricWriter(tmp_path, first_step=5)
     writer.write_scalars(6, {"train/loss": 1.0})

@@ -7,7 +7,7 @@ import pickle
 import ml_collections
 import numpy as np
 import pytest
-from test_pipeline import Photos, assert_same, example
+from helpers.photos import Photos, assert_same, example
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import orders, pipeline

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_methods import IMAGES, KEY, SIDE, assert_trees_equal
+from helpers.networks import IMAGES, KEY, SIDE, assert_trees_equal
 
 from configs import sec as sec_config
 from configs import two_phase as two_phase_config

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_methods import BATCH, FLAT_RATE, IMAGES, KEY, SIDE, assert_trees_equal, sigmoid
+from helpers.networks import BATCH, FLAT_RATE, IMAGES, KEY, SIDE, assert_trees_equal, sigmoid
 
 from configs import two_phase as two_phase_config
 from wsol_jax import methods

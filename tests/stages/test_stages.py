@@ -11,21 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from PIL import Image
-from test_resume import saved, step_of
+from helpers.runs import LAST, saved, step_of
+from helpers.voc import write_voc
 
 from configs import cam as cam_config
 from configs import two_phase as two_phase_config
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.sources.voc import VOC_CLASSES
 from wsol_jax.evaluate import rescore
 from wsol_jax.methods import two_phase
 from wsol_jax.metrics.maps import prepare_map
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import OpenedRun, open_run
 from wsol_jax.stages import recipe as stages
-
-LAST = 11  # 16 photos, batches of 6, 4 epochs
 
 # ---------------------------------------------------------------- configs and fingerprints
 
@@ -557,43 +554,6 @@ def test_three_phases(tmp_path):
     assert set(inputs) == {"first", "second"}
     assert inputs["first"] == json.loads((tmp_path / "second" / "inputs.json").read_text())["first"]
     assert run(tmp_path, keys=",phases=3", epochs=1).stderr.count("was done: step 3") == 3
-
-
-# ---------------------------------------------------------------- several labels an image
-
-
-def write_voc(root):
-    """A VOC folder of 48x40 photos: 12 to train on, 5 to score, the last without a mask."""
-    rng = np.random.default_rng(0)
-    for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    classes = ("bird", "cat", "dog")
-    for i in range(17):
-        image = rng.integers(60, 120, (40, 48, 3), dtype=np.uint8)
-        mask = np.zeros((40, 48), np.uint8)
-        objects = ""
-        for place, name in enumerate(classes):
-            if i % 3 != place and (i + place) % 4:
-                continue
-            x, y = 2 + 15 * place, int(rng.integers(4, 24))
-            corner = (x + 12, y + 12)
-            cv2.rectangle(
-                image, (x, y), corner, tuple(80 * (c == place) + 120 for c in range(3)), -1
-            )
-            cv2.rectangle(mask, (x, y), corner, 1 + VOC_CLASSES.index(name), -1)
-            box = zip(("xmin", "ymin", "xmax", "ymax"), (x + 1, y + 1, x + 13, y + 13), strict=True)
-            corners = "".join(f"<{k}>{v}</{k}>" for k, v in box)
-            objects += f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
-        cv2.imwrite(str(root / f"JPEGImages/{i:02}.jpg"), image)
-        (root / f"Annotations/{i:02}.xml").write_text(
-            f"<annotation><size><width>48</width><height>40</height></size>{objects}</annotation>"
-        )
-        if i < 16:
-            Image.fromarray(mask).save(root / f"SegmentationClass/{i:02}.png")
-    for name, ids in (("train", range(12)), ("val", range(12, 17)), ("val2", range(14, 17))):
-        text = "".join(f"{i:02}\n" for i in ids)
-        (root / f"ImageSets/Segmentation/{name}.txt").write_text(text)
-    return root
 
 
 @pytest.mark.slow
