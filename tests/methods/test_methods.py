@@ -150,7 +150,7 @@ def test_spg_loss_equals_algorithm_1_by_hand(built, preset):
 
 
 def test_presets_are_the_published_numbers():
-    """facts/localization.md: paper B1 .5/.05, B2 .7/.1; code A->B2 .7/.05, B2->B1, fused."""
+    """Paper: B1 .5/.05, B2 .7/.1; code A->B2 .7/.05, B2->B1, fused."""
     assert spg.PRESETS["released"] == ((0.7, 0.05), (0.5, 0.05), (0.7, 0.1))
     assert spg.PRESETS["paper"] == ((0.7, 0.1), (0.5, 0.05), (0.7, 0.1))
     assert spg.Thresholds._fields == ("b2", "b1", "c")
