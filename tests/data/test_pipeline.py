@@ -146,23 +146,6 @@ def test_rows_hold_pixels_and_image_labels():
 # ---------------------------------------------------------------- order
 
 
-@pytest.mark.parametrize("size, seed", [(1, 0), (7, 4), (50, 2**31)])
-def test_each_epoch_is_another_permutation(size, seed):
-    epochs = [
-        [orders.uniform_order(size, seed, epoch * size + i) for i in range(size)]
-        for epoch in range(3)
-    ]
-    for order in epochs:
-        assert sorted(order) == list(range(size))
-    if size > 2:
-        assert len(set(map(tuple, epochs))) == 3
-
-
-def test_seeds_give_other_orders():
-    found = {tuple(orders.uniform_order(20, seed, i) for i in range(20)) for seed in range(5)}
-    assert len(found) == 5
-
-
 def test_batches_follow_the_order_across_epochs():
     """Seven images in threes: epochs end inside a batch, no image is left out."""
     found = np.concatenate([b["index"] for b in batches(Photos(), num_steps=7)])

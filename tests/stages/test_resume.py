@@ -136,8 +136,8 @@ def test_interrupted_saves_do_not_share_memory_with_the_next_steps(tmp_path):
 def test_ctrl_c_reaches_the_worker_processes_too(tmp_path):
     """A terminal sends SIGINT to the readers as well; the step they had reached is saved still."""
     words = tiny.flags(tiny.data(), tmp_path, "--config.data.workers=2")
-    process = tiny.command(words)
-    while step_of(tmp_path) < 3 and process.poll() is None:
+    process, end = tiny.command(words), time.monotonic() + 300
+    while step_of(tmp_path) < 3 and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
