@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.networks.backbones import table
 
 DATASETS = ("embedded", "folder", "cub", "ilsvrc", "voc")
 
@@ -46,14 +47,6 @@ LISTS = {
     "ilsvrc": dict(train="train", tune="val_tune", test="val_rest"),
     # No list of the VOC devkit is single-label: name lists of your own.
     "voc": dict(train="train", tune="", test="val"),
-}
-
-# How each backbone is used unless a recipe says otherwise. Endpoints: where the class-map head
-# hangs. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14 (VGG16-CAM).
-BACKBONES = {
-    "vgg16": dict(output_stride=16, final_endpoint="conv5_3", head_layers=1),
-    "inception_v3": dict(output_stride=8, final_endpoint="Mixed_6e", head_layers=2),
-    "mobilenet_v2": dict(output_stride=16, final_endpoint="Conv_1", head_layers=1),
 }
 
 
@@ -247,8 +240,9 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       UserError: an unknown backbone.
     """
     name = config.model.backbone
-    if name not in BACKBONES:
-        raise UserError(f"config: no backbone {name!r}{nearest(name, BACKBONES)}")
-    fill(config.model, BACKBONES[name])
+    known = table.with_class_maps()
+    if name not in known:
+        raise UserError(f"config: no backbone {name!r}{nearest(name, known)}")
+    fill(config.model, table.BACKBONES[name].model)
     fill(config.data, LISTS[config.data.name])
     return config.lock()

@@ -5,15 +5,13 @@ import pathlib
 import re
 import zipfile
 from collections.abc import Mapping
-from typing import Literal
 
 import h5py
 import numpy as np
 import safetensors
 
 from wsol_jax.base.errors import UserError
-
-Layout = Literal["keras", "torchvision"]
+from wsol_jax.networks.backbones.table import Layout
 
 # Endings that only one of the two writes.
 LAYOUTS: dict[str, Layout] = {
