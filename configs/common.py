@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.data import sources
 from wsol_jax.networks.backbones import table
-
-DATASETS = ("embedded", "folder", "cub", "ilsvrc", "voc")
 
 # What may stand after the data set's name, and the field that it sets.
 KEYS = {
@@ -35,18 +34,6 @@ KEYS = {
     "seed": "seed",
     "dtype": "dtype",
     "recipe": "recipe",
-}
-
-# Lists of a data set's usual splits.
-LISTS = {
-    "embedded": dict(train="train", tune="tune", test="test"),
-    "folder": dict(train="train", tune="tune", test="test"),
-    # CUB has no validation list: a tenth of each training class is held out for the threshold.
-    "cub": dict(train="fit", tune="tune", test="test"),
-    # ILSVRC's training boxes cover half of it: a tenth of val chooses, the rest of it is scored.
-    "ilsvrc": dict(train="train", tune="val_tune", test="val_rest"),
-    # No list of the VOC devkit is single-label: name lists of your own.
-    "voc": dict(train="train", tune="", test="val"),
 }
 
 
@@ -170,8 +157,8 @@ def parse(
     words = [word for word in arg.split(",") if word]
     name = words.pop(0) if words and "=" not in words[0] else default
     known = {**KEYS, **(keys or {})}
-    if name not in DATASETS:
-        raise UserError(f"config: no data set {name!r}{nearest(name, DATASETS)}")
+    if name not in sources.DATASETS:
+        raise UserError(f"config: no data set {name!r}{nearest(name, sources.DATASETS)}")
     pairs = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -244,5 +231,5 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if name not in known:
         raise UserError(f"config: no backbone {name!r}{nearest(name, known)}")
     fill(config.model, table.BACKBONES[name].model)
-    fill(config.data, LISTS[config.data.name])
+    fill(config.data, sources.DATASETS[config.data.name].lists)
     return config.lock()

@@ -4,6 +4,7 @@ import pytest
 
 from configs import cam, cams2i, common, spg
 from wsol_jax.base.errors import UserError
+from wsol_jax.data import sources
 from wsol_jax.networks import backbones
 from wsol_jax.networks.backbones import table
 
@@ -43,7 +44,7 @@ def test_every_key_has_a_case_here():
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("dataset", common.DATASETS)
+@pytest.mark.parametrize("dataset", sources.DATASETS)
 @pytest.mark.parametrize("key", VALUES)
 def test_every_key_sets_its_field(file, dataset, key):
     text, value = VALUES[key]
@@ -114,7 +115,7 @@ def test_spg_b_follows_the_heads_rate_until_it_is_set():
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("dataset", common.DATASETS)
+@pytest.mark.parametrize("dataset", sources.DATASETS)
 @pytest.mark.parametrize("backbone", table.with_class_maps())
 def test_every_backbone_goes_with_every_data_set(file, dataset, backbone):
     """The endpoints that a config names exist on its backbone."""
