@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Method, shared
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import SpgBranches
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
-from wsol_jax.ops.seeds import IGNORE, seed_mask
+from wsol_jax.ops.seeds import seed_mask
 
 
 class Thresholds(NamedTuple):
@@ -144,7 +145,7 @@ def spg(config: Any, num_classes: int) -> Method:
         since = step + 1.0 - options.start_step
         ramp = jnp.clip(since / max(options.ramp_steps, 1), 0.0, 1.0)
         for name, mask in masks._asdict().items():
-            mask = jnp.where(valid[:, None, None], mask, IGNORE)
+            mask = jnp.where(valid[:, None, None], mask, UNLABELLED)
             sums, counts = masked_binary_cross_entropy(branches[name], mask)
             bce = jnp.sum(sums) / jnp.maximum(jnp.sum(counts), 1.0)
             metrics[f"bce_{name}"] = bce

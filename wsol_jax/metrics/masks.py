@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.metrics.accumulator import Accumulator
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference, bootstrap_statistic
 from wsol_jax.metrics.boxes import THRESHOLDS
@@ -20,7 +21,7 @@ def class_target(mask: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       foreground, ignore: (H, W) bool. Pixels of other classes are background.
     """
-    return mask == label + 1, mask == 255
+    return mask == label + 1, mask == UNLABELLED
 
 
 def _bin(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.metrics.accumulator import FigureAccumulator
 from wsol_jax.metrics.bootstrap import Figures, mean_defined
 from wsol_jax.metrics.boxes import THRESHOLDS
@@ -110,7 +111,7 @@ class SaliencyAP(FigureAccumulator):
                 f"not {maps.shape}"
             )
         require_finite(maps)
-        present = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)[1:255])
+        present = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)[1:UNLABELLED])
         if len(present) and present[-1] >= self.num_classes:
             raise ValueError(f"the mask holds class {present[-1]}, not 0 to {self.num_classes - 1}")
         rows = np.empty(len(present), self.images.dtype)

@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-UNLABELLED = 255  # data.cues has it too, which knows nothing of JAX
+from wsol_jax.base.labels import UNLABELLED
 
 
 def foreground_cues(maps: jax.Array, labels: jax.Array, share: float = 0.2) -> jax.Array:

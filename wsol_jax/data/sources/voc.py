@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
@@ -54,11 +55,11 @@ class VocSource:
         if path is None:
             return None
         codes = read_index_png(path)
-        bad = (codes > len(VOC_CLASSES)) & (codes != 255)
+        bad = (codes > len(VOC_CLASSES)) & (codes != UNLABELLED)
         if bad.any():
             raise UserError(
                 f"mask {path} holds the value {int(codes[bad][0])}: expected 0 (background), "
-                f"1 to {len(VOC_CLASSES)} (VOC's classes) or 255 (ignore)"
+                f"1 to {len(VOC_CLASSES)} (VOC's classes) or {UNLABELLED} (ignore)"
             )
         size = self.records[index].size
         if size is not None and codes.shape != size[::-1]:
@@ -67,7 +68,7 @@ class VocSource:
                 f"{size[0]}x{size[1]}: they must agree"
             )
         table = np.zeros(256, np.uint8)
-        table[255] = 255
+        table[UNLABELLED] = UNLABELLED
         for c, name in enumerate(self.class_names):
             table[1 + VOC_CLASSES.index(name)] = 1 + c
         return table[codes]
