@@ -13,7 +13,7 @@ from wsol_jax.data.records import Source
 from wsol_jax.evaluate.localize import localize_list
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.methods import Method
-from wsol_jax.ops.crf import check_settings, dense_crf
+from wsol_jax.ops.crf import CrfSettings, dense_crf
 
 _CHANNELS = 64
 BEFORE_CRF, CAM = "before_crf", "cam"  # parts: what the figures without a name are compared with
@@ -31,13 +31,10 @@ def check_options(options: Any, class_names: Sequence[str]) -> None:
         raise UserError(
             f"eval.map_thresholds: expected a share and a class score in [0, 1), got {fixed}."
         )
-    crf = options.crf
-    try:
-        check_settings(crf.bilateral, crf.spatial, crf.iterations)
-    except ValueError as error:
-        raise UserError(f"eval.crf: {error}.") from None
-    if not 0 < crf.clip < 1:
-        raise UserError(f"eval.crf.clip: expected a probability between 0 and 1, got {crf.clip}.")
+    CrfSettings.of(options.crf, "eval.crf", "lattice")
+    clip = options.crf.clip
+    if not 0 < clip < 1:
+        raise UserError(f"eval.crf.clip: expected a probability between 0 and 1, got {clip}.")
 
 
 def segment_probabilities(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -64,16 +61,9 @@ def _resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def apply_crf(probabilities: np.ndarray, image: np.ndarray, options: Any) -> np.ndarray:
     """(H, W, 1 + C) probabilities brought to the photo's edges by the lattice CRF."""
-    return np.asarray(
-        dense_crf(
-            -np.log(np.clip(probabilities, options.clip, 1)),
-            image,
-            bilateral=tuple(options.bilateral),
-            spatial=tuple(options.spatial),
-            iterations=options.iterations,
-            method="lattice",
-        )
-    )
+    settings = CrfSettings.of(options, "eval.crf", "lattice")
+    unary = -np.log(np.clip(probabilities, options.clip, 1))
+    return np.asarray(dense_crf(unary, image, **dataclasses.asdict(settings)))
 
 
 def score_list(

@@ -1,5 +1,6 @@
 """What every method does alike: compute dtype, pretrained weights, parameter groups."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, s
 from wsol_jax.methods import Batch, Localization, Variables
 from wsol_jax.networks import weights
 from wsol_jax.networks.heads import CamHead
+from wsol_jax.ops.crf import CrfSettings, dense_crf
 from wsol_jax.ops.images import normalise
 
 
@@ -133,6 +135,34 @@ def single_label(config: Any) -> None:
             f"data.multi_label: {config.method} needs one class an image; configs/two_phase.py and "
             "configs/cam.py take several."
         )
+
+
+def crf_target(
+    scores: jax.Array, images: jax.Array, settings: CrfSettings, floor: float
+) -> jax.Array:
+    """What a dense CRF over the photos makes of a segmenter's scores: a target of its step.
+
+    Cells stand for equal parts of the photo here, as in the cues and at test time; Caffe's pools
+    put them on its corners, up to 0.43 cells from there.
+
+    Args:
+      scores: (B, h, w, C) before softmax; where the CRF shall see the whole photo, (B, H, W, C).
+      images: (B, H, W, 3) in 0..255; shrunk to h x w.
+      settings: its deviations in cells of ``scores``.
+      floor: the least probability.
+
+    Returns:
+      (B, h, w, C) float32 probabilities above 0, without a gradient.
+    """
+    shape = (*scores.shape[:3], 3)
+    small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
+    found = dense_crf(
+        -jax.lax.stop_gradient(scores),
+        jnp.round(small).astype(jnp.uint8),
+        **dataclasses.asdict(settings),
+    )
+    found = jnp.maximum(found, floor)
+    return found / jnp.sum(found, axis=-1, keepdims=True)
 
 
 def initialiser(
