@@ -120,6 +120,10 @@ def base() -> ml_collections.ConfigDict:
     c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
     c.eval.checkpoint = "latest"  # or "best"
     c.eval.best_metric = "pxap"  # on the tune list; falls back to max_box_acc, then top1_acc
+    # Several labels: boxes of all classes, around what is above a share of a class map's maximum.
+    c.eval.detection = ml_collections.ConfigDict()
+    c.eval.detection.threshold = 0.6
+    c.eval.detection.nms_iou = 0.3  # of two boxes of a class that overlap more, one goes
     c.eval.tolerance = 18.0  # several labels: pixels around a box in which a peak still counts
     c.eval.threshold = -1.0  # of the boxes, in [0, 1); negative: chosen on the tune list
     c.eval.gallery = 24  # images per list in the report; 0 keeps no maps for comparisons either

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.evaluate.stored.figures import Options, score_stored
@@ -49,19 +50,8 @@ with --workdir {list: {metric: {...}}}.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"{message}; --help lists the flags.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m wsol_jax.evaluate",
-        description=__doc__.splitlines()[0],
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> commands.Parser:
+    parser = commands.Parser("evaluate", __doc__, _HELP)
     both = parser.add_argument_group("both")
     both.add_argument(
         "--metrics", metavar="A,B", help="default: all that the inputs allow; listed below"
@@ -108,30 +98,17 @@ _RUN_ONLY = ("checkpoint", "lists", "store_maps", "map_dtype")
 
 def main(arguments: Sequence[str]) -> int:
     """The command; 0, or 2 after one sentence on what the user can mend."""
-    try:
-        flags = _parser().parse_args(arguments)
-        _check(flags)
-        result = _score_run(flags) if flags.workdir else _score_maps(flags)
-        if flags.out:
-            try:
-                write_whole(flags.out, json.dumps(result, indent=1) + "\n")
-            except OSError as error:
-                raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
-    except UserError as error:
-        return _fail(str(error))
-    except OSError as error:
-        if error.filename is None:  # no file of the user's: a defect, whose traceback is wanted
-            raise
-        return _fail(f"{error.filename}: {error.strerror or error}.")
-    except KeyboardInterrupt:
-        print("stopped by SIGINT.", file=sys.stderr)
-        return 130
-    return 0
+    return commands.run(lambda: _run(_parser().parse_args(arguments)))
 
 
-def _fail(text: str) -> int:
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return 2
+def _run(flags: argparse.Namespace) -> None:
+    _check(flags)
+    result = _score_run(flags) if flags.workdir else _score_maps(flags)
+    if flags.out:
+        try:
+            write_whole(flags.out, json.dumps(result, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
 
 
 def _check(flags: argparse.Namespace) -> None:

@@ -14,19 +14,34 @@ Variables = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]
 
 
+class Segmentation(NamedTuple):
+    """A segmentation where class maps could stand: what it is scored as, its type says.
+
+    Attributes:
+      probabilities: (B, h, w, C) float32 of each class in each cell; with background's they sum
+        to 1.
+    """
+
+    probabilities: jax.Array
+
+
+Maps = jax.Array | Segmentation
+
+
 class Localization(NamedTuple):
     """What a network says of a batch of images.
 
     Attributes:
       logits: (B, C) float32, class scores before softmax.
-      maps: (B, h, w, C) float32, raw class maps of any range; more is more object.
-      parts: where ``maps`` are put together from several, those by name, each like ``maps``: they
-        are scored beside the whole.
+      maps: (B, h, w, C) float32, raw class maps of any range, more is more object; or a
+        ``Segmentation``.
+      parts: what is scored beside the whole, by name, each like ``maps``: what they are put
+        together from, as a rule.
     """
 
     logits: jax.Array
-    maps: jax.Array
-    parts: Mapping[str, jax.Array] = {}  # a pytree, so no read-only view
+    maps: Maps
+    parts: Mapping[str, Maps] = {}  # a pytree, so no read-only view
 
 
 class Aux(NamedTuple):
@@ -59,7 +74,6 @@ class Method:
       localize: (variables, images uint8) -> Localization. No randomness, no guidance branches.
       saliency: (variables, images uint8, layer) -> (B, h, w), how much each cell of a layer moves
         the class scores (``methods.saliency``); None where there is no such thing.
-      segments: whether the maps are probabilities, which with background's sum to 1.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
@@ -67,7 +81,6 @@ class Method:
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
     localize: Callable[[Variables, jax.Array], Localization]
     saliency: Callable[[Variables, jax.Array, str], jax.Array] | None = None
-    segments: bool = False
 
 
 def build(config: Any, num_classes: int) -> Method:

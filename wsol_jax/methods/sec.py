@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from wsol_jax.base.errors import UserError
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Localization, Method, shared
+from wsol_jax.methods import Aux, Localization, Method, Segmentation, shared
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.crf import CrfSettings
@@ -73,7 +73,7 @@ def sec(config: Any, num_classes: int) -> Method:
         probs = jax.nn.softmax(network.apply(variables, images))[..., 1:]
         # A sigmoid of these is the class's surest pixel.
         peak = jnp.clip(jnp.max(probs, axis=(1, 2)), 1e-7, 1 - 1e-7)
-        return Localization(jnp.log(peak) - jnp.log1p(-peak), probs)
+        return Localization(jnp.log(peak) - jnp.log1p(-peak), Segmentation(probs))
 
     return Method(
         init=shared.initialiser(network, model),
@@ -84,7 +84,6 @@ def sec(config: Any, num_classes: int) -> Method:
         ),
         loss=loss,
         localize=localize,
-        segments=True,
     )
 
 

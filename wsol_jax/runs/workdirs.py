@@ -108,7 +108,7 @@ _NEWER = {
     "": {"stages": [], "stage": {}, "reads": []},
     "data": {"cues": 0, "labels": ""},
     "model": {"scores": "auto"},
-    "eval": {"tolerance": 18.0},
+    "eval": {"tolerance": 18.0, "detection": {"threshold": 0.6, "nms_iou": 0.3}},
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
 }
 

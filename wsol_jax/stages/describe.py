@@ -54,7 +54,7 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         "classes": num_classes,
         "image": list(images.shape[1:]),
         "endpoints": {name: list(x.shape[1:]) for name, x in endpoints.items()},
-        "map_size": list(localization.maps.shape[1:3]),
+        "map_size": list(jax.tree.leaves(localization.maps)[0].shape[1:3]),
         "batch_size": config.train.batch_size,
         "step_flops": flops,
         "step_bytes": memory,

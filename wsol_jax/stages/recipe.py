@@ -26,8 +26,7 @@ from wsol_jax.base.files import write_whole
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pipeline import check_crop
-from wsol_jax.evaluate import segmenting
-from wsol_jax.evaluate.run import check_options
+from wsol_jax.evaluate import kinds
 from wsol_jax.methods import Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.history import curves
@@ -72,8 +71,8 @@ def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> d
         if name not in config.stages:
             known = ", ".join(config.stages)
             raise UserError(f"--stages: {name!r} is not one of this config's: {known}.")
-    check_options(config.eval)
     lists = open_lists(config.data)
+    kinds.check_options(config, lists.class_names)
     recipe = _Recipe(config, workdir, lists)
     recipe.claim()
     for name in config.stages:
@@ -195,7 +194,7 @@ class _Recipe:
         run = self._open(last)
         with StopRequest(saved_step=run.step):
             cues = self.config.cues if CUES in self.config.stages else None
-            before = self._open(cues.maps) if cues and run.method.segments else None
+            before = self._open(cues.maps) if cues else None
             figures = score_run(run, self.workdir, before)
             figures["steps"] = run.step
             seconds = time.monotonic() - start
@@ -213,7 +212,6 @@ class _Recipe:
         """The section ``cues``, and that the networks it names can give what it wants."""
         options = self.config.cues
         cueing.check_options(options, len(self.lists.class_names))
-        segmenting.check_options(self.config.eval, self.lists.class_names)
         for name, source in self.lists.tests.items():
             if all(source.mask(index) is None for index in range(len(source))):
                 logging.warning("list %s has no masks: no segmentation is scored on it", name)
@@ -331,8 +329,9 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     """
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
-    check_options(config.eval)
-    run = train_run(config, workdir, open_lists(config.data))
+    lists = open_lists(config.data)
+    kinds.check_options(config, lists.class_names)
+    run = train_run(config, workdir, lists)
     trained = time.monotonic()
     with StopRequest(saved_step=run.step):
         figures = score_run(run, workdir)

@@ -21,12 +21,13 @@ from wsol_jax.base.signals import StopRequest
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Source
-from wsol_jax.evaluate import scoring
+from wsol_jax.evaluate import kinds, score
+from wsol_jax.evaluate.figures import best_value
 from wsol_jax.methods import Method, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.checkpoint import Checkpoints
 from wsol_jax.runs.history import MetricWriter
-from wsol_jax.runs.opened import OpenedRun
+from wsol_jax.runs.opened import Network, OpenedRun
 from wsol_jax.runs.plan import Plan, compile_step, create_state, resolve
 from wsol_jax.runs.state import TrainState
 
@@ -61,7 +62,7 @@ def train_run(
         chosen = checkpoints.choose(config.eval.checkpoint)
         if chosen != plan.num_steps:
             state, _ = checkpoints.restore(chosen, state)
-    return OpenedRun(config, lists, mesh, method, state.variables, plan.num_steps)
+    return OpenedRun(config, method, state.variables, mesh, lists, plan.num_steps)
 
 
 def _batches(
@@ -163,15 +164,14 @@ def train(
         """The tune metric that decides which checkpoint is best; None if a signal cut it short."""
         nonlocal last_log
         begun = time.perf_counter()
-        scores = scoring.score_tune(
-            config, method, state.variables, lists.tune, mesh, lambda: stop.signum
-        )
+        network = Network(config, method, state.variables, mesh)
+        scores = score.watch(network, lists.tune, kinds.of(network), lambda: stop.signum)
         last_log += time.perf_counter() - begun  # evaluation is no training time
         if scores is None:
             return None
         if writer:
             writer.write_scalars(step, {f"tune/{name}": value for name, value in scores.items()})
-        return scoring.best_value(scores, config.eval.best_metric)
+        return best_value(scores, config.eval.best_metric)
 
     def stop_asked():
         if jax.process_count() > 1:

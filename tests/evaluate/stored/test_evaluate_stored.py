@@ -574,7 +574,8 @@ def test_a_thousand_maps_stay_below_a_gigabyte(tmp_path):
     write_lines(tmp_path / "metadata" / "image_sizes.txt", [f"{i},224,224" for i in ids])
     write_lines(tmp_path / "metadata" / "localization.txt", [f"{i},60,60,160,160" for i in ids])
     probe = (
-        "import re, sys; from wsol_jax import evaluate; status = evaluate.main(sys.argv[1:]);"
+        "import re, sys; from wsol_jax.evaluate import __main__ as evaluate;"
+        "status = evaluate.main(sys.argv[1:]);"
         # Not getrusage: a child's account there begins with its parent's.
         "peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1];"
         "print('peak', peak, 'jax' in sys.modules); sys.exit(status)"
