@@ -6,7 +6,7 @@ one device, on eight, and on several processes; XLA inserts the sums.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import cache_folder
+
+Arrays = TypeVar("Arrays")  # any tree of arrays
 
 
 def keep_compiled_programs() -> None:
@@ -110,7 +112,7 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
     }
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
+def replicate(tree: Arrays, mesh: Mesh) -> Arrays:
     """Host or single-device values, equal on every process, as replicated global arrays."""
     whole = replicated(mesh)
     if jax.process_count() == 1:

@@ -2,7 +2,8 @@
 
 import contextlib
 import signal
-from typing import Any
+import types
+from collections.abc import Callable
 
 import jax
 
@@ -19,7 +20,7 @@ class StopRequest:
     def __init__(self, saved_step: int | None = None):
         self.signum: int | None = None
         self._saved_step = saved_step
-        self._old: dict[int, Any] = {}
+        self._old: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
 
     def _remember(self, signum, frame):
         self.signum = signum

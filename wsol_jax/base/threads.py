@@ -4,15 +4,17 @@ import concurrent.futures
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TypeVar
+
+In, Out = TypeVar("In"), TypeVar("Out")
 
 
 def in_order(
     pool: concurrent.futures.Executor,
-    function: Callable[[Any], Any],
-    items: Iterable[Any],
+    function: Callable[[In], Out],
+    items: Iterable[In],
     ahead: int = 64,
-) -> Iterator[Any]:
+) -> Iterator[Out]:
     """map over a thread pool that reads its input lazily, at most ``ahead`` items early."""
     waiting: deque[concurrent.futures.Future] = deque()
     try:

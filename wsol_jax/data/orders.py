@@ -6,11 +6,11 @@ A position counts the examples of a run from its first, whichever process or wor
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data.records import Source
 
 Order = Callable[[int], int]  # position -> record index
@@ -85,7 +85,7 @@ def first_labels(source: Source) -> np.ndarray:
     return np.array([record.labels[0] if record.labels else -1 for record in records])
 
 
-def training_order(data: Any, source: Source, batch_size: int, seed: int) -> Order:
+def training_order(data: Config, source: Source, batch_size: int, seed: int) -> Order:
     """The order that a config's ``data`` section asks for.
 
     Args:

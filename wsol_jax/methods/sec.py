@@ -9,12 +9,11 @@ last of the three.
 The seeds are an earlier stage's (``configs/sec.py``), one class a pixel in ``batch["cues"]``.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.methods import Aux, Localization, Method, Segmentation, shared
@@ -23,7 +22,7 @@ from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.crf import CrfSettings
 
 
-def sec(config: Any, num_classes: int) -> Method:
+def sec(config: Config, num_classes: int) -> Method:
     """The method of Kolesnikov and Lampert 2016, from the sections ``model`` and ``sec``.
 
     Loss: seed + expand + constrain, weighted by ``sec.seed``, ``sec.expand``, ``sec.constrain``;
@@ -92,7 +91,7 @@ def _at(cues: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jax.image.resize(cues, (len(cues), *size), "nearest")
 
 
-def _check(config: Any) -> None:
+def _check(config: Config) -> None:
     options = config.sec
     weights = (options.seed, options.expand, options.constrain)
     if not all(weight >= 0 for weight in weights) or not any(weights):

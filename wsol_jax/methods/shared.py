@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Labels, Tree
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, softmax_cross_entropy
 from wsol_jax.methods import Batch, Localization, Variables
 from wsol_jax.networks import weights
@@ -34,7 +36,7 @@ class TrunkAndHead(nn.Module):
         return self.head(endpoints[self.endpoint], train=train)
 
 
-def compute_dtype(name: str) -> Any:
+def compute_dtype(name: str) -> jnp.dtype:
     """The dtype that a config's ``dtype`` means: "auto" is bfloat16 on accelerators alone."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
@@ -43,12 +45,12 @@ def compute_dtype(name: str) -> Any:
     return jnp.dtype(name)
 
 
-def preprocessing(model: Any) -> str:
+def preprocessing(model: Config) -> str:
     """How pixels are prepared; "auto", with no weight file that decides, is "tf"."""
     return "tf" if model.preprocessing == "auto" else model.preprocessing
 
 
-def cam_head(model: Any, num_classes: int, dtype: Any, kernel: int = 3) -> CamHead:
+def cam_head(model: Config, num_classes: int, dtype: DTypeLike, kernel: int = 3) -> CamHead:
     """The class-map head that a config's ``model`` section describes."""
     return CamHead(
         num_classes=num_classes,
@@ -61,7 +63,7 @@ def cam_head(model: Any, num_classes: int, dtype: Any, kernel: int = 3) -> CamHe
     )
 
 
-def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization:
+def localization(logits: jax.Array, maps: jax.Array, model: Config) -> Localization:
     """A head's output as a method gives it, clipped at zero where ``model.positive_maps`` says so.
 
     What speaks against a class says nothing of where it is (Grad-CAM's rule). The logits average
@@ -70,14 +72,17 @@ def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization
     return Localization(logits, jax.nn.relu(maps) if model.positive_maps else maps)
 
 
+Outputs = TypeVar("Outputs")
+
+
 def forward(
     network: nn.Module,
     variables: Variables,
     batch: Batch,
     rng: jax.Array,
-    method: Any = None,
-    **inputs: Any,
-):
+    method: Callable[..., Outputs] | None = None,
+    **inputs: jax.Array,
+) -> tuple[Outputs, dict[str, Tree]]:
     """A network's outputs on a training batch, and its updated collections.
 
     ``method``: of the network, its ``__call__`` if None. ``inputs``: further arguments of it.
@@ -94,7 +99,7 @@ def forward(
     )
 
 
-def score_kind(config: Any) -> str:
+def score_kind(config: Config) -> str:
     """What makes class scores of logits: "softmax" (one class an image) or "sigmoid" (each alone).
 
     Raises:
@@ -128,7 +133,7 @@ def classification(
     return masked_mean(_LOSSES[scores](logits, labels), valid), masked_mean(hit, valid)
 
 
-def single_label(config: Any) -> None:
+def single_label(config: Config) -> None:
     """Raises UserError where a method that needs one class an image is given several."""
     if config.data.multi_label:
         raise UserError(
@@ -166,7 +171,7 @@ def crf_target(
 
 
 def initialiser(
-    network: nn.Module, model: Any, **trunks: Any
+    network: nn.Module, model: Config, **trunks: Config
 ) -> Callable[[jax.Array, jax.Array], Variables]:
     """``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
 
@@ -223,7 +228,7 @@ def param_grouper(
     backbone: nn.Module,
     freeze_until: str = "",
     part_of: Callable[[list[str]], str] = lambda names: "head",
-) -> Callable[[Any], Any]:
+) -> Callable[[Tree], Labels]:
     """``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
 
     part: "backbone", "frozen", or for what is not the backbone what ``part_of`` says of the
@@ -232,7 +237,7 @@ def param_grouper(
     """
     frozen = _frozen_layers(backbone, freeze_until)
 
-    def label(path: tuple[Any, ...], leaf: Any) -> str:
+    def label(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> str:
         names = [key.key for key in path]
         part = "backbone" if names[0] == "backbone" else part_of(names)
         if part == "backbone" and names[1] in frozen:

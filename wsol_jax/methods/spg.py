@@ -10,7 +10,7 @@ Where the paper and its released code differ, ``PRESETS`` has both; the code's i
 the paper's figures were made with it.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.base.types import Config
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Method, shared
 from wsol_jax.networks import backbones
@@ -102,7 +103,7 @@ class SpgNetwork(nn.Module):
         return logits, maps, self.branches(*taps)
 
 
-def spg(config: Any, num_classes: int) -> Method:
+def spg(config: Config, num_classes: int) -> Method:
     """The method of Zhang et al. 2018, from a config's ``model`` and ``spg`` sections.
 
     Loss (section 3.2, released code): CE + BCE(B2, M_A) + BCE(B1, M_B2) + BCE(C, M_fused), each BCE
@@ -173,7 +174,7 @@ def _part_of(names: list[str]) -> str:
     return "guide" if names[1].startswith("c_") else "branch"
 
 
-def thresholds_of(options: Any) -> Thresholds:
+def thresholds_of(options: Config) -> Thresholds:
     """The preset that a config names, or its own six numbers.
 
     Raises:

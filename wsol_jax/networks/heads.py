@@ -2,11 +2,12 @@
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.ops import cam
@@ -35,7 +36,7 @@ class CamHead(nn.Module):
     kernel: int = 3
     dropout: float = 0.0
     map_mean: float = 0.0
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False):
@@ -72,7 +73,7 @@ class FcnHead(nn.Module):
     num_classes: int
     channels: int = 1024
     dropout: float = 0.5
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False):
@@ -112,7 +113,7 @@ class SpgBranches(nn.Module):
 
     channels: int = 512
     c_start: Literal["random", "non_negative"] = "random"
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, b1: jax.Array, b2: jax.Array, c: jax.Array) -> dict[str, jax.Array]:
@@ -153,7 +154,7 @@ class LargeFovHead(nn.Module):
     dilation: int = 12
     average: bool = True
     dropout: float = 0.5
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False) -> jax.Array:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 import optax
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Labels, Tree
 from wsol_jax.methods import Batch, Method
 
 # What of a batch a method's loss may see.
@@ -30,18 +30,18 @@ class TrainState:
     """
 
     step: jax.Array
-    params: Any
-    collections: Any
-    opt_state: Any
+    params: Tree
+    collections: Tree
+    opt_state: optax.OptState
     rng: jax.Array
 
     @property
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, Tree]:
         """As the method's functions take them."""
         return {"params": self.params, **self.collections}
 
 
-def learning_rate(options: Any, num_steps: int, steps_per_epoch: int) -> optax.Schedule:
+def learning_rate(options: Config, num_steps: int, steps_per_epoch: int) -> optax.Schedule:
     """step -> factor in [0, 1] on every group's learning rate.
 
     Args:
@@ -70,7 +70,9 @@ def learning_rate(options: Any, num_steps: int, steps_per_epoch: int) -> optax.S
     return schedule
 
 
-def optimizer(options: Any, labels: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+def optimizer(
+    options: Config, labels: Labels, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     """SGD with momentum (or Adam), with a learning rate and a decay for each parameter group.
 
     Args:
@@ -101,7 +103,7 @@ def optimizer(options: Any, labels: Any, schedule: optax.Schedule) -> optax.Grad
 
 
 def train_step(
-    method: Method, tx: optax.GradientTransformation, labels: Any, accumulate: int = 1
+    method: Method, tx: optax.GradientTransformation, labels: Labels, accumulate: int = 1
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The pure function (state, batch) -> (state, metrics) that the loop compiles.
 
@@ -187,7 +189,7 @@ def train_step(
     return step
 
 
-def fingerprint(variables: Any) -> str:
+def fingerprint(variables: Tree) -> str:
     """A SHA-256 of a tree of arrays: names, shapes, types and every bit."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):

@@ -5,11 +5,11 @@ before it is averaged to 6x6.
 """
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.layers import round_channels
@@ -54,7 +54,7 @@ class AlexNet(nn.Module):
     width: float = 1.0
     final_endpoint: str = "fc7"
     num_classes: int | None = None
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

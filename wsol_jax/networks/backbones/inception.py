@@ -6,11 +6,12 @@ and SPG's, which pads the stem and leaves Mixed_6a at stride 1 (224 -> 28, 299 -
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.inception_blocks import BLOCKS, Conv
@@ -58,16 +59,19 @@ NAMES = PublishedNames(
 )
 
 
+Padding = Literal["SAME", "VALID"] | tuple[tuple[int, int], tuple[int, int]]
+
+
 class ConvBN(nn.Module):
     """Convolution without bias, batch normalisation, ReLU."""
 
     channels: int
     kernel: tuple[int, int]
     stride: int = 1
-    padding: Any = "SAME"
+    padding: Padding = "SAME"
     batch_norm: BatchNormMode = "inference"
     epsilon: float = 1e-3
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
@@ -103,10 +107,10 @@ class _Mixed(nn.Module):
     width: float
     stride: int
     # What its strided convolutions and its max pool do at the border: "VALID" or one zero a side.
-    reduction_padding: Any
+    reduction_padding: Padding
     count_include_pad: bool
     batch_norm: BatchNormMode
-    dtype: Any
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
@@ -168,7 +172,7 @@ class InceptionV3(nn.Module):
     num_classes: int | None = None
     batch_norm: BatchNormMode = "inference"
     count_include_pad: bool = True
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

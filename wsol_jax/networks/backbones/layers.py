@@ -1,10 +1,11 @@
 """What the backbones share: normalisation that can be frozen, and a depthwise convolution."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 BatchNormMode = Literal["inference", "batch"]
 
@@ -24,7 +25,7 @@ def batch_norm(
     mask: jax.Array | None = None,
     momentum: float = 0.99,
     epsilon: float = 1e-3,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> jax.Array:
     """Batch normalisation whose statistics move only when ``mode`` says so; call in a module.
 
@@ -119,7 +120,7 @@ class DepthwiseConv(nn.Module):
     stride: int = 1
     dilation: int = 1
     padding: str | int = "SAME"
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -5,11 +5,11 @@ name by name.
 """
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.layers import (
@@ -83,7 +83,7 @@ class MobileNetV2(nn.Module):
     batch_norm: BatchNormMode = "inference"
     padding: str = "SAME"
     epsilon: float = 1e-3
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

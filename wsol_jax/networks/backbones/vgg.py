@@ -5,11 +5,12 @@ keep them at stride 1 with a 3x3 window, the VGG of wsolevaluation leaves pool5 
 """
 
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
@@ -73,7 +74,7 @@ class VGG16(nn.Module):
     normalise: bool = False
     batch_norm: BatchNormMode = "inference"
     stem_stride: Literal[1, 2] = 1
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

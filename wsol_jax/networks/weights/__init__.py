@@ -16,14 +16,12 @@ import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Tree
 from wsol_jax.networks.backbones.published import PublishedNames
 from wsol_jax.networks.backbones.table import BACKBONES, Fields, Layout
 from wsol_jax.networks.weights import files, names
 
 _SHOWN = 10
-
-# A tree of arrays, or of their shapes alone.
-Variables = Mapping[str, "jax.Array | jax.ShapeDtypeStruct | Variables"]
 
 
 class Conventions(NamedTuple):
@@ -59,9 +57,7 @@ def conventions(path: str | pathlib.Path, backbone: str | nn.Module) -> Conventi
     return Conventions(layout, publishers[layout].preprocessing, dict(publishers[layout].fields))
 
 
-def load_pretrained(
-    path: str | pathlib.Path, backbone: str | nn.Module, variables: Variables
-) -> Variables:
+def load_pretrained(path: str | pathlib.Path, backbone: str | nn.Module, variables: Tree) -> Tree:
     """The backbone's variables with the arrays of a published weight file.
 
     Every array that the backbone has must be in the file with its shape and with finite values, and
