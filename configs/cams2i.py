@@ -72,7 +72,7 @@ def get_config(arg: str = ""):
 
 
 def fill(config) -> None:
-    """What follows from the two backbones: endpoints, and whose weights the features have."""
+    """Fills what follows from the two backbones: endpoints, and whose weights the features have."""
     features, model = config.features, config.model
     common.fill(config.cams2i, table.taps(model.backbone, "cams2i"))
     compares = table.BACKBONES.get(features.backbone)
@@ -83,7 +83,7 @@ def fill(config) -> None:
 
 
 def published(config, name: str) -> None:
-    """Section 3.4, and what it leaves open."""
+    """Sets the recipe of section 3.4, and what it leaves open."""
     config.optimizer.decay_epochs, config.optimizer.decay_factor = 1.0, 0.95
     config.model.output_stride = 8  # pool4 and pool5 at stride 1; 28x28 maps on any backbone
     config.model.head_layers = 2  # "two convolutional layers with 1024 1x1 filters"

@@ -1,4 +1,4 @@
-"""Flags and dispatch.
+"""Parses the flags of the main command and starts what they ask for.
 
 python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg
 python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes

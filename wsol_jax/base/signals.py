@@ -1,4 +1,4 @@
-"""Signals: a run that is asked to stop saves first."""
+"""Signals that ask a run to stop, which saves first."""
 
 import contextlib
 import signal

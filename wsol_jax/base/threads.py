@@ -15,7 +15,7 @@ def in_order(
     items: Iterable[In],
     ahead: int = 64,
 ) -> Iterator[Out]:
-    """map over a thread pool that reads its input lazily, at most ``ahead`` items early."""
+    """Maps a function over items in a thread pool, in order, at most ``ahead`` items early."""
     waiting: deque[concurrent.futures.Future] = deque()
     try:
         for item in items:
@@ -30,7 +30,7 @@ def in_order(
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """Counts the cores that this process may run on."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

@@ -86,7 +86,7 @@ class Cams2iNetwork(nn.Module):
         return x.astype(jnp.float32)
 
     def __call__(self, images):
-        """Everything once, for the parameters."""
+        """Runs every part once, to make the parameters."""
         outputs = self.classify(images)
         return outputs, self.embed(images) if self.feature_trunk is not None else None
 

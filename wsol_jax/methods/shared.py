@@ -1,4 +1,4 @@
-"""What every method does alike: compute dtype, pretrained weights, parameter groups."""
+"""Parts that methods have in common: dtype, pretrained weights, parameter groups, a CRF target."""
 
 import dataclasses
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 
 def preprocessing(model: Config) -> str:
-    """How pixels are prepared; "auto", with no weight file that decides, is "tf"."""
+    """The way pixels are prepared; "auto", with no weight file that decides, is "tf"."""
     return "tf" if model.preprocessing == "auto" else model.preprocessing
 
 
@@ -64,7 +64,7 @@ def cam_head(model: Config, num_classes: int, dtype: DTypeLike, kernel: int = 3)
 
 
 def localization(logits: jax.Array, maps: jax.Array, model: Config) -> Localization:
-    """A head's output as a method gives it, clipped at zero where ``model.positive_maps`` says so.
+    """Makes a Localization of a head's output, clipped at zero if ``model.positive_maps`` says so.
 
     What speaks against a class says nothing of where it is (Grad-CAM's rule). The logits average
     the raw maps either way, and so do seeds come from raw maps.
@@ -83,7 +83,7 @@ def forward(
     method: Callable[..., Outputs] | None = None,
     **inputs: jax.Array,
 ) -> tuple[Outputs, dict[str, Tree]]:
-    """A network's outputs on a training batch, and its updated collections.
+    """Runs a network on a training batch: its outputs, and its updated collections.
 
     ``method``: of the network, its ``__call__`` if None. ``inputs``: further arguments of it.
     """
@@ -100,7 +100,7 @@ def forward(
 
 
 def score_kind(config: Config) -> str:
-    """What makes class scores of logits: "softmax" (one class an image) or "sigmoid" (each alone).
+    """The function from logits to scores: "softmax" (one class an image) or "sigmoid" (several).
 
     Raises:
       UserError: ``model.scores`` is neither of them, nor "auto": what the labels are like.
@@ -117,14 +117,14 @@ _LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
 
 
 def probabilities(logits: jax.Array, scores: str) -> jax.Array:
-    """(B, C) logits -> class scores in [0, 1]; see ``score_kind``."""
+    """Turns (B, C) logits into class scores in [0, 1]; see ``score_kind``."""
     return jax.nn.softmax(logits) if scores == "softmax" else jax.nn.sigmoid(logits)
 
 
 def classification(
     logits: jax.Array, batch: Batch, scores: str = "softmax"
 ) -> tuple[jax.Array, jax.Array]:
-    """(loss, accuracy) on the image labels, means over the valid examples.
+    """Computes loss and accuracy on the image labels, means over the valid examples.
 
     ``scores``: see ``score_kind``. Accuracy: is the highest class one of the image's.
     """
@@ -145,7 +145,7 @@ def single_label(config: Config) -> None:
 def crf_target(
     scores: jax.Array, images: jax.Array, settings: CrfSettings, floor: float
 ) -> jax.Array:
-    """What a dense CRF over the photos makes of a segmenter's scores: a target of its step.
+    """Makes a target of a segmenter's scores by a dense CRF over the photos, for its training step.
 
     Cells stand for equal parts of the photo here, as in the cues and at test time; Caffe's pools
     put them on its corners, up to 0.43 cells from there.
@@ -173,7 +173,7 @@ def crf_target(
 def initialiser(
     network: nn.Module, model: Config, **trunks: Config
 ) -> Callable[[jax.Array, jax.Array], Variables]:
-    """``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
+    """Makes ``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
 
     Args:
       model: the config's section of the backbone.
@@ -229,7 +229,7 @@ def param_grouper(
     freeze_until: str = "",
     part_of: Callable[[list[str]], str] = lambda names: "head",
 ) -> Callable[[Tree], Labels]:
-    """``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
+    """Makes ``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
 
     part: "backbone", "frozen", or for what is not the backbone what ``part_of`` says of the
     parameter's path, "head" as a rule; its learning rate is the config's ``optimizer.<part>_lr``.

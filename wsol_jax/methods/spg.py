@@ -61,7 +61,7 @@ def guidance(
     *,
     min_foreground: int = 30,
 ) -> Guidance:
-    """The stagewise masks of SPG (algorithm 1): A teaches B2, B2 teaches B1, both teach C.
+    """Makes SPG's masks stage by stage (algorithm 1): A teaches B2, B2 teaches B1, both teach C.
 
     Args:
       class_map: (B, H, W) the labelled class's map, in [0, 1].
@@ -90,7 +90,7 @@ class SpgNetwork(nn.Module):
     preprocessing: str
 
     def localize(self, images, train: bool = False, valid: jax.Array | None = None):
-        """The A path alone: logits, class maps, and the features that the branches tap."""
+        """Runs the A path alone: logits, class maps, and the features that the branches tap."""
         mask = None if valid is None else valid[:, None, None, None]
         x = normalise(images, self.preprocessing)
         endpoints = self.backbone(x, train=train, mask=mask)

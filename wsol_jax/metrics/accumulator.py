@@ -1,4 +1,4 @@
-"""What the accumulators share: images by id, merging, intervals, and the comparison of two runs."""
+"""The base of all accumulators: images by id, merging, intervals, comparison of two runs."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -32,7 +32,7 @@ class Accumulator:
         raise NotImplementedError
 
     def merge(self, other: Self, *, overlap: bool = False) -> Self:
-        """Both lists of images; overlap lets an image be in both (counted once).
+        """Joins two lists of images; with ``overlap`` an image may be in both, and counts once.
 
         Raises:
           ValueError: other settings; without overlap, an image in both.
@@ -66,7 +66,7 @@ class FigureAccumulator(Accumulator):
         raise NotImplementedError
 
     def compute(self, *args: Any, **options: Any) -> dict[str, float | np.ndarray]:
-        """The figures, each a float in [0, 1] or, by class, (C,); NaN where undefined.
+        """Computes the figures: each a float in [0, 1] or, by class, (C,); NaN where undefined.
 
         Here and below, ``options`` are those of the class.
         """
@@ -97,7 +97,7 @@ def compare_means(
     resamples: int = RESAMPLES,
     **options: Any,
 ) -> dict[str, Difference | tuple[Difference, ...]]:
-    """Mean of b's runs minus that of a's, each figure with its interval over images.
+    """Subtracts the mean of a's runs from that of b's: each figure, with its interval over images.
 
     Every resample draws the images once and uses them for all runs: the interval is that of the
     images, the runs being what they are.

@@ -14,7 +14,7 @@ _BLOCK = 1024  # images whose histograms become floating-point numbers at once
 
 
 def class_target(mask: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a class's score map should light, and which pixels count for nothing.
+    """The pixels that a class's score map should light, and those that count for nothing.
 
     Args:
       mask: (H, W) uint8, 0 background, 1 + c class c, 255 ignore. label: c.

@@ -1,4 +1,4 @@
-"""How well class maps light their objects' pixels, and whether they peak on an object."""
+"""Average precision of class maps by pixel, and of their peaks as object locations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -191,7 +191,7 @@ class SaliencyAP(FigureAccumulator):
 
 
 def peaks(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where each class's map is highest, once enlarged bilinearly to its image.
+    """Finds the highest point of each class's map, enlarged bilinearly to its image.
 
     Args:
       maps: (h, w, C), float and finite. size: (width, height) of the image in pixels.

@@ -1,4 +1,4 @@
-"""What sits on a backbone's endpoint: class-map heads, SPG's branches, DeepLab's LargeFOV."""
+"""Heads on a backbone's endpoints: class maps, SPG's branches, DeepLab's LargeFOV."""
 
 import functools
 import math
@@ -88,7 +88,7 @@ class FcnHead(nn.Module):
 
 
 def non_negative(scale: float = 3.0) -> nn.initializers.Initializer:
-    """Absolute normal values of mean 0.8 * scale / fan-in: a layer that adds its inputs up."""
+    """Initialises a layer that adds its inputs up: |normal| values of mean 0.8 * scale / fan-in."""
 
     def init(key, shape, dtype=jnp.float32):
         fan_in = math.prod(shape[:-1])

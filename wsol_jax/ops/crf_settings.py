@@ -39,7 +39,7 @@ class CrfSettings:
 
     @classmethod
     def of(cls, section: Config, where: str, method: Literal["exact", "lattice"]) -> "CrfSettings":
-        """Those of a config's section, whose fields are ``bilateral``, ``spatial``, ``iterations``.
+        """The settings in a config's section: its ``bilateral``, ``spatial`` and ``iterations``.
 
         Args:
           where: the section's name, for the sentence.

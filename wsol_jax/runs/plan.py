@@ -1,4 +1,4 @@
-"""From a config to the things of a run: its plan, its state, its compiled step."""
+"""Makes the parts of a run from its config: plan, state, compiled step."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ from wsol_jax.runs.state import TrainState, learning_rate, optimizer, train_step
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How many steps of how many rows."""
+    """The size of a training: how many steps of how many rows."""
 
     num_records: int
     batch_size: int
@@ -55,7 +55,7 @@ class Plan:
 
 
 def resolve(config: Config) -> Config:
-    """The config with what its weight files decide: the files themselves, preprocessing, paddings.
+    """Fills in what a config's weight files decide: the files themselves, preprocessing, paddings.
 
     "imagenet" becomes the path of the public file, fetched if need be; ``preprocessing`` and the
     trunk's arguments follow the file's publisher unless the config sets them.

@@ -1,4 +1,4 @@
-"""What a run carries from step to step, and how a step changes it."""
+"""The state that a run carries from step to step, and the step that changes it."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ BATCH = ("image", "labels", "valid", "cues")
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a checkpoint must hold to go on bit for bit.
+    """The state of a training: all that a checkpoint must hold to go on bit for bit.
 
     Attributes:
       step: () int32, steps done.
@@ -42,7 +42,7 @@ class TrainState:
 
 
 def learning_rate(options: Config, num_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """step -> factor in [0, 1] on every group's learning rate.
+    """Makes the schedule: step -> factor in [0, 1] on every group's learning rate.
 
     Args:
       options: the config's ``optimizer`` section: schedule "constant", "cosine" (to 0 at the last
@@ -73,7 +73,7 @@ def learning_rate(options: Config, num_steps: int, steps_per_epoch: int) -> opta
 def optimizer(
     options: Config, labels: Labels, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """SGD with momentum (or Adam), with a learning rate and a decay for each parameter group.
+    """Makes SGD with momentum (or Adam), each parameter group with its own rate and decay.
 
     Args:
       options: the config's ``optimizer`` section. A group "<part>/<kind>" moves at
@@ -105,7 +105,7 @@ def optimizer(
 def train_step(
     method: Method, tx: optax.GradientTransformation, labels: Labels, accumulate: int = 1
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The pure function (state, batch) -> (state, metrics) that the loop compiles.
+    """Makes the pure function (state, batch) -> (state, metrics) that the loop compiles.
 
     Args:
       method: its ``loss`` is differentiated.
@@ -190,7 +190,7 @@ def train_step(
 
 
 def fingerprint(variables: Tree) -> str:
-    """A SHA-256 of a tree of arrays: names, shapes, types and every bit."""
+    """Hashes a tree of arrays by SHA-256: names, shapes, types and every bit."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         array = np.asarray(leaf)

@@ -16,7 +16,7 @@ from wsol_jax.data.records import Source
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """What a data set is, whatever is done with it.
+    """A data set's row: its module, its usual lists, and what its images may have.
 
     Attributes:
       module: of its file, with ``opener``.
@@ -58,7 +58,7 @@ DATASETS: dict[str, DataSet] = {
 
 
 def opener(data: Config, fetch: bool = True) -> Callable[[str], Source]:
-    """What opens the lists of a config's ``data`` section by name.
+    """Makes the function that opens the lists of a config's ``data`` section by name.
 
     Args:
       fetch: whether what is not on this disk is drawn or downloaded.

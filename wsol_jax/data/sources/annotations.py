@@ -64,7 +64,7 @@ def read_annotation(path: str | os.PathLike) -> Annotation:
 
 
 def clip_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """(N, 4) 0-based inclusive corners moved inside an image of (width, height), if known."""
+    """Moves (N, 4) 0-based inclusive corners inside an image of (width, height), if known."""
     boxes = np.maximum(boxes, 0)
     if size is not None:
         width, height = size

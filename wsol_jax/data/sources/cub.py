@@ -85,7 +85,7 @@ class CubSource:
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:
-    """CUB's (N, 4) x, y, width, height to x0 y0 x1 y1, before clipping to the image.
+    """Converts CUB's (N, 4) x, y, width, height to x0 y0 x1 y1, before clipping to the image.
 
     The community's rule, as the wsolevaluation metadata have it: x and y count from 0 as they
     stand (the smallest is 0), x1 = min(x + width, W - 1) although an inclusive corner would be

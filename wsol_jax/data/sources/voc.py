@@ -152,7 +152,7 @@ def opener(data: Config, fetch: bool) -> Callable[[str], VocSource]:
 
 
 def voc_classes_in(root: str | os.PathLike, list_name: str) -> tuple[str, ...]:
-    """The classes with at least one object in a list, in VOC's order.
+    """Finds the classes with at least one object in a list, in VOC's order.
 
     For single-label use take the train list's classes for all lists, so that indices agree.
     """

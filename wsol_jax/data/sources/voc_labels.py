@@ -68,7 +68,7 @@ _KNOWN = {"_reconstruct": _Array, "scalar": _scalar, "_frombuffer": _from_buffer
 
 
 class _Arrays(pickle.Unpickler):
-    """Arrays, numbers and dictionaries, and nothing that runs."""
+    """An unpickler of arrays, numbers and dictionaries that refuses whatever could run."""
 
     def find_class(self, module: str, name: str) -> Any:
         if re.fullmatch(r"numpy\.(_?core)\.(multiarray|numeric)", module) and name in _KNOWN:
@@ -81,7 +81,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def read_image_labels(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
-    """Image id -> indices of VOC's classes, ascending.
+    """Reads image id -> indices of VOC's classes, ascending.
 
     Args:
       path: ``cls_labels.npy``: a dictionary from image ids, as text or with the dash left out as a

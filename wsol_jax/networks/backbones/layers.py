@@ -1,4 +1,4 @@
-"""What the backbones share: normalisation that can be frozen, and a depthwise convolution."""
+"""Layers of several backbones: normalisation that can be frozen, a depthwise convolution."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ BatchNormMode = Literal["inference", "batch"]
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """Channels rounded to a multiple of ``divisor``, at most 10% below (MobileNet's rule)."""
+    """Rounds channels to a multiple of ``divisor``, at most 10% below (MobileNet's rule)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
@@ -75,7 +75,7 @@ def depthwise_conv(
     padding: str | int = "SAME",
     implementation: Literal["auto", "shifted", "grouped"] = "auto",
 ) -> jax.Array:
-    """Depthwise 2-D convolution, the same sum in the form that is fast where it runs.
+    """Convolves each channel by itself, in the form that is fast on this device.
 
     Args:
       x: (B, H, W, C).

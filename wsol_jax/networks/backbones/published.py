@@ -1,4 +1,4 @@
-"""What the layers of a published network are called in its publishers' files."""
+"""The names of a published network's layers in its publishers' files."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping

@@ -37,7 +37,7 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """What a backbone is, unless a recipe says otherwise.
+    """A backbone's row: its module, and its fields unless a recipe says otherwise.
 
     Attributes:
       module: of its file, which also holds ``NAMES`` (``published.PublishedNames``).
@@ -59,7 +59,7 @@ class Backbone:
     compares: str = ""
 
     def load(self) -> types.ModuleType:
-        """Its module, imported when it is used: a run loads the one that it needs."""
+        """Imports its module: a run loads the one that it needs."""
         return importlib.import_module(self.module)
 
 

@@ -1,4 +1,4 @@
-"""Published ImageNet weights -> a backbone's variables, checked name by name, shape by shape.
+"""Reads published ImageNet weights into a backbone, checked name by name, shape by shape.
 
 What a file's weights were trained on is a matter of who published it. ``backbones.table`` holds the
 conventions: the pixels ("tf": x / 127.5 - 1; "torch": x / 255 minus the ImageNet mean, over its
@@ -37,7 +37,7 @@ class Conventions(NamedTuple):
 
 
 def conventions(path: str | pathlib.Path, backbone: str | nn.Module) -> Conventions:
-    """How images must be prepared, and the module built, for the weights in a file.
+    """Finds how images must be prepared, and the module built, for the weights in a file.
 
     Args:
       path: the weight file.
@@ -58,7 +58,7 @@ def conventions(path: str | pathlib.Path, backbone: str | nn.Module) -> Conventi
 
 
 def load_pretrained(path: str | pathlib.Path, backbone: str | nn.Module, variables: Tree) -> Tree:
-    """The backbone's variables with the arrays of a published weight file.
+    """Fills a backbone's variables with the arrays of a published weight file.
 
     Every array that the backbone has must be in the file with its shape and with finite values, and
     every array of the file must be known: one that the backbone has, or one of a later layer of the

@@ -1,4 +1,4 @@
-"""Weight files -> flat dicts of arrays. Nothing is unpickled, whatever a file claims to be."""
+"""Reads weight files as flat dicts of arrays; nothing is ever unpickled."""
 
 import io
 import pathlib
@@ -27,7 +27,7 @@ _KERAS_1 = re.compile(r".*_(?P<kind>[Wb])(_\d+)?$")
 
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a weight file by name.
+    """Reads the arrays of a weight file by name.
 
     Args:
       path: an .npz, .h5 or .keras (names become "layer/weight"), a .safetensors, .pth or .pt (names
@@ -56,7 +56,7 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def layout_of(names: Mapping[str, np.ndarray]) -> Layout:
-    """Whose names these are: Keras' have slashes ("Conv1/kernel"), PyTorch's dots."""
+    """Tells whose names these are: Keras' have slashes ("Conv1/kernel"), PyTorch's dots."""
     return "keras" if any("/" in name for name in names) else "torchvision"
 
 

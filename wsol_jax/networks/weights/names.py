@@ -1,4 +1,4 @@
-"""Where an array of a published file belongs in a backbone: name -> path and axis order."""
+"""The places of a published file's arrays in a backbone: name -> path and axis order."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -38,7 +38,7 @@ _TORCH_WEIGHTS = {
 def targets(
     arrays: Mapping[str, np.ndarray], published: PublishedNames, layout: Layout
 ) -> tuple[dict[str, Target], list[str], list[str]]:
-    """Places of all arrays of a file.
+    """Finds the places of all arrays of a file.
 
     Args:
       arrays: name -> array as ``files.read_arrays`` gives them.

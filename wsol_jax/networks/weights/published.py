@@ -9,7 +9,7 @@ from wsol_jax.networks.backbones.table import BACKBONES
 
 
 def ensure_weights(name: str) -> pathlib.Path:
-    """The file of a backbone's ImageNet weights, in cache_folder()/weights, fetched if need be.
+    """Fetches a backbone's ImageNet weights into cache_folder()/weights, unless they are there.
 
     Keras' files of vgg16 and inception_v3 have no classifier; AlexNet, of which Keras has none, is
     torchvision's (PyTorch reads it).

@@ -38,7 +38,7 @@ def dense_crf(
     method: Literal["exact", "lattice"] = CrfSettings.method,
     capacity: int | None = None,
 ) -> jax.Array:
-    """Mean-field inference in a dense CRF: labels that follow the image's edges.
+    """Infers class probabilities that follow the image's edges, by mean field in a dense CRF.
 
     k(i, j) = w1 exp(-|p_i - p_j|^2 / 2 sxy^2 - |I_i - I_j|^2 / 2 srgb^2)
     + w2 exp(-|p_i - p_j|^2 / 2 s^2), either term K normalised to D^-1/2 K D^-1/2, D its row sums;
@@ -89,7 +89,7 @@ def dense_crf(
 def mean_field(
     unary: jax.Array, kernel: jax.Array | LatticeKernel, *, iterations: int = 10
 ) -> jax.Array:
-    """Algorithm 1 of Kraehenbuehl and Koltun 2011 with a kernel that was built before.
+    """Runs mean-field inference with a kernel built before (Kraehenbuehl and Koltun 2011, alg. 1).
 
     Args:
       unary: (H, W, C), -log of each class's probability.
