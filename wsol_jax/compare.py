@@ -7,8 +7,7 @@ python -m wsol_jax.compare runs/two_phase:first runs/two_phase    a part against
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from wsol_jax.base import commands
 from wsol_jax.base.files import write_whole
@@ -19,6 +18,10 @@ _HELP = """
 Every test list that all runs have scored gives a table, in %: the mean of each side's seeds, the
 lowest and highest in brackets, and the difference of the means with its 95% interval over images.
 """
+
+
+# Of a side, or of the difference: figure -> its numbers by name.
+Figures = Mapping[str, Mapping[str, float | Sequence[float]]]
 
 
 def _parser() -> commands.Parser:
@@ -42,7 +45,7 @@ def _run(flags: argparse.Namespace) -> None:
         write_whole(flags.out, json.dumps(result, indent=1))
 
 
-def table(result: dict[str, dict[str, Any]]) -> str:
+def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
     """``compare``'s result as text: means in %, lowest and highest seed, paired differences."""
     lines = []
     for name, entry in result.items():

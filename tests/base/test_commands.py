@@ -1,7 +1,6 @@
 """The small commands: one parser, one way for a mistake to reach the user."""
 
 import importlib
-import json
 
 import pytest
 
@@ -62,22 +61,3 @@ def test_every_command_helps_and_names_a_wrong_flag(capsys, name):
     assert command.main(["--no_such_flag"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
-
-
-def test_compare_needs_two_sides(capsys, tmp_path):
-    from wsol_jax import compare
-
-    assert compare.main([str(tmp_path)]) == 2
-    assert "B1,B2,..." in capsys.readouterr().err
-
-
-def test_compare_writes_its_table_as_json(monkeypatch, tmp_path, capsys):
-    from wsol_jax import compare
-
-    spread = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    entry = {"a": {"pxap": spread}, "b": {"pxap": spread}, "b-a": {}}
-    monkeypatch.setattr(compare, "compare", lambda a, b: {"+".join([*a, *b]): entry})
-    out = tmp_path / "figures.json"
-    assert compare.main(["x,y", "z", f"--out={out}"]) == 0
-    assert json.loads(out.read_text()) == {"x+y+z": entry}
-    assert "50.0 (40.0-60.0)" in capsys.readouterr().out

@@ -11,13 +11,16 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.evaluate.stored.figures import Options, score_stored
-from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, summarise, table
+from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, Entry, summarise, table
+
+if TYPE_CHECKING:  # its module loads jax
+    from wsol_jax.evaluate.boxes import BoxScores
 
 _HELP = """
 layout (that of wsolevaluation, Choe et al. 2020):
@@ -152,7 +155,7 @@ def _metrics(flags: argparse.Namespace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, named)))
 
 
-def _score_maps(flags: argparse.Namespace) -> dict[str, Any]:
+def _score_maps(flags: argparse.Namespace) -> dict[str, Entry]:
     names = [field.name for field in dataclasses.fields(Options)]
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     result = score_stored(Options(**given | {"metrics": _metrics(flags)}))
@@ -169,7 +172,7 @@ def _score_maps(flags: argparse.Namespace) -> dict[str, Any]:
     return result.metrics
 
 
-def _score_run(flags: argparse.Namespace) -> dict[str, Any]:
+def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
     from absl import flags as absl_flags  # jax and its friends only where a network runs
     from absl import logging
 
@@ -199,7 +202,7 @@ def _score_run(flags: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _known(scores: Any) -> tuple[str, ...]:
+def _known(scores: "BoxScores") -> tuple[str, ...]:
     """The metrics that a list has the truth for."""
     unknown = set() if len(scores.boxes) else {"max_box_acc", "max_box_acc_v2", "gt_known_loc"}
     unknown |= set() if len(scores.pixels) else {"pxap"}

@@ -1,7 +1,7 @@
 """The base of all accumulators: images by id, merging, intervals, comparison of two runs."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from wsol_jax.metrics.bootstrap import (
     figures_once,
 )
 from wsol_jax.metrics.per_image import PerImage
+
+# Of a figure: the classes of a mean, the interpolation of a curve.
+Option = Sequence[int] | str | None
 
 
 class Accumulator:
@@ -28,7 +31,7 @@ class Accumulator:
     def __len__(self) -> int:
         return len(self.images)
 
-    def _settings(self) -> tuple[Any, ...]:
+    def _settings(self) -> tuple[object, ...]:
         raise NotImplementedError
 
     def merge(self, other: Self, *, overlap: bool = False) -> Self:
@@ -59,13 +62,13 @@ class FigureAccumulator(Accumulator):
     COMPARED_NAMES: ClassVar[str] = "images or classes"
     num_classes: int
 
-    def _figures(self, **options: Any) -> Figures:
+    def _figures(self, **options: Option) -> Figures:
         raise NotImplementedError
 
     def _width(self) -> int:
         raise NotImplementedError
 
-    def compute(self, *args: Any, **options: Any) -> dict[str, float | np.ndarray]:
+    def compute(self, *args: Option, **options: Option) -> dict[str, float | np.ndarray]:
         """Computes the figures: each a float in [0, 1] or, by class, (C,); NaN where undefined.
 
         Here and below, ``options`` are those of the class.
@@ -73,14 +76,14 @@ class FigureAccumulator(Accumulator):
         return figures_once(self._figures(*args, **options), len(self))
 
     def intervals(
-        self, seed: int = 0, resamples: int = RESAMPLES, **options: Any
+        self, seed: int = 0, resamples: int = RESAMPLES, **options: Option
     ) -> dict[str, tuple[float, float] | np.ndarray]:
         """95% bootstrap intervals over images of ``compute``'s figures; (C, 2) by class."""
         figures = self._figures(**options)
         return bootstrap_figures(figures, len(self), self._width(), seed=seed, resamples=resamples)
 
     def compare(
-        self, other: Self, seed: int = 0, resamples: int = RESAMPLES, **options: Any
+        self, other: Self, seed: int = 0, resamples: int = RESAMPLES, **options: Option
     ) -> dict[str, Difference | tuple[Difference, ...]]:
         """other - self on the same images, each figure of ``compute`` with its interval.
 
@@ -95,7 +98,7 @@ def compare_means(
     b: Sequence[FigureAccumulator],
     seed: int = 0,
     resamples: int = RESAMPLES,
-    **options: Any,
+    **options: Option,
 ) -> dict[str, Difference | tuple[Difference, ...]]:
     """Subtracts the mean of a's runs from that of b's: each figure, with its interval over images.
 
