@@ -22,16 +22,7 @@ VGG16-base, ``--config.cams2i.inter=false`` VGG16-CAMsIntra, neither VGG16-CAMs2
 import ml_collections
 
 from configs import common, recipes
-
-# Where the second classifier hangs: a block before the trunk's last, at the same stride.
-SECOND = {"vgg16": "conv4_3", "inception_v3": "Mixed_5d", "mobilenet_v2": "block_12"}
-# What of a network compares images: the last layer before its classifier.
-FEATURES = {
-    "alexnet": "fc7",
-    "vgg16": "pool5",
-    "inception_v3": "Mixed_6e",
-    "mobilenet_v2": "Conv_1",
-}
+from wsol_jax.networks.backbones import table
 
 
 def get_config(arg: str = ""):
@@ -81,17 +72,18 @@ def get_config(arg: str = ""):
 
 
 def fill(config) -> None:
-    """What follows from the two backbones: endpoints, and whose weights the features have."""
+    """Fills what follows from the two backbones: endpoints, and whose weights the features have."""
     features, model = config.features, config.model
-    common.fill(config.cams2i, {"endpoint_2": SECOND.get(model.backbone, "")})
-    common.fill(features, {"final_endpoint": FEATURES.get(features.backbone, "")})
+    common.fill(config.cams2i, table.taps(model.backbone, "cams2i"))
+    compares = table.BACKBONES.get(features.backbone)
+    common.fill(features, {"final_endpoint": compares.compares if compares else ""})
     if features.weights is None:
         same = features.backbone == model.backbone or model.weights in ("", "none")
         features.weights = model.weights if same else "imagenet"
 
 
 def published(config, name: str) -> None:
-    """Section 3.4, and what it leaves open."""
+    """Sets the recipe of section 3.4, and what it leaves open."""
     config.optimizer.decay_epochs, config.optimizer.decay_factor = 1.0, 0.95
     config.model.output_stride = 8  # pool4 and pool5 at stride 1; 28x28 maps on any backbone
     config.model.head_layers = 2  # "two convolutional layers with 1024 1x1 filters"

@@ -13,13 +13,7 @@ thresholds are a choice of their own, ``--config.spg.thresholds=released|paper|c
 import ml_collections
 
 from configs import common, recipes
-
-# Where the branches hang: B1 on A1's output, B2 on A2's (section 3.1), and their counterparts.
-BRANCHES = {
-    "inception_v3": dict(b1_endpoint="Mixed_5d", b2_endpoint="Mixed_6d"),
-    "vgg16": dict(b1_endpoint="conv4_3", b2_endpoint="conv5_3"),
-    "mobilenet_v2": dict(b1_endpoint="block_9", b2_endpoint="block_12"),
-}
+from wsol_jax.networks.backbones import table
 
 
 def get_config(arg: str = ""):
@@ -53,8 +47,7 @@ def get_config(arg: str = ""):
     elif recipes.is_small_photos(name, pairs):
         small_photos(config)
     common.apply(config, pairs)
-    if config.model.backbone in BRANCHES:
-        common.fill(config.spg, BRANCHES[config.model.backbone])
+    common.fill(config.spg, table.taps(config.model.backbone, "spg"))
     return common.finish(config)
 
 

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+from wsol_jax import compare
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate import compare
 from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.multi_label import MultiLabelScores
 

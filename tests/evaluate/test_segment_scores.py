@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from configs import sec as sec_config
+from wsol_jax import compare
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate import compare, kinds, photo_size, segments, thresholded
+from wsol_jax.evaluate import kinds, photo_size, segments, thresholded
 from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.segment_scores import SegmentationScores

@@ -79,7 +79,7 @@ def test_a_loss_of_weight_0_is_not_computed(monkeypatch, name):
 
     monkeypatch.setattr(losses, f"{name}_loss", fail)
     if name == "constrain":
-        monkeypatch.setattr(sec, "dense_crf", fail)
+        monkeypatch.setattr(shared, "crf_target", fail)
     method = methods.build(tiny(**{f"sec.{name}": 0.0}), 5)
     _, aux = jax.eval_shape(method.loss, variables(), BATCH, KEY, 0)
     assert set(aux.metrics) == {"loss", "seed", "expand", "constrain"} - {name}

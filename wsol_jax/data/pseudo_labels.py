@@ -15,9 +15,8 @@ from PIL import Image
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, write_whole
+from wsol_jax.base.labels import UNLABELLED as UNLABELLED
 from wsol_jax.data.index_png import read_index_png, voc_palette
-
-UNLABELLED = 255
 
 
 @functools.cache

@@ -1,12 +1,7 @@
-"""Runs against runs: means over seeds, their spread, and a paired interval over images.
-
-python -m wsol_jax.compare runs/cam0,runs/cam1,runs/cam2 runs/spg0,runs/spg1,runs/spg2
-python -m wsol_jax.compare runs/two_phase:first runs/two_phase    a part against the whole
-"""
+"""Figures of two sets of finished runs: means over seeds, and paired intervals over images."""
 
 import json
 import pathlib
-import sys
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -109,50 +104,3 @@ def _paired(
     if obstacles:
         raise UserError(f"{name}: the runs {obstacles[0]}: a pair needs the same test list.")
     return found
-
-
-def table(result: dict[str, Any]) -> str:
-    """``compare``'s result as text: means in %, lowest and highest seed, paired differences."""
-    lines = []
-    for name, entry in result.items():
-        lines.append(f"{name}{'a':>28}{'b':>24}{'b - a [95% over images]':>32}")
-        for figure in COMPARED:
-            if not any(figure in entry[side] for side in ("a", "b")):
-                continue
-            cells = []
-            for side in ("a", "b"):
-                v = entry[side].get(figure)
-                cells.append(
-                    f"{100 * v['mean']:.1f} ({100 * v['low']:.1f}-{100 * v['high']:.1f})"
-                    if v
-                    else "-"
-                )
-            pair = entry["b-a"].get(figure)
-            tail = ""
-            if pair:
-                low, high = pair["interval_95"]
-                tail = f"{100 * pair['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-            lines.append(f"  {figure:16}{cells[0]:>24}{cells[1]:>24}{tail:>28}")
-    return "\n".join(lines)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The command; two comma-joined lists of workdirs, and --out=FILE for JSON."""
-    out = [x.removeprefix("--out=") for x in arguments if x.startswith("--out=")]
-    sides = [x.split(",") for x in arguments if not x.startswith("--")]
-    if len(sides) != 2 or len(out) > 1 or len(sides) + len(out) != len(arguments):
-        print("usage: python -m wsol_jax.compare A1,A2,... B1,B2,... [--out=FILE]", file=sys.stderr)
-        return 2
-    try:
-        result = compare(*sides)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(table(result))
-    if out:
-        pathlib.Path(out[0]).write_text(json.dumps(result, indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

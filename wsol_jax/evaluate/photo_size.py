@@ -1,10 +1,12 @@
 """Maps and segmentations brought to a photo's size, and to its edges."""
 
+import dataclasses
+
 import cv2
 import ml_collections
 import numpy as np
 
-from wsol_jax.ops.crf import dense_crf
+from wsol_jax.ops.crf import CrfSettings, dense_crf
 
 _CHANNELS = 64
 
@@ -42,13 +44,6 @@ def apply_crf(
     Args:
       image: (H, W, 3) uint8. options: the section ``eval.crf``.
     """
-    return np.asarray(
-        dense_crf(
-            -np.log(np.clip(probabilities, options.clip, 1)),
-            image,
-            bilateral=tuple(options.bilateral),
-            spatial=tuple(options.spatial),
-            iterations=options.iterations,
-            method="lattice",
-        )
-    )
+    settings = CrfSettings.of(options, "eval.crf", "lattice")
+    unary = -np.log(np.clip(probabilities, options.clip, 1))
+    return np.asarray(dense_crf(unary, image, **dataclasses.asdict(settings)))

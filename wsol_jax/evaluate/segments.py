@@ -13,7 +13,7 @@ from wsol_jax.evaluate.photo_size import apply_crf, segment_probabilities
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.shown import Card
 from wsol_jax.evaluate.thresholded import CAM, Thresholded
-from wsol_jax.ops.crf import check_settings
+from wsol_jax.ops.crf_settings import CrfSettings
 from wsol_jax.runs.opened import Network, OpenedRun
 
 BEFORE_CRF = "before_crf"  # a part: what the figures without a name are compared with
@@ -125,9 +125,6 @@ def check_options(options: ml_collections.ConfigDict, class_names: Sequence[str]
     crf = options.get("crf")
     if crf is None:
         return
-    try:
-        check_settings(crf.bilateral, crf.spatial, crf.iterations)
-    except ValueError as error:
-        raise UserError(f"eval.crf: {error}.") from None
+    CrfSettings.of(crf, "eval.crf", "lattice")
     if not 0 < crf.clip < 1:
         raise UserError(f"eval.crf.clip: expected a probability between 0 and 1, got {crf.clip}.")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Labels, Tree
 
-Variables = Mapping[str, Any]
+Variables = Tree
 Batch = Mapping[str, jax.Array]
 
 
@@ -54,7 +55,7 @@ class Aux(NamedTuple):
     """
 
     metrics: dict[str, jax.Array]
-    collections: dict[str, Any]
+    collections: dict[str, Tree]
     pictures: dict[str, jax.Array]
 
 
@@ -77,7 +78,7 @@ class Method:
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
-    param_groups: Callable[[Any], Any]
+    param_groups: Callable[[Tree], Labels]
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
     localize: Callable[[Variables, jax.Array], Localization]
     saliency: Callable[[Variables, jax.Array, str], jax.Array] | None = None

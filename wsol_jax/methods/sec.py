@@ -9,21 +9,20 @@ last of the three.
 The seeds are an earlier stage's (``configs/sec.py``), one class a pixel in ``batch["cues"]``.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.methods import Aux, Localization, Method, Segmentation, shared
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import LargeFovHead
-from wsol_jax.ops.crf import check_settings, dense_crf
+from wsol_jax.ops.crf import CrfSettings
 
 
-def sec(config: Any, num_classes: int) -> Method:
+def sec(config: Config, num_classes: int) -> Method:
     """The method of Kolesnikov and Lampert 2016, from the sections ``model`` and ``sec``.
 
     Loss: seed + expand + constrain, weighted by ``sec.seed``, ``sec.expand``, ``sec.constrain``;
@@ -31,6 +30,7 @@ def sec(config: Any, num_classes: int) -> Method:
     """
     model, options = config.model, config.sec
     _check(config)
+    crf = CrfSettings.of(options, "sec", "exact")
     dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     head = LargeFovHead(
@@ -48,25 +48,6 @@ def sec(config: Any, num_classes: int) -> Method:
         preprocessing=shared.preprocessing(model),
     )
 
-    def constrained(scores, images):
-        """What the CRF makes of the scores: a target.
-
-        Cells stand for equal parts of the photo here, as in the cues and at test time; Caffe's
-        pools put them on its corners, up to 0.43 cells from there.
-        """
-        shape = (*scores.shape[:3], 3)
-        small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
-        found = dense_crf(
-            -jax.lax.stop_gradient(scores),
-            jnp.round(small).astype(jnp.uint8),
-            bilateral=tuple(options.bilateral),
-            spatial=tuple(options.spatial),
-            iterations=options.iterations,
-            method="exact",
-        )
-        found = jnp.maximum(found, options.floor)
-        return found / jnp.sum(found, axis=-1, keepdims=True)
-
     def loss(variables, batch, rng, step):
         del step
         scores, updates = shared.forward(network, variables, batch, rng)
@@ -81,7 +62,7 @@ def sec(config: Any, num_classes: int) -> Method:
             decays = dict(foreground=options.foreground, background=options.background)
             parts["expand"] = losses.expand_loss(probs, shown, **decays)
         if options.constrain:
-            target = constrained(scores, batch["image"])
+            target = shared.crf_target(scores, batch["image"], crf, options.floor)
             parts["constrain"] = losses.constrain_loss(probs, target)
         metrics = {name: masked_mean(x, batch["valid"]) for name, x in parts.items()}
         total = sum(options[name] * value for name, value in metrics.items())
@@ -110,7 +91,7 @@ def _at(cues: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jax.image.resize(cues, (len(cues), *size), "nearest")
 
 
-def _check(config: Any) -> None:
+def _check(config: Config) -> None:
     options = config.sec
     weights = (options.seed, options.expand, options.constrain)
     if not all(weight >= 0 for weight in weights) or not any(weights):
@@ -123,9 +104,5 @@ def _check(config: Any) -> None:
             raise UserError(f"sec.{name}: expected a decay in [0, 1], got {options[name]}.")
     if not options.floor > 0:
         raise UserError(f"sec.floor: expected more than 0, got {options.floor}.")
-    try:
-        check_settings(options.bilateral, options.spatial, options.iterations)
-    except ValueError as error:
-        raise UserError(f"sec: {error}.") from None
     if not config.data.cues:
         raise UserError("data.cues: sec trains on cues; run it as a stage (configs/sec.py).")

@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-from typing import Any
 
 import ml_collections
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.types import Config, Json
 
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
@@ -18,7 +18,7 @@ _FREE += ("cues",)
 _FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(config: Config | dict[str, Json], prefix: str = "") -> dict[str, Json]:
     flat = {}
     for name, value in config.items():
         if isinstance(value, dict | ml_collections.ConfigDict):
@@ -28,7 +28,7 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+def claim(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -> None:
     """Writes the config into a new folder, or checks that the folder's run is this config's.
 
     A folder counts as new as long as it holds no checkpoint.
@@ -65,7 +65,7 @@ def _has_begun(workdir: pathlib.Path) -> bool:
         return has_checkpoint(workdir)
 
 
-def write(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+def write(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -> None:
     """Writes config.json, whatever stood there.
 
     Raises:
@@ -113,7 +113,7 @@ _NEWER = {
 }
 
 
-def _with_newer_fields(config: dict[str, Any]) -> dict[str, Any]:
+def _with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
     for section, fields in _NEWER.items():
         if section in ("", *config):
             place = config[section] if section else config
@@ -122,7 +122,7 @@ def _with_newer_fields(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
+def _load(workdir: pathlib.Path) -> tuple[dict[str, Json], list[str]]:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no run: {path} is missing. Train there first.")

@@ -12,13 +12,11 @@ from clu import parameter_overview
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
+from wsol_jax.data import sources
 from wsol_jax.networks import backbones
 from wsol_jax.networks.backbones import convolution
 from wsol_jax.runs import plan as assemble
 from wsol_jax.stages import recipe as stages
-
-# Classes of the data sets that are the same everywhere; elsewhere the data tells.
-_CLASSES = {"cub": 200, "ilsvrc": 1000, "embedded": 8, "voc": 20, "folder": 10}
 
 
 def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def _classes(config: Any) -> int:
             return len(open_lists(config.data).class_names)
         except UserError:
             pass  # no data needed: fall through to the data set's usual number
-    return _CLASSES[config.data.name]
+    return sources.DATASETS[config.data.name].classes
 
 
 def _step_cost(config: Any, method: methods.Method, num_classes: int):
