@@ -14,13 +14,8 @@ from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
 from wsol_jax.data.sources.annotations import Annotation, clip_boxes, read_annotation
+from wsol_jax.data.sources.voc_labels import VOC_CLASSES, read_image_labels
 
-# fmt: off
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)
 # fmt: on
 _DOWNLOAD = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
@@ -142,8 +137,6 @@ def open_voc(
 
 def opener(data: Config, fetch: bool) -> Callable[[str], VocSource]:
     """VOC's row in ``data.sources``: list name -> Source; nothing is ever fetched."""
-    from wsol_jax.data.sources.voc_labels import read_image_labels
-
     del fetch
     classes = None if data.multi_label else voc_classes_in(data.root, data.train)
     labels = read_image_labels(data.labels) if data.labels else None
