@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import tiny
-from helpers import pages
-from helpers.pages import ROOT, Command
+from helpers import page_commands as pages
+from helpers.page_commands import ROOT, Command
 
 from wsol_jax import crf
 from wsol_jax.evaluate import __main__ as evaluate
