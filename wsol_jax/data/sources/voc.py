@@ -16,7 +16,6 @@ from wsol_jax.data.records import Record
 from wsol_jax.data.sources.annotations import Annotation, clip_boxes, read_annotation
 from wsol_jax.data.sources.voc_labels import VOC_CLASSES, read_image_labels
 
-
 _DOWNLOAD = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 
