@@ -22,7 +22,7 @@ from helpers.sec import (
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.losses import sec as losses
-from wsol_jax.methods import sec
+from wsol_jax.methods import sec, shared
 from wsol_jax.ops.crf import dense_crf
 
 # ---------------------------------------------------------------- the loss

@@ -13,15 +13,14 @@ from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
-from wsol_jax.data.sources.annotations import Annotation, clip_boxes, read_annotation
-
-# fmt: off
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
+from wsol_jax.data.sources.annotations import (
+    VOC_CLASSES,
+    Annotation,
+    clip_boxes,
+    read_annotation,
 )
-# fmt: on
+from wsol_jax.data.sources.voc_labels import read_image_labels
+
 _DOWNLOAD = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 
@@ -142,8 +141,6 @@ def open_voc(
 
 def opener(data: Config, fetch: bool) -> Callable[[str], VocSource]:
     """VOC's row in ``data.sources``: list name -> Source; nothing is ever fetched."""
-    from wsol_jax.data.sources.voc_labels import read_image_labels
-
     del fetch
     classes = None if data.multi_label else voc_classes_in(data.root, data.train)
     labels = read_image_labels(data.labels) if data.labels else None

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.sources.voc import VOC_CLASSES
+from wsol_jax.data.sources.annotations import VOC_CLASSES
 
 
 class _Dtype:
