@@ -1,4 +1,4 @@
-"""Annotation files of PASCAL VOC and ILSVRC, an XML file an image, and VOC's classes."""
+"""Annotation files of PASCAL VOC and ILSVRC: an XML file an image, with its objects' boxes."""
 
 import dataclasses
 import os
@@ -7,14 +7,6 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-
-# fmt: off
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)
-# fmt: on
 
 
 @dataclasses.dataclass(frozen=True)

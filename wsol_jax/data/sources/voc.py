@@ -13,13 +13,8 @@ from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
-from wsol_jax.data.sources.annotations import (
-    VOC_CLASSES,
-    Annotation,
-    clip_boxes,
-    read_annotation,
-)
-from wsol_jax.data.sources.voc_labels import read_image_labels
+from wsol_jax.data.sources.annotations import Annotation, clip_boxes, read_annotation
+from wsol_jax.data.sources.voc_labels import VOC_CLASSES, read_image_labels
 
 _DOWNLOAD = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")

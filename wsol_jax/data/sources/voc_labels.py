@@ -15,7 +15,14 @@ from typing import Literal
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.sources.annotations import VOC_CLASSES
+
+# fmt: off
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)
+# fmt: on
 
 
 class _Dtype:
