@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import IMAGES, KEY, SIDE, assert_trees_equal, quick
+from helpers.compiling import quick
+from helpers.networks import IMAGES, KEY, SIDE, assert_trees_equal
 from helpers.sec import (
     BATCH,
     CELLS,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import quick
+from helpers.compiling import quick
 from helpers.sec import tiny, variables
 
 from configs import sec as sec_config
