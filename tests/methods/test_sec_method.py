@@ -16,7 +16,7 @@ from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.losses import sec as losses
 from wsol_jax.methods import sec, shared
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods.explain import gradient_saliency, tapper
 from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.crf import dense_crf
 from wsol_jax.runs import plan as assemble
@@ -36,7 +36,7 @@ def tiny(**changes):
         config.model.final_endpoint = "conv2_1"
         config.model.trunk = {"normalise": True, "stem_stride": 2}
         config.model.preprocessing, config.dtype = "tf", "float32"
-        config.data.cues = 2 * CELLS
+        config.sec.cells = 2 * CELLS
         config.sec.channels, config.sec.dilation, config.sec.dropout = 16, 2, 0.0
         config.sec.bilateral, config.sec.spatial = (4.0, 3.0, 40.0), (2.0, 1.0)
         config.sec.iterations = 3
@@ -159,7 +159,8 @@ def test_published_losses_and_solver():
     np.testing.assert_allclose(options.spatial, (3, 3 / 12))
     assert options.iterations == 10
     assert (config.data.crop, config.data.resize, config.data.flip) == (321, 321, 0)
-    assert config.data.cues == config.cues.size == 41
+    assert config.sec.cells == config.cues.size == 41
+    assert config.labels == "cues=cues"
     assert (config.cues.foreground, config.cues.background) == (0.2, 0.1)
     assert config.cues.layer == "conv4_1"
     rates = config.optimizer
@@ -189,8 +190,8 @@ def test_the_network_of_the_background_cue_has_a_conv4_1_of_41_cells():
     method = methods.build(plain, 20)
     images = jax.ShapeDtypeStruct((1, 321, 321, 3), jnp.uint8)
     shapes = jax.eval_shape(method.init, jax.random.key(0), images)
-    layer = functools.partial(method.saliency, layer=config.cues.layer)
-    assert jax.eval_shape(layer, shapes, images).shape == (1, 41, 41)
+    salient = lambda v, x: gradient_saliency(methods.Trained(method, v), x, config.cues.layer)
+    assert jax.eval_shape(salient, shapes, images).shape == (1, 41, 41)
 
 
 # ---------------------------------------------------------------- the head
@@ -414,7 +415,7 @@ def test_eight_devices_equal_one():
 
 def test_localize_gives_probabilities():
     method = methods.build(tiny(), 5)
-    assert method.segments and method.saliency is None
+    assert method.segments
     found = quick(method.localize)(variables(), IMAGES)
     raw = np.asarray(scores(), np.float64)
     probs = np.exp(raw - raw.max(axis=-1, keepdims=True))
@@ -467,7 +468,7 @@ def test_param_groups():
         ({"sec.seed": -1.0}, r"sec\.seed.*expected weights of 0 or more.*\(-1\.0, 1\.0, 1\.0\)"),
         ({"sec.seed": 0.0, "sec.expand": 0.0, "sec.constrain": 0.0}, "one above 0"),
         ({"sec.expand": float("nan")}, "expected weights of 0 or more"),
-        ({"data.cues": 0}, r"data\.cues: sec trains on cues"),
+        ({"sec.cells": 0}, r"sec\.cells: expected cells a side, got 0"),
         ({"sec.floor": 0.0}, r"sec\.floor: expected more than 0"),
         ({"sec.foreground": 1.5}, r"sec\.foreground: expected a decay in \[0, 1\], got 1\.5"),
         ({"sec.background": -0.1}, r"sec\.background: expected a decay in \[0, 1\], got -0\.1"),
@@ -500,6 +501,12 @@ def small_variables():
     return quick(Small().init)(jax.random.key(0), PHOTOS)
 
 
+def explained(network, variables):
+    """A network whose first output is its class scores, as an explanation sees it."""
+    tap = tapper(lambda v, x: network.apply(v, x)[0])
+    return methods.Trained(methods.Method(None, None, None, None, tap=tap), variables)
+
+
 def convolved(x, layer, stride=1):
     out = jax.lax.conv_general_dilated(
         x, layer["kernel"], (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -527,7 +534,8 @@ def by_hand_saliency(layer):
 
 @pytest.mark.parametrize("layer, shape", [("one", (3, 10, 8)), ("two", (3, 5, 4))])
 def test_saliency_is_the_gradient_before_the_relu(layer, shape):
-    found = quick(lambda v, x: gradient_saliency(Small(), layer, v, x))(small_variables(), PHOTOS)
+    salient = lambda v, x: gradient_saliency(explained(Small(), v), x, layer)
+    found = quick(salient)(small_variables(), PHOTOS)
     assert found.shape == shape and found.dtype == jnp.float32
     expected = by_hand_saliency(layer)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
@@ -535,7 +543,8 @@ def test_saliency_is_the_gradient_before_the_relu(layer, shape):
 
 
 def test_saliency_of_an_image_does_not_depend_on_its_batch():
-    call = quick(lambda photos: gradient_saliency(Small(), "one", small_variables(), photos))
+    network = explained(Small(), small_variables())
+    call = quick(lambda photos: gradient_saliency(network, photos, "one"))
     whole = call(PHOTOS)
     for n in range(3):
         np.testing.assert_allclose(call(PHOTOS[n : n + 1])[0], whole[n], rtol=1e-4, atol=1e-7)
@@ -551,7 +560,7 @@ def test_saliency_of_a_method_is_its_own_networks():
         config.model.preprocessing, config.model.head_channels = "tf", 8
     method = methods.build(config, 5)
     start = method.init(jax.random.key(0), jnp.asarray(IMAGES[:1]))
-    call = quick(functools.partial(method.saliency, layer="conv1_2"))
+    call = quick(lambda v, x: gradient_saliency(methods.Trained(method, v), x, "conv1_2"))
     found = call(start, IMAGES)
     assert found.shape == (4, 16, 16)
     zero = jax.tree.map(jnp.zeros_like, start["first"])
@@ -583,5 +592,5 @@ class Twice(nn.Module):
 )
 def test_a_layer_that_is_none_is_refused(network, layer, count):
     start = jax.eval_shape(network.init, jax.random.key(0), PHOTOS)
-    with pytest.raises(UserError, match=rf"cues\.layer: .* {count} layers named '{layer}'"):
-        jax.eval_shape(lambda v: gradient_saliency(network, layer, v, PHOTOS), start)
+    with pytest.raises(UserError, match=rf"the network has {count} layers named '{layer}'"):
+        jax.eval_shape(lambda v: gradient_saliency(explained(network, v), PHOTOS, layer), start)

@@ -8,7 +8,7 @@ here starts from, and what SPG calls its plain network.
 from typing import Any
 
 from wsol_jax.methods import Aux, Method, shared
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 
 
@@ -41,7 +41,5 @@ def cam(config: Any, num_classes: int) -> Method:
         param_groups=shared.param_grouper(backbone, model.freeze_until),
         loss=loss,
         localize=localize,
-        saliency=lambda variables, images, layer: gradient_saliency(
-            network, layer, variables, images
-        ),
+        tap=tapper(lambda variables, images: network.apply(variables, images)[0]),
     )

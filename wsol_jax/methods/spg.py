@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from wsol_jax.base.errors import UserError
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Method, shared
+from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import SpgBranches
 from wsol_jax.ops import cam as cam_ops
@@ -162,6 +163,7 @@ def spg(config: Any, num_classes: int) -> Method:
         param_groups=shared.param_grouper(backbone, model.freeze_until, _part_of),
         loss=loss,
         localize=localize,
+        tap=tapper(lambda variables, images: localize(variables, images).logits),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.lists import Lists
-from wsol_jax.data.pseudo_labels import UNLABELLED, cue_path, read_cue
+from wsol_jax.data.pseudo_labels import UNLABELLED, open_labels, parse_labels
 from wsol_jax.data.records import Record, Source
 from wsol_jax.evaluate import segmenting
 from wsol_jax.evaluate.scores import Scores
@@ -134,7 +134,7 @@ def collect_segmentations(
 ) -> None:
     """Stores what the page of a segmenter needs: each kind of segmentation over the photo, cues.
 
-    Of the training list those that have cues are shown, with nothing else.
+    Of the training list those that have labels are shown, with nothing else.
     """
     examples = []
     for name, scores in scored.items():
@@ -147,16 +147,18 @@ def collect_segmentations(
             examples.append(
                 _segmented(record, source, heat, layers, name, float(known[record.image_id]))
             )
-    folder, source = workdir / "cues", lists.train
-    for index in sorted(drawn(config, source))[: config.eval.gallery // 3]:
-        record = source[index]
-        if not cue_path(folder, record.image_id).is_file():
+    for stage, name in parse_labels(config.labels).values():
+        folder, source = open_labels(workdir / stage), lists.train
+        if not folder.products[folder.product(name)].holds_classes:
             continue
-        cue = read_cue(folder, record.image_id, config.data.cues)
-        labelled = (cue != UNLABELLED).astype(np.float32)
-        examples.append(
-            _segmented(record, source, labelled, {"cues": cue}, f"{source.name}: cues", None)
-        )
+        for index in sorted(drawn(config, source))[: config.eval.gallery // 3]:
+            record = source[index]
+            if not folder.path(record.image_id, name).is_file():
+                continue
+            cue = folder.read(record.image_id, name)
+            labelled = (cue != UNLABELLED).astype(np.float32)
+            split = f"{source.name}: {stage}"
+            examples.append(_segmented(record, source, labelled, {"cues": cue}, split, None))
     saved.save(str(workdir / saved.FILE), Run({}, examples, 0.5))
 
 
