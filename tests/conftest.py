@@ -2,15 +2,12 @@
 
 import os
 import pathlib
-import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FAKE = "--xla_force_host_platform_device_count=8"
 if _FAKE not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAKE}".strip()
 os.environ.setdefault("KERAS_BACKEND", "jax")
-
-sys.path += [str(p) for p in pathlib.Path(__file__).parent.rglob("*") if p.is_dir()]
 
 import pytest
 from absl import flags

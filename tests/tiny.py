@@ -105,7 +105,7 @@ class Run:
     Args:
       words: the command's flags.
       devices: fake CPU devices.
-      patch: "module:function" called in the process before the command.
+      patch: "module:function", of helpers.patches, called in the process before the command.
       terminal: a device that stderr goes to.
     """
 
@@ -165,7 +165,7 @@ def _child(words, devices, patch, out, terminal):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["XLA_FLAGS"] = _xla_flags(devices)
     os.chdir(ROOT)
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests/stages")]
+    sys.path.insert(0, str(ROOT))
     if patch:
         module, _, function = patch.partition(":")
         getattr(importlib.import_module(module), function)()

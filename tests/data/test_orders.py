@@ -7,7 +7,7 @@ import pickle
 import ml_collections
 import numpy as np
 import pytest
-from test_pipeline import Photos, assert_same, example
+from helpers.photos import Photos, assert_same, example
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import orders, pipeline
@@ -159,3 +159,20 @@ def test_images_without_a_label_are_left_out():
 
     order = orders.training_order(options(2, 1), Some(), 2, 0)
     assert {order(position) for position in range(40)} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("size, seed", [(1, 0), (7, 4), (50, 2**31)])
+def test_each_epoch_is_another_permutation(size, seed):
+    epochs = [
+        [orders.uniform_order(size, seed, epoch * size + i) for i in range(size)]
+        for epoch in range(3)
+    ]
+    for order in epochs:
+        assert sorted(order) == list(range(size))
+    if size > 2:
+        assert len(set(map(tuple, epochs))) == 3
+
+
+def test_seeds_give_other_orders():
+    found = {tuple(orders.uniform_order(20, seed, i) for i in range(20)) for seed in range(5)}
+    assert len(found) == 5

@@ -1,6 +1,5 @@
 """Batches: no ground truth, no lost or doubled image, the same rows on any number of processes."""
 
-import dataclasses
 import io
 import itertools
 import threading
@@ -8,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers.photos import Photos, assert_same, example
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
@@ -15,57 +15,6 @@ from wsol_jax.data import orders, pipeline, pseudo_labels
 from wsol_jax.data.pipeline import BatchLabels
 from wsol_jax.data.pseudo_labels import UNLABELLED, LabelFolder, LabelSpec
 from wsol_jax.data.records import Record
-
-
-def png(index: int, size: int = 20) -> bytes:
-    """An image whose every pixel says which it is."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((size, size + 4, 3), 10 * index + 5, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-class Sealed:
-    """A record whose ground truth must not be touched."""
-
-    def __init__(self, index, image, labels):
-        self.image_id, self.image, self.labels, self.size = f"id{index}", image, labels, None
-
-    @property
-    def boxes(self):
-        raise AssertionError("boxes were read for a training batch")
-
-    @property
-    def box_labels(self):
-        raise AssertionError("box labels were read for a training batch")
-
-
-@dataclasses.dataclass
-class Photos:
-    """Tiny picklable source; ``broken`` images do not decode."""
-
-    count: int = 7
-    broken: tuple[int, ...] = ()
-    sealed: bool = False
-    name: str = "photos"
-    class_names: tuple[str, ...] = ("a", "b", "c")
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        image = b"no image at all" if index in self.broken else png(index)
-        labels = (index % 3,)
-        if self.sealed:
-            return Sealed(index, image, labels)
-        return Record(f"id{index}", image, labels)
-
-    def mask(self, index):
-        raise AssertionError("a mask was read")
-
-
-def example(source, **changes):
-    fields = dict(num_classes=3, crop=12, resize=16, resize_mode="warp", flip=0.5, seed=4)
-    return pipeline.TrainExample(source, **{**fields, **changes})
 
 
 def rows_of(source, **changes):
@@ -79,14 +28,6 @@ def batches(source, *, threads=2, workers=0, **changes):
         rows_of(source, **changes), example(source), workers=workers, threads=threads
     )
     return list(made)
-
-
-def assert_same(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 # ---------------------------------------------------------------- ground truth
@@ -243,23 +184,6 @@ def test_rows_hold_pixels_and_image_labels():
 
 
 # ---------------------------------------------------------------- order
-
-
-@pytest.mark.parametrize("size, seed", [(1, 0), (7, 4), (50, 2**31)])
-def test_each_epoch_is_another_permutation(size, seed):
-    epochs = [
-        [orders.uniform_order(size, seed, epoch * size + i) for i in range(size)]
-        for epoch in range(3)
-    ]
-    for order in epochs:
-        assert sorted(order) == list(range(size))
-    if size > 2:
-        assert len(set(map(tuple, epochs))) == 3
-
-
-def test_seeds_give_other_orders():
-    found = {tuple(orders.uniform_order(20, seed, i) for i in range(20)) for seed in range(5)}
-    assert len(found) == 5
 
 
 def test_batches_follow_the_order_across_epochs():

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from configs import common
-from tests import tiny
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Record

@@ -95,7 +95,7 @@ def test_expand_takes_each_decay_where_it_belongs(foreground, background):
 
 
 def test_the_published_size_and_number_of_classes():
-    """facts/segmentation.md, 1, and by hand: a uniform segmentation of 41x41 cells, 21 classes."""
+    """By hand: a uniform segmentation of 41x41 cells, 21 classes."""
     probs = jnp.full((1, 41, 41, 21), 1 / 21)
     cues = jnp.zeros((1, 41, 41, 21)).at[0, :5, :7, 3].set(1)
     labels = jnp.zeros((1, 21)).at[0, jnp.array([0, 3, 8])].set(1)

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
-from test_methods import (
+from helpers.networks import (
     BATCH,
     FLAT_RATE,
     IMAGES,
@@ -18,6 +17,7 @@ from test_methods import (
     state_of,
     tiny,
 )
+from safetensors.numpy import save_file
 
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError

@@ -5,11 +5,11 @@ import signal
 import numpy as np
 import pytest
 import tiny
-from test_resume import step_of
+from helpers.runs import LAST, step_of
 
 pytestmark = pytest.mark.slow
 
-LAST = 11  # 16 photos, batches of 6, 4 epochs
+
 FIELDS = {
     "data.images_per_class": 2,
     "cams2i.endpoint_2": "block_2",

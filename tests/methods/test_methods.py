@@ -4,56 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.networks import (
+    BATCH,
+    FILES,
+    FLAT_RATE,
+    IMAGES,
+    KEY,
+    SIDE,
+    assert_trees_equal,
+    made,
+    resized,
+    sigmoid,
+    state_of,
+    tiny,
+)
 
-from configs import cam as cam_config
-from configs import cams2i as cams2i_config
 from configs import spg as spg_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
 from wsol_jax.methods import spg
-from wsol_jax.runs.state import TrainState, learning_rate, optimizer, train_step
-
-FILES = {"cam": cam_config, "spg": spg_config, "cams2i": cams2i_config}
-RNG = np.random.default_rng(0)
-
-
-# ---------------------------------------------------------------- a tiny network, in numbers
-
-
-def tiny(file, **changes):
-    """Five narrow layers of VGG16 and its pools: what a compiler swallows in seconds."""
-    config = FILES[file].get_config(
-        "cub,backbone=vgg16,weights=none,width=0.1,size=32,output_stride=8"
-    )
-    with config.unlocked():
-        config.model.final_endpoint, config.model.head_channels = "conv3_1", 16
-        config.model.trunk = {"normalise": True}
-        config.model.preprocessing = "tf"
-        config.dtype = "float32"
-        if file == "spg":
-            config.spg.b1_endpoint, config.spg.b2_endpoint = "conv2_2", "conv3_1"
-            config.spg.channels = 8
-        if file == "cams2i":
-            config.cams2i.endpoint_2, config.features.projection = "conv2_2", 8
-            config.features.backbone, config.features.width = "vgg16", 0.1
-            config.features.final_endpoint = "conv2_1"
-        config.update_from_flattened_dict(changes)
-    return config
-
-
-SIDE = 32
-IMAGES = RNG.integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
-BATCH = {
-    "image": IMAGES,
-    "labels": np.eye(5, dtype=np.float32)[[0, 3, 4, 3]],
-    "valid": np.array([True, True, True, False]),
-}
-KEY = jax.random.key(7)
-
-
-def made(file, **changes):
-    method = methods.build(tiny(file, **changes), 5)
-    return method, method.init(jax.random.key(1), jnp.zeros((1, SIDE, SIDE, 3), jnp.uint8))
+from wsol_jax.runs.state import train_step
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +51,12 @@ def built():
     return get
 
 
-def assert_trees_equal(one, other, atol=0.0):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(a, b, atol=atol, rtol=0)
-
-
 @pytest.mark.parametrize("file", FILES)
 def test_padded_rows_change_nothing(built, file):
     """Garbage in an invalid row moves neither loss nor gradient nor batch statistics."""
     _, variables, call = built(file, **{"model.dropout": 0.5, "model.batch_norm": "batch"})
     other = dict(BATCH, image=IMAGES.copy(), labels=BATCH["labels"].copy())
-    other["image"][3] = RNG.integers(0, 2, (SIDE, SIDE, 3)) * 255
+    other["image"][3] = np.random.default_rng(1).integers(0, 2, (SIDE, SIDE, 3)) * 255
     other["labels"][3] = 1.0
     (loss, aux), gradient = call(BATCH)
     (loss2, aux2), gradient2 = call(other)
@@ -103,24 +68,6 @@ def test_padded_rows_change_nothing(built, file):
         lambda a, b: (a != b).any(), aux.collections["batch_stats"], variables["batch_stats"]
     )
     assert all(jax.tree.leaves(moved))
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def resized(maps, size):
-    """Bilinear with half-pixel centres as a product of two matrices, float64."""
-    out = maps
-    for axis in (1, 2):
-        n, m = maps.shape[axis], size
-        place = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
-        low = np.minimum(place.astype(int), max(n - 2, 0))
-        matrix = np.zeros((m, n))
-        matrix[np.arange(m), low] += 1 - (place - low)
-        matrix[np.arange(m), np.minimum(low + 1, n - 1)] += place - low
-        out = np.moveaxis(np.tensordot(matrix, np.moveaxis(out, axis, 0), 1), 0, axis)
-    return out
 
 
 def seeds(maps, high, low):
@@ -203,7 +150,7 @@ def test_spg_loss_equals_algorithm_1_by_hand(built, preset):
 
 
 def test_presets_are_the_published_numbers():
-    """facts/localization.md: paper B1 .5/.05, B2 .7/.1; code A->B2 .7/.05, B2->B1, fused."""
+    """Paper: B1 .5/.05, B2 .7/.1; code A->B2 .7/.05, B2->B1, fused."""
     assert spg.PRESETS["released"] == ((0.7, 0.05), (0.5, 0.05), (0.7, 0.1))
     assert spg.PRESETS["paper"] == ((0.7, 0.1), (0.5, 0.05), (0.7, 0.1))
     assert spg.Thresholds._fields == ("b2", "b1", "c")
@@ -220,7 +167,8 @@ def test_presets_are_the_published_numbers():
 
 
 def test_guidance_follows_algorithm_1():
-    a, b1, b2 = (jnp.asarray(RNG.random((2, 16, 16)), jnp.float32) for _ in range(3))
+    rng = np.random.default_rng(2)
+    a, b1, b2 = (jnp.asarray(rng.random((2, 16, 16)), jnp.float32) for _ in range(3))
     thresholds = spg.Thresholds(b2=(0.9, 0.1), b1=(0.6, 0.3), c=(0.7, 0.4))
     found = spg.guidance(a, b1, b2, thresholds)
     sources = {"b2": a, "b1": b2, "c": (np.asarray(b1) + np.asarray(b2)) / 2}
@@ -234,7 +182,8 @@ def test_no_gradient_passes_through_the_guidance():
         masks = spg.guidance(*maps, spg.PRESETS["released"])
         return sum(jnp.sum(m.astype(jnp.float32)) for m in masks)
 
-    maps = [jnp.asarray(RNG.random((1, 8, 8)), jnp.float32) for _ in range(3)]
+    rng = np.random.default_rng(3)
+    maps = [jnp.asarray(rng.random((1, 8, 8)), jnp.float32) for _ in range(3)]
     assert_trees_equal(jax.grad(use)(maps), [0.0] * 3)
 
 
@@ -321,21 +270,9 @@ def test_bfloat16_keeps_float32_parameters_and_a_finite_loss(built, file):
     np.testing.assert_allclose(loss, exact, rtol=0.1)
 
 
-def state_of(config, method, variables, rng):
-    variables = dict(variables)
-    params = variables.pop("params")
-    labels = method.param_groups(params)
-    tx = optimizer(config.optimizer, labels, learning_rate(config.optimizer, 10, 10))
-    state = TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), rng)
-    return state, tx, labels
-
-
 def steps(config, method, variables, batch, accumulate=1):
     state, tx, labels = state_of(config, method, variables, jax.random.key(3))
     return jax.jit(train_step(method, tx, labels, accumulate))(state, batch)
-
-
-FLAT_RATE = {"optimizer.schedule": "constant", "optimizer.warmup_steps": 0}
 
 
 def test_accumulation_equals_the_whole_batch_for_a_mean_loss():

@@ -1,29 +1,11 @@
 """The page in a real browser: the slider moves every box to where OpenCV's contours put it."""
 
-import html.parser
-import shutil
-import subprocess
-
 import cv2
 import numpy as np
 import pytest
+from helpers.pages import dump
 
 from wsol_jax.report import page
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-QUIET = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--virtual-time-budget=10000",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
-    return found
 
 
 def contour_box(score_map, tau):
@@ -85,49 +67,6 @@ def report(tmp_path_factory):
         threshold=0.333,
     )
     return folder / "report.html", {e.image_id: e for e in examples}
-
-
-class Panels(html.parser.HTMLParser):
-    """Panels of a dumped page by image id: their data, our rectangle and the badge's text."""
-
-    def __init__(self):
-        super().__init__()
-        self.found, self.name, self.inside, self.attributes = {}, None, None, {}
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        kind = attrs.get("class", "")
-        self.inside = "code" if tag == "code" else "badge" if "badge" in kind.split() else None
-        if tag == "panel" or kind == "panel":
-            self.found[self.name] = {k: v for k, v in attrs.items() if k.startswith("data-")}
-        if tag == "rect" and kind == "ours":
-            rect = [float(attrs[k]) for k in ("x", "y", "width", "height")]
-            self.found[self.name]["rect"] = rect
-        if tag == "body":
-            self.attributes = attrs
-
-    def handle_data(self, data):
-        if self.inside == "code":
-            self.name = data
-        elif self.inside == "badge":
-            self.found[self.name]["badge"] = data
-        self.inside = None
-
-
-def dump(browser, path, fragment, profile):
-    """The page's elements after its script has run."""
-    command = [
-        browser,
-        *QUIET,
-        f"--user-data-dir={profile}",
-        "--dump-dom",
-        f"file://{path}{fragment}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    panels = Panels()
-    panels.feed(done.stdout)
-    return panels, done.stdout
 
 
 def check(panels, examples, tau):

@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import sklearn.metrics
+from helpers.pages import HOSTILE, dump, example, parse
 
-from tests.report.test_browser import QUIET, browser, dump  # noqa: F401
-from tests.report.test_page import HOSTILE, example, parse
 from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate import compare
 from wsol_jax.evaluate.scores import Scores
@@ -440,7 +439,7 @@ def test_page_of_one_run_has_curves_and_classes(tmp_path):
     assert text.count("<polyline") == 2 * 4 and text.count("sortable") >= 2
 
 
-def test_a_heading_orders_the_classes(browser, tmp_path):  # noqa: F811
+def test_a_heading_orders_the_classes(browser, tmp_path):
     a, b = Made(n=60, c=12), Made(n=60, c=12, seed=1)
     page.write_comparison(tmp_path / "c.html", {"a": a.run(), "b": b.run()})
     clicks = """<script>

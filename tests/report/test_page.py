@@ -1,7 +1,6 @@
 """The HTML page: its figures, its escaping, what it embeds, and what it stores beside itself."""
 
 import base64
-import html.parser
 import json
 import math
 import re
@@ -10,30 +9,11 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from helpers.pages import HOSTILE, example, parse
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.report import __main__ as cli
 from wsol_jax.report import overlays, page, saved, svg, tables
-
-HOSTILE = '<script>alert("x")</script>&\'"'
-
-
-def example(name="a", iou=0.6, split="test", side=40, **changes):
-    rng = np.random.default_rng(len(name))
-    score = cv2.GaussianBlur(rng.random((side, side), np.float32), (0, 0), 4)
-    score = (score - score.min()) / (score.max() - score.min())
-    given = {
-        "image_id": name,
-        "image": rng.integers(0, 256, (30, 50, 3)).astype(np.uint8),
-        "score_map": score,
-        "true_boxes": np.array([[0.1, 0.2, 0.5, 0.9]], np.float32),
-        "box": np.array([0.2, 0.2, 0.6, 0.8], np.float32),
-        "iou": iou,
-        "label": "cat",
-        "predicted": "dog",
-        "split": split,
-    }
-    return page.Example(**{**given, **changes})
 
 
 def figures(**values):
@@ -52,36 +32,6 @@ def write(folder, examples=(), **changes):
     folder.mkdir(exist_ok=True)
     page.write_report(folder / "report.html", **{**given, **changes})
     return (folder / "report.html").read_text("utf-8")
-
-
-class Balance(html.parser.HTMLParser):
-    """Counts open elements; raises where an end tag closes another element than the last."""
-
-    VOID = {"meta", "img", "input", "br"}
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.ids = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.ids += [v for k, v in attrs if k == "id"]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def parse(text):
-    parser = Balance()
-    parser.feed(text)
-    assert parser.open == []
-    assert len(set(parser.ids)) == len(parser.ids)
-    return parser
 
 
 def test_page_is_well_formed_and_asks_for_nothing_outside(tmp_path):

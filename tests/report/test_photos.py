@@ -6,8 +6,8 @@ import pathlib
 import cv2
 import numpy as np
 import pytest
+import tiny
 
-from tests import tiny
 from wsol_jax.data.embedded.source import is_drawn
 from wsol_jax.data.sources import cub_files
 from wsol_jax.report import photos

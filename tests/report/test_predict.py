@@ -6,9 +6,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
-
-from tests import tiny
 
 
 @pytest.fixture(scope="module")

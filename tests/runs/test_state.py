@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import pytest
@@ -301,23 +300,3 @@ def test_the_step_takes_nothing_but_image_labels_and_valid():
 
     one_step({**toy_batch(), "boxes": np.zeros((6, 4), np.float32)}, loss=loss)
     assert seen == {"image", "labels", "valid"}
-
-
-def test_plan_counts_steps():
-    from wsol_jax.runs.plan import Plan
-
-    class Mesh:
-        size = 8
-
-    train = ml_collections.ConfigDict(common.base().train)
-    train.update(batch_size=30, epochs=2.0, accumulate=2, eval_epochs=1.0)
-    plan = Plan.of(train, 375, Mesh)
-    assert (plan.num_steps, plan.padded_size, plan.eval_steps) == (25, 32, 13)
-    assert plan.steps_per_epoch in (12, 13)
-    tiny = Plan.of(train, 4, Mesh)
-    assert tiny.num_steps >= 1 and tiny.steps_per_epoch == 1
-    for name in ("batch_size", "accumulate", "epochs"):
-        broken = ml_collections.ConfigDict(train)
-        broken[name] = type(train[name])(0)
-        with pytest.raises(UserError, match=f"train.{name}"):
-            Plan.of(broken, 375, Mesh)

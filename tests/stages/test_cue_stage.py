@@ -5,7 +5,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import shutil
 import signal
 
@@ -16,14 +15,13 @@ import ml_collections
 import numpy as np
 import pytest
 import tiny
+from helpers.runs import saved, start_pair, step_of
+from helpers.voc import write_voc
 from PIL import Image
-from test_devices import start_pair
-from test_resume import saved, step_of
-from test_stages import write_voc
 
 from configs import sec as sec_config
 from configs import two_phase as two_phase_config
-from wsol_jax.base import files, sharding
+from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.index_png import voc_palette
 from wsol_jax.data.pseudo_labels import UNLABELLED, read_cue, write_cue
@@ -531,24 +529,10 @@ def _config_of(workdir):
     return workdirs.load(workdir)[0]
 
 
-def die_in_the_sixth_cue():
-    """Called in the process: SIGKILL with the sixth picture written and not yet renamed."""
-    replace, seen = os.replace, []
-
-    def dies(source, target):
-        if str(target).endswith(".png"):
-            seen.append(target)
-        if len(seen) == 6:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    files.os.replace = dies
-
-
 @pytest.mark.slow
 def test_killed_among_the_cues(finished, root, tmp_path):
     start(finished, tmp_path, "first")
-    patch = "test_cue_stage:die_in_the_sixth_cue"
+    patch = "helpers.patches:die_in_the_sixth_cue"
     done = tiny.run(words(root, tmp_path, "--stages=cues"), patch=patch)
     assert done.returncode == -signal.SIGKILL
     folder = tmp_path / "cues"

@@ -1,12 +1,11 @@
 """The same run on one device, on several, and on several processes."""
 
-import contextlib
 import signal
-import socket
 
 import numpy as np
 import pytest
 import tiny
+from helpers.runs import start_pair
 
 # Rates at which rounding is not amplified over the steps: what is compared is the sums' order.
 GENTLE = (
@@ -51,15 +50,6 @@ def test_devices_agree(single, tmp_path, devices):
     assert done.returncode == 0, done.stderr
     assert f"{devices} device(s)" in done.stderr
     assert_close(single, tmp_path)
-
-
-def start_pair(words, devices=4):
-    """Two processes on loopback that share a run."""
-    with contextlib.closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    join = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
-    return [tiny.Run([*words, *join, f"--process_id={i}"], devices=devices) for i in range(2)]
 
 
 def test_two_processes_agree(single, tmp_path):

@@ -2,9 +2,7 @@
 
 import os
 import pathlib
-import resource
 import shutil
-import signal
 import time
 
 import numpy as np
@@ -254,7 +252,7 @@ def test_damaged_checkpoint(tmp_path):
 
 def test_full_disk_at_a_save(tmp_path):
     words = tiny.flags(tiny.data(), tmp_path)
-    done = tiny.run(words, patch="test_faults:fill_disk_after_two_saves")
+    done = tiny.run(words, patch="helpers.patches:fill_disk_after_two_saves")
     sentence = tiny.error_sentence(done)
     assert "checkpoint could not be written" in sentence and "File too large" in sentence
     assert "step 3 is whole and kept" in sentence
@@ -266,44 +264,9 @@ def test_full_disk_at_a_save(tmp_path):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def fill_disk_after_two_saves():
-    """Patch: no file may have more than 4 kB from the third save on."""
-    from wsol_jax.runs import checkpoint
-
-    save, calls = checkpoint.Checkpoints.save, []
-
-    def limited(self, *args):
-        calls.append(0)
-        if len(calls) == 3:
-            self.wait()
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-        save(self, *args)
-
-    checkpoint.Checkpoints.save = limited
-
-
 def test_full_disk_from_the_start(tmp_path):
     words = tiny.flags(tiny.data(), tmp_path / "w")
-    refused(words, tmp_path / "w", "cannot be written", patch="test_faults:fill_disk_for_claim")
-
-
-def fill_disk_for_claim():
-    """Patch: the disk is full when the run's folder is made, and only then: stderr is a file."""
-    from wsol_jax.runs import workdirs
-
-    claim = workdirs.claim
-
-    def limited(*args):
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited[1]))
-        try:
-            claim(*args)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-
-    workdirs.claim = limited
+    refused(words, tmp_path / "w", "cannot be written", patch="helpers.patches:fill_disk_for_claim")
 
 
 def test_absurd_learning_rate(tmp_path):

@@ -8,27 +8,7 @@ import time
 import numpy as np
 import pytest
 import tiny
-
-LAST = 11  # 16 photos, batches of 6, 4 epochs
-
-
-def saved(workdir):
-    """Steps of the whole checkpoints."""
-    folder = workdir / "checkpoints"
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal())
-
-
-def being_saved(workdir):
-    folder = workdir / "checkpoints"
-    return folder.is_dir() and any("tmp" in path.name for path in folder.iterdir())
-
-
-def step_of(workdir):
-    """The newest step in the history."""
-    path = workdir / "history.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return max((int(line.split(",")[0].split(":")[1]) for line in lines if "}" in line), default=0)
+from helpers.runs import LAST, being_saved, saved, step_of
 
 
 def assert_same_run(workdir):
@@ -97,24 +77,9 @@ def test_killed_at_random_moments(tmp_path, seed):
     assert_same_run(tmp_path)
 
 
-def stop_in_tune():
-    """Patch: SIGINT arrives in the middle of the second evaluation of the tune list."""
-    from wsol_jax.evaluate import scoring
-
-    score_list, calls = scoring.score_list, []
-
-    def interrupted(*args, **kwargs):
-        calls.append(0)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return score_list(*args, **kwargs)
-
-    scoring.score_list = interrupted
-
-
 def test_stop_within_an_evaluation_costs_no_figure(tmp_path):
     words = tiny.flags(tiny.data(), tmp_path)
-    done = tiny.run(words, patch="test_resume:stop_in_tune")
+    done = tiny.run(words, patch="helpers.patches:stop_in_tune")
     assert done.returncode == 128 + signal.SIGINT, done.stderr
     assert "stopped by SIGINT after step 6" in done.stderr
     assert not any("tune/top1_acc" in row for row in tiny.history(tmp_path) if row["step"] == 6)
@@ -123,24 +88,10 @@ def test_stop_within_an_evaluation_costs_no_figure(tmp_path):
     assert_same_run(tmp_path)
 
 
-def stop_at_the_last_step():
-    """Patch: SIGTERM arrives while the last step's row is written."""
-    from wsol_jax.runs import history
-
-    write = history.MetricWriter.write_scalars
-
-    def interrupted(self, step, scalars):
-        write(self, step, scalars)
-        if step == LAST and "train/loss" in scalars:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    history.MetricWriter.write_scalars = interrupted
-
-
 @pytest.mark.slow
 def test_stop_at_the_last_step(tmp_path):
     words = tiny.flags(tiny.data(), tmp_path)
-    done = tiny.run(words, patch="test_resume:stop_at_the_last_step")
+    done = tiny.run(words, patch="helpers.patches:stop_at_the_last_step")
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert f"after step {LAST}" in done.stderr
     assert not (tmp_path / "metrics.json").exists()
@@ -149,19 +100,12 @@ def test_stop_at_the_last_step(tmp_path):
     assert_same_run(tmp_path)
 
 
-def stop_in_final_evaluation():
-    """Patch: SIGTERM arrives when the tests are scored."""
-    from wsol_jax.evaluate import run as evaluating
-
-    evaluating.fit_central_box = lambda source: os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.slow
 def test_stop_in_the_final_evaluation(tmp_path):
     workdir = tiny.copy_finished(tmp_path / "run")
     (workdir / "metrics.json").unlink()
     words = tiny.flags(tiny.data(), workdir)
-    done = tiny.run(words, patch="test_resume:stop_in_final_evaluation")
+    done = tiny.run(words, patch="helpers.patches:stop_in_final_evaluation")
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert "Traceback" not in done.stderr
     assert not (workdir / "metrics.json").exists()
@@ -192,8 +136,8 @@ def test_interrupted_saves_do_not_share_memory_with_the_next_steps(tmp_path):
 def test_ctrl_c_reaches_the_worker_processes_too(tmp_path):
     """A terminal sends SIGINT to the readers as well; the step they had reached is saved still."""
     words = tiny.flags(tiny.data(), tmp_path, "--config.data.workers=2")
-    process = tiny.command(words)
-    while step_of(tmp_path) < 3 and process.poll() is None:
+    process, end = tiny.command(words), time.monotonic() + 300
+    while step_of(tmp_path) < 3 and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)

@@ -1,11 +1,9 @@
 """What a run leaves behind, and that it compiles nothing twice."""
 
-import struct
-
 import numpy as np
 import pytest
-import tensorboardX.proto.event_pb2 as event_pb2
 import tiny
+from helpers.runs import events
 
 LISTED = (
     *("top1_acc", "top5_acc", "top1_loc", "top5_loc", "top5_star_loc", "gt_known_loc"),
@@ -68,20 +66,6 @@ def test_log_is_for_people():
     assert "report.html" in done.stdout and "GT-known" in done.stdout
 
 
-def events(folder):
-    """Every event of a folder's files, each record's framing checked."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        content, at = path.read_bytes(), 0
-        while at < len(content):
-            (length,) = struct.unpack_from("<Q", content, at)
-            body = content[at + 12 : at + 12 + length]
-            assert len(body) == length, f"{path} ends within a record"
-            found.append(event_pb2.Event.FromString(body))
-            at += 12 + length + 4
-    return found
-
-
 def test_tensorboard_events_are_the_history():
     drawn = {
         (event.step, value.tag): value.simple_value
@@ -96,29 +80,8 @@ def test_tensorboard_events_are_the_history():
                 assert drawn[int(row["step"]), name] == pytest.approx(value, rel=1e-6)
 
 
-def count_compilations():
-    """Patch: each row of the history says how many programs were compiled before it."""
-    import jax
-
-    from wsol_jax.runs import history
-
-    compiled = []
-
-    def listener(name, seconds, **_):
-        if name == "/jax/core/compile/backend_compile_duration":
-            compiled.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    write = history.MetricWriter.write_scalars
-
-    def counted(self, step, scalars):
-        write(self, step, {**scalars, "compiled": len(compiled)})
-
-    history.MetricWriter.write_scalars = counted
-
-
 def test_nothing_compiles_after_the_first_step_and_evaluation(tmp_path):
-    done = tiny.run(tiny.flags(tiny.data(), tmp_path), patch="test_train:count_compilations")
+    done = tiny.run(tiny.flags(tiny.data(), tmp_path), patch="helpers.patches:count_compilations")
     assert done.returncode == 0, done.stderr
     rows = tiny.history(tmp_path)
     steps = {row["step"]: row["compiled"] for row in rows if "train/loss" in row}

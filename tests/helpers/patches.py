@@ -1,0 +1,105 @@
+"""Patches of the package: functions that tiny.Run calls in its process before the command."""
+
+import os
+import resource
+import signal
+
+import jax
+
+from helpers import runs
+from wsol_jax.base import files
+from wsol_jax.evaluate import run as evaluating
+from wsol_jax.evaluate import scoring
+from wsol_jax.runs import checkpoint, history, workdirs
+
+
+def stop_in_tune():
+    """SIGINT arrives in the middle of the second evaluation of the tune list."""
+    score_list, calls = scoring.score_list, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(0)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score_list(*args, **kwargs)
+
+    scoring.score_list = interrupted
+
+
+def stop_at_the_last_step():
+    """SIGTERM arrives while the last step's row is written."""
+    write = history.MetricWriter.write_scalars
+
+    def interrupted(self, step, scalars):
+        write(self, step, scalars)
+        if step == runs.LAST and "train/loss" in scalars:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    history.MetricWriter.write_scalars = interrupted
+
+
+def stop_in_final_evaluation():
+    """SIGTERM arrives when the tests are scored."""
+    evaluating.fit_central_box = lambda source: os.kill(os.getpid(), signal.SIGTERM)
+
+
+def count_compilations():
+    """Each row of the history says how many programs were compiled before it."""
+    compiled = []
+
+    def listener(name, seconds, **_):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    write = history.MetricWriter.write_scalars
+
+    def counted(self, step, scalars):
+        write(self, step, {**scalars, "compiled": len(compiled)})
+
+    history.MetricWriter.write_scalars = counted
+
+
+def fill_disk_after_two_saves():
+    """No file may have more than 4 kB from the third save on."""
+    save, calls = checkpoint.Checkpoints.save, []
+
+    def limited(self, *args):
+        calls.append(0)
+        if len(calls) == 3:
+            self.wait()
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        save(self, *args)
+
+    checkpoint.Checkpoints.save = limited
+
+
+def fill_disk_for_claim():
+    """The disk is full when the run's folder is made, and only then: stderr is a file."""
+    claim = workdirs.claim
+
+    def limited(*args):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited[1]))
+        try:
+            claim(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+    workdirs.claim = limited
+
+
+def die_in_the_sixth_cue():
+    """SIGKILL with the sixth picture written and not yet renamed."""
+    replace, seen = os.replace, []
+
+    def dies(source, target):
+        if str(target).endswith(".png"):
+            seen.append(target)
+        if len(seen) == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    files.os.replace = dies

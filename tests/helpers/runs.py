@@ -1,0 +1,52 @@
+"""What a run in another process has left so far, and runs of two processes."""
+
+import contextlib
+import socket
+import struct
+
+import tensorboardX.proto.event_pb2 as event_pb2
+import tiny
+
+LAST = 11  # the last step of tiny's runs: 16 photos, batches of 6, 4 epochs
+
+
+def saved(workdir):
+    """Steps of the whole checkpoints."""
+    folder = workdir / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def being_saved(workdir):
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any("tmp" in path.name for path in folder.iterdir())
+
+
+def step_of(workdir):
+    """The newest step in the history."""
+    path = workdir / "history.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return max((int(line.split(",")[0].split(":")[1]) for line in lines if "}" in line), default=0)
+
+
+def start_pair(words, devices=4):
+    """Two processes on loopback that share a run."""
+    with contextlib.closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    join = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
+    return [tiny.Run([*words, *join, f"--process_id={i}"], devices=devices) for i in range(2)]
+
+
+def events(folder):
+    """Every event of a folder's files, each record's framing checked."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            body = content[at + 12 : at + 12 + length]
+            assert len(body) == length, f"{path} ends within a record"
+            found.append(event_pb2.Event.FromString(body))
+            at += 12 + length + 4
+    return found
