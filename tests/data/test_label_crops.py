@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from wsol_jax.data.pipeline import BatchLabels
-from wsol_jax.data.pseudo_labels import LabelFolder, LabelSpec, regions, soft_maps
+from wsol_jax.data.label_formats import LabelSpec, regions, soft_maps
+from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.data.transforms import Window, cut_labels, random_window
 
 RNG = np.random.default_rng(0)

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data import pseudo_labels as labels
+from wsol_jax.data import label_pictures, pseudo_labels
 from wsol_jax.data.index_png import voc_palette
-from wsol_jax.data.pseudo_labels import Format, LabelFolder, LabelSpec, parse_labels
+from wsol_jax.data.label_formats import Format, LabelSpec
+from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels
 
 RNG = np.random.default_rng(0)
 IDS = np.iinfo(np.int32)
@@ -49,7 +50,7 @@ def test_the_same_arrays_are_the_same_files(tmp_path):
 
 
 def test_regions_next_to_each_other_have_colours_far_apart():
-    shown = labels.regions_picture(np.arange(200, dtype=np.int32)[None])[0].astype(int)
+    shown = label_pictures.regions_picture(np.arange(200, dtype=np.int32)[None])[0].astype(int)
     assert len({tuple(colour) for colour in shown}) == 200
     assert np.abs(np.diff(shown, axis=0)).max(axis=-1).min() > 20
 
@@ -57,7 +58,7 @@ def test_regions_next_to_each_other_have_colours_far_apart():
 def test_soft_maps_are_shown_in_the_highest_ones_colour():
     maps = np.zeros((1, 3, 2), np.float16)
     maps[0, 0, 1], maps[0, 1, 0] = 2.0, 1.0
-    shown = labels.maps_picture(maps)[0]
+    shown = label_pictures.maps_picture(maps)[0]
     np.testing.assert_array_equal(shown[0], voc_palette()[2])
     np.testing.assert_array_equal(shown[1], voc_palette()[1] // 2)
     assert not shown[2].any()
@@ -96,7 +97,7 @@ def test_labels_that_are_not_all_made_are_not_opened(tmp_path, damage):
     if damage is not None:
         (folder / "stage.json").write_text(damage)
     with pytest.raises(UserError, match=r"stage\.json is missing or damaged: .*--stages=stage"):
-        labels.open_labels(folder)
+        pseudo_labels.open_labels(folder)
 
 
 def test_a_folder_is_opened_by_what_its_summary_says(tmp_path):
@@ -105,7 +106,7 @@ def test_a_folder_is_opened_by_what_its_summary_says(tmp_path):
     place.write("a", ARRAYS)
     products = {name: {"kind": own.kind, "size": own.size} for name, own in FORMATS.items()}
     (folder / "stage.json").write_text(json.dumps({"sha256": "x", "products": products}))
-    assert labels.open_labels(folder) == place
+    assert pseudo_labels.open_labels(folder) == place
 
 
 @pytest.mark.parametrize(

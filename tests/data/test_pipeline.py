@@ -11,9 +11,9 @@ from helpers.photos import Photos, assert_same, example
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data import orders, pipeline, pseudo_labels
-from wsol_jax.data.pipeline import BatchLabels
-from wsol_jax.data.pseudo_labels import UNLABELLED, LabelFolder, LabelSpec
+from wsol_jax.data import orders, pipeline
+from wsol_jax.data.label_formats import LabelSpec, cells
+from wsol_jax.data.pseudo_labels import UNLABELLED, BatchLabels, LabelFolder
 from wsol_jax.data.records import Record
 
 
@@ -46,7 +46,7 @@ def write_cues(folder, count=7, size=6):
 
 
 def cue_folder(folder, size=6):
-    return LabelFolder(folder, {"cues": pseudo_labels.cells(size)})
+    return LabelFolder(folder, {"cues": cells(size)})
 
 
 def cued(source, folder, size=6, **changes):

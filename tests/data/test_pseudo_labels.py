@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data import pseudo_labels as labels
 from wsol_jax.data.index_png import read_index_png, voc_palette
+from wsol_jax.data.label_formats import cells
+from wsol_jax.data.label_pictures import encode_classes
+from wsol_jax.data.pseudo_labels import LabelFolder
 
 RNG = np.random.default_rng(0)
 
@@ -18,7 +20,7 @@ def random_cue(size=41, classes=20):
 
 
 def place(folder, size=6):
-    return labels.LabelFolder(folder, {"cues": labels.cells(size)})
+    return LabelFolder(folder, {"cues": cells(size)})
 
 
 def write_cue(folder, name, cue):
@@ -55,14 +57,14 @@ def test_what_is_written_is_read_back(tmp_path, cue):
 
 def test_a_masks_shape_need_not_be_square(tmp_path):
     mask = RNG.integers(0, 21, (7, 13), dtype=np.uint8)
-    (tmp_path / "a.png").write_bytes(labels.encode_classes(mask))
+    (tmp_path / "a.png").write_bytes(encode_classes(mask))
     np.testing.assert_array_equal(read_index_png(tmp_path / "a.png"), mask)
 
 
 def test_the_same_cue_is_the_same_file():
     cue = random_cue()
-    assert labels.encode_classes(cue) == labels.encode_classes(cue.copy())
-    assert labels.encode_classes(cue) != labels.encode_classes(np.roll(cue, 1))
+    assert encode_classes(cue) == encode_classes(cue.copy())
+    assert encode_classes(cue) != encode_classes(np.roll(cue, 1))
 
 
 def test_viewers_show_the_classes_in_voc_colours(tmp_path):
@@ -118,7 +120,7 @@ def test_a_missing_cue_names_the_stage_that_makes_it(tmp_path):
 def test_a_cue_of_another_size_is_refused(tmp_path):
     folder = tmp_path / "cues"
     folder.mkdir()
-    (folder / "a.png").write_bytes(labels.encode_classes(np.zeros((6, 9), np.uint8)))
+    (folder / "a.png").write_bytes(encode_classes(np.zeros((6, 9), np.uint8)))
     expected = r"a\.png is no cells: expected uint8 of shape \(6, 6\), got uint8 of \(6, 9\)"
     with pytest.raises(UserError, match=expected + ": remove .*--stages=cues"):
         read_cue(folder, "a", 6)
@@ -146,7 +148,7 @@ def test_a_truncated_cue_is_named(tmp_path, kept):
 def test_a_damaged_cue_is_named_or_read_and_nothing_else(tmp_path):
     """A byte of the file changed: one sentence, or whatever the pixels say now."""
     path = tmp_path / "a.png"
-    whole = labels.encode_classes(random_cue(9))
+    whole = encode_classes(random_cue(9))
     palette = whole.index(b"PLTE") + 4  # 768 bytes of one kind
     refused = 0
     end = palette + 768

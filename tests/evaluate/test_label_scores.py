@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.pseudo_labels import LabelFolder, cells, mask, soft_maps
+from wsol_jax.data.label_formats import cells, mask, soft_maps
+from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.records import Record
 from wsol_jax.evaluate.label_scores import check_classes, score_labels
 

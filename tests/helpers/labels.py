@@ -11,7 +11,8 @@ from PIL import Image
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
-from wsol_jax.data.pseudo_labels import LabelFolder, cells
+from wsol_jax.data.label_formats import cells
+from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.records import Record
 from wsol_jax.methods import Localization
 from wsol_jax.methods.confident import confident_cells

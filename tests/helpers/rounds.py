@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import common
-from wsol_jax.data.pseudo_labels import UNLABELLED, cells, soft_maps
+from wsol_jax.data.label_formats import cells, soft_maps
 from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
 from wsol_jax.methods import Aux, Labeller, LabelSpec, Localization, Method
 
 SIDE = 6
-LABELS = {"sure": LabelSpec((SIDE, SIDE), np.uint8, UNLABELLED)}
+LABELS = {"sure": LabelSpec((SIDE, SIDE), np.uint8, 255)}
 LABELS["height"] = LabelSpec((SIDE, SIDE, 1), np.float16)
 
 
@@ -57,7 +57,7 @@ def bright(config, num_classes):
     def finish(photo, made, earlier):
         height = (made["map"] - made["map"].mean()) * photo.pixels.mean() / 255
         height += sum(labels["height"].astype(np.float32) for labels in earlier.values())
-        sure = np.where(height[..., 0] > 0, 1 + photo.labels[0], UNLABELLED)
+        sure = np.where(height[..., 0] > 0, 1 + photo.labels[0], 255)
         return {"sure": sure.astype(np.uint8), "height": height.astype(np.float16)}
 
     reads = dict(config.rounds.items())

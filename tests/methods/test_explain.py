@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import IMAGES, quick
+from helpers.networks import IMAGES, made, quick
 
 from configs import two_phase as two_phase_config
 from wsol_jax import methods
@@ -127,3 +127,41 @@ def test_a_layer_that_is_none_is_refused(network, layer, count):
     start = jax.eval_shape(network.init, jax.random.key(0), PHOTOS)
     with pytest.raises(UserError, match=rf"the network has {count} layers named '{layer}'"):
         jax.eval_shape(lambda v: gradient_saliency(explained(network, v), PHOTOS, layer), start)
+
+
+# ---------------------------------------------------------------- taps of the methods
+
+
+@pytest.mark.parametrize("file", ["cam", "spg", "cams2i"])
+def test_a_methods_tap_gives_its_class_scores_and_what_the_layer_gave(file):
+    """A bump of the layer's output moves the scores as much as the output itself would."""
+    method, start = made(file)
+    network = methods.Trained(method, start)
+    features, logits = quick(lambda x: network.tap(x, "conv2_2"))(IMAGES)
+    assert features.ndim == 4 and features.shape[1:3] == (16, 16)
+    np.testing.assert_allclose(logits, quick(network.localize)(IMAGES).logits, atol=1e-6)
+    bump = jnp.zeros(features.shape).at[:, 3, 4].set(1.0)
+    bumped, moved = quick(lambda x, bump: network.tap(x, "conv2_2", bump))(IMAGES, bump)
+    np.testing.assert_allclose(bumped, features + bump, atol=1e-6)
+    assert (np.abs(np.asarray(moved - logits)).max(axis=1) > 0).all()
+
+
+def test_grad_cam_is_built_from_outside():
+    """Of CAM at its last features: the classifier's own weights (Selvaraju et al. 2017)."""
+    method, start = made("cam", **{"model.head_layers": 0, "model.dropout": 0.0})
+    network = methods.Trained(method, start)
+
+    def grad_cam(images, label):
+        features, _ = network.tap(images, "conv3_1")
+        score = lambda bump: jnp.sum(network.tap(images, "conv3_1", bump)[1][:, label])
+        gradient = jax.grad(score)(jnp.zeros_like(features))
+        return jnp.sum(features * jnp.mean(gradient, axis=(1, 2), keepdims=True), axis=-1), gradient
+
+    found, gradient = quick(grad_cam, static_argnums=1)(IMAGES, 3)
+    assert found.shape == (4, 8, 8) and np.asarray(found).std() > 0
+    # Scores are means over the 64 cells of a linear layer: behind a ReLU that is on, its weights.
+    kernel = np.asarray(start["params"]["head"]["class_maps"]["kernel"])[0, 0, :, 3]
+    on = np.asarray(gradient) != 0
+    kernel = kernel / np.sqrt(1.001)  # a normalisation between them that has seen nothing yet
+    expected = np.broadcast_to(kernel / 64, gradient.shape)
+    np.testing.assert_allclose(np.asarray(gradient)[on], expected[on], rtol=1e-4)

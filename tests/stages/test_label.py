@@ -22,7 +22,7 @@ from helpers.labels import (
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data import pseudo_labels
+from wsol_jax.data import label_formats
 from wsol_jax.data.pseudo_labels import UNLABELLED, open_labels, read_summary
 from wsol_jax.methods import Labeller
 from wsol_jax.methods.confident import confident_cells
@@ -282,10 +282,10 @@ def everything(maker=True):
         }
 
     products = {
-        "small": pseudo_labels.cells(4),
-        "mask": pseudo_labels.mask(),
-        "ids": pseudo_labels.regions(),
-        "soft": pseudo_labels.soft_maps(),
+        "small": label_formats.cells(4),
+        "mask": label_formats.mask(),
+        "ids": label_formats.regions(),
+        "soft": label_formats.soft_maps(),
     }
     reads = {"net": "first", "cues": "cues"} if maker else {"cues": "cues"}
     return Labeller(reads, products, bright if maker else None, finish)
@@ -330,14 +330,14 @@ def test_a_labeller_of_several_products(made, tmp_path, maker):
     "values", [np.zeros((8, 8), np.int32), np.zeros((8, 7), np.uint8), np.zeros(8, np.uint8)]
 )
 def test_arrays_of_another_format_are_not_stored(tmp_path, values):
-    labeller = Labeller({}, {"cues": pseudo_labels.cells(8)}, None, lambda *_: {"cues": values})
+    labeller = Labeller({}, {"cues": label_formats.cells(8)}, None, lambda *_: {"cues": values})
     with pytest.raises(ValueError, match=r"cells: expected uint8 of shape \(8, 8\)"):
         make(tmp_path / "cues", labeller=labeller)
     assert not content(tmp_path)
 
 
 def test_a_labeller_that_makes_nothing_is_none():
-    products = {"cues": pseudo_labels.cells(8)}
+    products = {"cues": label_formats.cells(8)}
     for wrong in (({}, products), ({"labels": "a"}, products, None, print), ({}, {}, print)):
         with pytest.raises(ValueError):
             Labeller(*wrong)

@@ -22,7 +22,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import CorruptImage, decode_rgb
 from wsol_jax.data.orders import Order
-from wsol_jax.data.pseudo_labels import LabelFolder, LabelSpec
+from wsol_jax.data.pseudo_labels import BatchLabels
 from wsol_jax.data.records import Source
 
 PADDING = -1  # the record index of a row that only fills up a batch
@@ -67,34 +67,6 @@ def check_crop(data: Any) -> None:
         raise UserError(f"data.resize_mode: {data.resize_mode!r} is not one of 'warp', 'shorter'.")
     if data.crop > data.resize:
         raise UserError(f"data.resize: expected at least data.crop={data.crop}, got {data.resize}.")
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchLabels:
-    """Pseudo-labels as a batch carries them: whose they are, and what a training asks for."""
-
-    folder: LabelFolder
-    product: str
-    spec: LabelSpec
-
-    def missing(self) -> np.ndarray:
-        """What stands where there are none."""
-        return np.full(self.spec.shape, self.spec.fill, self.spec.dtype)
-
-    def read(self, image_id: str, window: transforms.Window) -> np.ndarray:
-        """A photo's labels over a window of it.
-
-        Raises:
-          UserError: they are missing or damaged, or have another number of maps.
-        """
-        values = self.folder.read(image_id, self.product)
-        if values.shape[2:] != self.spec.shape[2:]:
-            raise UserError(
-                f"labels {self.folder.path(image_id, self.product)} have {values.shape[2:]} maps, "
-                f"expected {self.spec.shape[2:]}."
-            )
-        values = values.astype(self.spec.dtype, copy=False)
-        return transforms.cut_labels(values, window, self.spec.shape[:2])
 
 
 @dataclasses.dataclass(frozen=True)

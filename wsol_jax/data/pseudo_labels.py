@@ -20,106 +20,24 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, write_whole
 from wsol_jax.data.decode import decode_rgb
-from wsol_jax.data.index_png import read_index_png, voc_palette
+from wsol_jax.data.index_png import read_index_png
+from wsol_jax.data.label_formats import Format, LabelSpec, cells
+from wsol_jax.data.label_pictures import (
+    encode_classes,
+    encode_rgb,
+    maps_picture,
+    regions_picture,
+)
 from wsol_jax.data.records import Record
+from wsol_jax.data.transforms import Window, cut_labels
 
 UNLABELLED = 255
 
 Arrays = Mapping[str, np.ndarray]  # by product, of one photo
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelSpec:
-    """What a training asks of its labels, for one photo.
-
-    Attributes:
-      shape: (h, w) of classes or region ids, (h, w, K) of soft maps.
-      dtype: whole numbers take the nearest cell of what is stored, floats are interpolated.
-      fill: stands where there is no label: in padding, and for photos that cannot be read.
-    """
-
-    shape: tuple[int, ...]
-    dtype: Any
-    fill: float = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """How a product is stored; see ``cells``, ``mask``, ``regions``, ``soft_maps``.
-
-    Attributes:
-      kind: one of KINDS.
-      size: cells a side; 0 where the photo decides.
-    """
-
-    kind: str
-    size: int = 0
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(KINDS[self.kind])
-
-    @property
-    def holds_classes(self) -> bool:
-        """Whether values are classes: 0 background, 1 + c class c, 255 unlabelled."""
-        return self.kind in ("cells", "mask")
-
-    def check(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """The array, if it is one of this format.
-
-        Args:
-          size: (width, height) of the photo.
-
-        Raises:
-          ValueError: another shape or dtype.
-        """
-        values = np.asarray(values)
-        shape = {"cells": (self.size, self.size), "soft_maps": values.shape}.get(
-            self.kind, size[::-1]
-        )
-        rank = 3 if self.kind == "soft_maps" else 2
-        if values.shape != shape or values.ndim != rank or values.dtype != self.dtype:
-            expected = "(h, w, K)" if self.kind == "soft_maps" else shape
-            raise ValueError(
-                f"{self.kind}: expected {self.dtype} of shape {expected}, got {values.dtype} of "
-                f"{values.shape}"
-            )
-        return values
-
-    def fits(self, spec: LabelSpec) -> bool:
-        """Whether a training that asks for ``spec`` can read this."""
-        wanted = np.dtype(spec.dtype)
-        if self.kind == "soft_maps":
-            return len(spec.shape) == 3 and np.issubdtype(wanted, np.floating)
-        return len(spec.shape) == 2 and np.issubdtype(wanted, np.integer) and wanted >= self.dtype
-
-
-KINDS = {"cells": np.uint8, "mask": np.uint8, "regions": np.int32, "soft_maps": np.float16}
-
-
-def cells(size: int) -> Format:
-    """(size, size) uint8 classes over the whole photo."""
-    return Format("cells", size)
-
-
-def mask() -> Format:
-    """(H, W) uint8 classes of the photo's own pixels."""
-    return Format("mask")
-
-
-def regions() -> Format:
-    """(H, W) int32 ids of regions of the photo's own pixels."""
-    return Format("regions")
-
-
-def soft_maps() -> Format:
-    """(h, w, K) float16 maps over the whole photo, of any size."""
-    return Format("soft_maps")
 
 
 class Photo:
@@ -193,7 +111,7 @@ class LabelFolder:
             else:
                 picture = regions_picture if own.kind == "regions" else maps_picture
                 shown = self._place(image_id, name, "png")
-                files += [(shown, _encode_rgb(picture(values))), (path, _encode_array(values))]
+                files += [(shown, encode_rgb(picture(values))), (path, _encode_array(values))]
         return files
 
     def write(self, image_id: str, arrays: Arrays) -> None:
@@ -227,6 +145,34 @@ class LabelFolder:
         check_inside(image_id, "labels")
         folder = self.folder if len(self.products) == 1 else self.folder / product
         return folder / f"{image_id}.{suffix}"
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchLabels:
+    """Pseudo-labels as a batch carries them: whose they are, and what a training asks for."""
+
+    folder: LabelFolder
+    product: str
+    spec: LabelSpec
+
+    def missing(self) -> np.ndarray:
+        """What stands where there are none."""
+        return np.full(self.spec.shape, self.spec.fill, self.spec.dtype)
+
+    def read(self, image_id: str, window: Window) -> np.ndarray:
+        """A photo's labels over a window of it.
+
+        Raises:
+          UserError: they are missing or damaged, or have another number of maps.
+        """
+        values = self.folder.read(image_id, self.product)
+        if values.shape[2:] != self.spec.shape[2:]:
+            raise UserError(
+                f"labels {self.folder.path(image_id, self.product)} have {values.shape[2:]} maps, "
+                f"expected {self.spec.shape[2:]}."
+            )
+        values = values.astype(self.spec.dtype, copy=False)
+        return cut_labels(values, window, self.spec.shape[:2])
 
 
 class LabelsOf(NamedTuple):
@@ -290,41 +236,6 @@ def open_labels(folder: str | os.PathLike) -> LabelFolder:
     else:  # of a time when cells were all that there was
         products = {folder.name: cells(known["size"])}
     return LabelFolder(folder, products)
-
-
-@functools.cache
-def _palette() -> bytes:
-    return voc_palette().tobytes()
-
-
-def encode_classes(classes: np.ndarray) -> bytes:
-    """(H, W) uint8 as a palette PNG in the VOC colours."""
-    image = Image.fromarray(classes)  # uint8: grey, until it has a palette
-    image.putpalette(_palette())
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def regions_picture(ids: np.ndarray) -> np.ndarray:
-    """(H, W) int32 -> (H, W, 3) uint8: a colour for each id, neighbours in number far apart."""
-    mixed = ids.astype(np.uint32) * np.uint32(2654435761)  # Knuth's multiplicative hash
-    return np.stack([mixed >> shift & 255 for shift in (24, 16, 8)], axis=-1).astype(np.uint8)
-
-
-def maps_picture(maps: np.ndarray) -> np.ndarray:
-    """(h, w, K) float16 -> (h, w, 3) uint8: the highest map's colour, bright where it is high."""
-    maps = np.nan_to_num(maps.astype(np.float32), posinf=0.0, neginf=0.0)
-    top = np.maximum(maps.max(axis=-1), 0)
-    share = top / max(float(top.max()), 1e-12)
-    colours = voc_palette()[1 + maps.argmax(axis=-1) % 254]
-    return np.round(colours * share[..., None]).astype(np.uint8)
-
-
-def _encode_rgb(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _encode_array(values: np.ndarray) -> bytes:

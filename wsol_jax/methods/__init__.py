@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.pseudo_labels import Arrays, Format, LabelSpec, Photo
+from wsol_jax.data.label_formats import Format, LabelSpec
+from wsol_jax.data.pseudo_labels import Arrays, Photo
 
 Variables = Mapping[str, Any]
 Batch = Mapping[str, jax.Array]

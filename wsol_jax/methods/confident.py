@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.pseudo_labels import cells
+from wsol_jax.data.label_formats import cells
 from wsol_jax.methods import Labeller
 from wsol_jax.methods.explain import gradient_saliency
 from wsol_jax.ops import cues as ops

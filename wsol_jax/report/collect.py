@@ -83,6 +83,8 @@ def guidance_pictures(
             images[row] = transforms.resize(image, size, size)
             labels[row, list(record.labels)] = 1
         batch = {"image": images, "labels": labels, "valid": np.ones(len(some), bool)}
+        for name, spec in method.wants.items():  # nobody has made any of these images
+            batch[name] = np.full((len(some), *spec.shape), spec.fill, spec.dtype)
         values = call(variables, batch)
         pictures = {name: np.asarray(x) for name, x in zip(names, values, strict=True)}
         found += [{name: x[row] for name, x in pictures.items()} for row in range(len(some))]

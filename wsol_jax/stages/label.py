@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ from wsol_jax.data.pseudo_labels import (
     read_summary,
     summary_path,
 )
-from wsol_jax.data.records import Record, Source
+from wsol_jax.data.records import Chosen, Source
 from wsol_jax.evaluate.localize import over_list
 from wsol_jax.methods import Batch, Labeller, Method, Trained, Variables
 from wsol_jax.runs.opened import OpenedRun
@@ -98,7 +98,7 @@ def make_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
     missing = _missing(stage, known)
     sharding.barrier("labels listed")  # before any process adds to them
     if missing:
-        todo = _Chosen(stage.source, tuple(missing))
+        todo = Chosen(stage.source, tuple(missing))
         _write(dataclasses.replace(stage, source=todo))
     sharding.barrier("labels written")
     found = _summary(stage, inputs)
@@ -181,32 +181,6 @@ def _summary(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
     found = summarise(stage.place, stage.source)
     found["products"] = {name: dataclasses.asdict(x) for name, x in stage.place.products.items()}
     return {**found, "inputs": dict(inputs)}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Chosen:
-    """Some records of a list, as a list."""
-
-    source: Source
-    indices: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        return self.source.class_names
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.source[self.indices[index]]
-
-    def mask(self, index: int) -> None:
-        """No labeller looks at the truth."""
-        return None
 
 
 def _write(stage: LabelStage) -> None:

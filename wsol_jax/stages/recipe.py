@@ -288,7 +288,9 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
     check_options(config.eval)
-    run = train_run(config, workdir, open_lists(config.data))
+    lists = open_lists(config.data)
+    checks.check_evaluation(config, lists)
+    run = train_run(config, workdir, lists)
     trained = time.monotonic()
     with StopRequest(saved_step=run.step):
         figures = score_run(run, workdir)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from wsol_jax.base import threads
-from wsol_jax.data.pseudo_labels import Arrays, Format, LabelFolder
+from wsol_jax.data.label_formats import Format
+from wsol_jax.data.pseudo_labels import Arrays, LabelFolder
 from wsol_jax.data.records import Source
 
 

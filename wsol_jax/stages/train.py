@@ -21,8 +21,7 @@ from wsol_jax.base.progress import Progress
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.lists import Lists
-from wsol_jax.data.pipeline import BatchLabels
-from wsol_jax.data.pseudo_labels import LabelFolder
+from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.evaluate import scoring
 from wsol_jax.methods import Method, Variables
 from wsol_jax.runs import workdirs

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.pipeline import BatchLabels
-from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels
+from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder, parse_labels
 from wsol_jax.methods import Method
 
 
