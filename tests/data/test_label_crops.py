@@ -53,11 +53,13 @@ def test_ids_are_those_under_the_centres_and_maps_lie_between_them(shape, given)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float32])
 def test_labels_of_a_whole_photo_stay_as_they_are(mirrored, size, dtype):
     values = (1000 * RNG.normal(size=(size, size, 2))).astype(dtype)
+    if np.issubdtype(dtype, np.floating):
+        values[0, 0] = -0.0, np.inf
     for side in (1, 12, 96, 321, 1000):
         window = Window(side, side, 0, 0, side, mirrored)
         found = cut_labels(values, window, (size, size))
         assert found.dtype == dtype and found.flags.c_contiguous
-        np.testing.assert_array_equal(found, values[:, ::-1] if mirrored else values)
+        assert found.tobytes() == (values[:, ::-1] if mirrored else values).tobytes()
 
 
 def test_a_batch_carries_regions_and_soft_maps_of_its_window(tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny
 
+from configs import cam as cam_config
 from configs import sec as sec_config
 from configs import two_phase as two_phase_config
 from wsol_jax.base.errors import UserError
@@ -123,6 +124,21 @@ def test_labels_are_scored_where_there_are_some(tmp_path):
     config = tiny_config(two_phase_config, **{"eval.labels": True})
     with pytest.raises(UserError, match=r"eval\.labels: no stage of this run writes labels"):
         stages.run(config, tmp_path)
+    with pytest.raises(UserError, match=r"eval\.labels: list 'train' has no masks to score"):
+        stages.run(tiny_config(**{"eval.labels": True}), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("changes", [{"eval.labels": True}, {"eval.stages": ("first",)}])
+def test_a_run_of_one_stage_has_nothing_more_to_score(tmp_path, changes):
+    config = cam_config.get_config(
+        f"folder,root={tiny.data()},backbone=mobilenet_v2,weights=none,width=0.25,size=32,batch=6"
+    )
+    with config.unlocked():
+        config.model.freeze_until = ""
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=next(iter(changes))):
+        stages.train_and_evaluate(config, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

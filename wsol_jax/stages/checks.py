@@ -32,6 +32,9 @@ def check_evaluation(config: Any, lists: Lists) -> None:
         if not label_stages(config):
             raise UserError("eval.labels: no stage of this run writes labels.")
         check_classes(len(lists.class_names))
+        train = lists.train
+        if all(train.mask(index) is None for index in range(len(train))):
+            raise UserError(f"eval.labels: list {train.name!r} has no masks to score them by.")
     for name in options.stages:
         if name not in names[:-1]:
             known = ", ".join(names[:-1]) or "none"

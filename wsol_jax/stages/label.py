@@ -191,9 +191,11 @@ def _write(stage: LabelStage) -> None:
     with (
         concurrent.futures.ThreadPoolExecutor(threads.usable_cores()) as pool,
         contextlib.closing(made(stage)) as items,
+        contextlib.closing(
+            threads.in_order(pool, lambda item: _finished(stage, *item), items)
+        ) as finished,
     ):
-        # Encoded in threads, written here in the list's order.
-        for index, files in threads.in_order(pool, lambda item: _finished(stage, *item), items):
+        for index, files in finished:  # encoded in threads, written here in the list's order
             if files is None:
                 corrupt.check({"index": np.array([index]), "valid": np.array([False])})
             for path, content in files or ():

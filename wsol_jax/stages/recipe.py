@@ -99,10 +99,8 @@ class _Made:
     @property
     def folders(self) -> dict[str, LabelFolder]:
         """Of the label stages, done or not."""
-        return {
-            name: LabelFolder(self.workdir / name, labeller.products)
-            for name, labeller in self.labellers.items()
-        }
+        places = {name: self.workdir / name for name in self.labellers}
+        return {name: LabelFolder(x, self.labellers[name].products) for name, x in places.items()}
 
     def open(self, name: str, choice: str = "") -> OpenedRun:
         """A finished stage's network; ``choice``: of its checkpoints, "" is eval.checkpoint."""
@@ -142,9 +140,9 @@ class _Made:
                 earlier[role] = self.folders[read]
             else:
                 networks[role] = self.open(read)
-        config, train = stage_config(self.config, name), self.lists.train
-        folder = self.workdir / name
-        return label.LabelStage(config, labeller, networks, earlier, hashes, train, folder)
+        config, folder = stage_config(self.config, name), self.workdir / name
+        inputs = (networks, earlier, hashes, self.lists.train)
+        return label.LabelStage(config, labeller, *inputs, folder)
 
     def labels_hash(self, name: str) -> str:
         """Of a finished label stage, which must be what this config makes."""
@@ -160,8 +158,8 @@ class _Made:
 
     def check_inputs(self, name: str) -> None:
         """Raises UserError where a training has begun with inputs that are others now."""
-        folder, reads = self.workdir / name, stage_config(self.config, name).reads
-        labels = self.label_hashes(name)
+        folder, labels = self.workdir / name, self.label_hashes(name)
+        reads = stage_config(self.config, name).reads
         if not (reads or labels) or not workdirs.has_checkpoint(folder):
             return
         recorded = product.read_inputs(folder)
