@@ -129,7 +129,9 @@ def _interpolated(
     share = share.reshape([-1 if axis == n else 1 for n in range(values.ndim)])
     low = values.take(np.clip(below, 0, last), axis)
     high = values.take(np.clip(below + 1, 0, last), axis)
-    return np.where(share > 0, low * (1 - share) + high * share, low)  # its bits, at a centre
+    with np.errstate(invalid="ignore"):
+        between = low * (1 - share) + high * share
+    return np.where(share > 0, between, low)  # at a centre, its very bits
 
 
 def ten_crops(image: np.ndarray, crop: int) -> np.ndarray:
