@@ -142,6 +142,20 @@ def test_a_run_of_one_stage_has_nothing_more_to_score(tmp_path, changes):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "labels, sentence",
+    [
+        ("", "labels: sec trains on labels called 'cues'"),
+        ("cues=cues", "'cues', for 'cues', is no"),
+    ],
+)
+def test_a_training_alone_has_no_labels(tmp_path, labels, sentence):
+    own = stages.stage_config(tiny_config(**{"stage.segment.labels": labels}), "segment")
+    with pytest.raises(UserError, match=sentence):
+        stages.train_and_evaluate(own, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_runs_of_the_time_of_cues_alone_are_known(tmp_path):
     """Their config.json, as it was written then, means what this config says."""
     config = tiny_config()

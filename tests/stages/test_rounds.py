@@ -1,12 +1,13 @@
 """A method of two rounds from outside of the package: whole, killed in each stage, gone on with."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import tiny
-from helpers.runs import saved
+from helpers.runs import saved, start_pair
 
 from wsol_jax.data.pseudo_labels import open_labels
 
@@ -49,11 +50,18 @@ def figures(workdir):
     return plain(tiny.metrics(workdir))
 
 
-@pytest.mark.slow
-def test_two_rounds_killed_in_each_stage_end_with_an_unbroken_runs_bits(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    done = tiny.run(words(whole))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed; read it, do not write there."""
+    workdir = tmp_path_factory.mktemp("rounds")
+    done = tiny.run(words(workdir))
     assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.mark.slow
+def test_two_rounds_killed_in_each_stage_end_with_an_unbroken_runs_bits(whole, tmp_path):
+    broken = tmp_path
     patch = "helpers.patches:die_once_in_each_stage"
     for count in range(1, 1 + len(STAGES)):
         done = tiny.run(words(broken), patch=patch)
@@ -92,6 +100,24 @@ def test_two_rounds_killed_in_each_stage_end_with_an_unbroken_runs_bits(tmp_path
         "settings",
         "labels",
     }
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_labels_of_one(whole, tmp_path):
+    """Each its share, of every product, on its own threads."""
+    for name in ("one", "label_one", "two"):
+        shutil.copytree(whole / name, tmp_path / name)
+    for run in start_pair(words(tmp_path, "--stages=label_two"), devices=2):
+        done = run.wait(timeout=400)
+        assert done.returncode == 0, done.stderr
+    labels = [open_labels(workdir / "label_two") for workdir in (whole, tmp_path)]
+    names = [path for path in files(whole) if path.startswith("label_two/sure/")]
+    assert len(names) == 16
+    assert {n for n in files(whole) if n.startswith("label_two")} <= files(tmp_path).keys()
+    for name in names:
+        image_id = name.removeprefix("label_two/sure/")[: -len(".png")]
+        one, other = (x.read(image_id, "height").astype(np.float32) for x in labels)
+        np.testing.assert_allclose(other, one, atol=1e-3)
 
 
 def test_the_method_is_written_in_under_eighty_lines():
