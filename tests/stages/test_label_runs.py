@@ -329,7 +329,7 @@ def test_labels_and_a_further_stage_are_scored(finished, root, tmp_path):
     union = hits.sum(axis=0) + hits.sum(axis=1) + missed - np.diag(hits)
     found = figures["stages"]["cues"]["labels"]
     assert found["images"] == 12
-    assert found["miou"] == pytest.approx(np.mean((np.diag(hits) / union)[union > 0]))
+    assert found["miou"] == pytest.approx(np.mean(np.diag(hits)[union > 0] / union[union > 0]))
     assert found["labelled"] == pytest.approx(hits.sum() / seen)
     assert found["accuracy"] == pytest.approx(right / hits.sum())
     assert "labels" not in before["stages"]["cues"] and "test" not in before["stages"]["first"]
