@@ -90,7 +90,8 @@ class Step:
         method = methods.build(config, flags.classes)
         plan = Plan.of(config.train, 10_000, mesh)
         self.state, step, _ = create_state(config, method, plan, mesh)
-        self.compiled = compile_step(step, self.state, plan, config, flags.classes, mesh)
+        shapes = (plan, config, flags.classes, mesh, method.wants)
+        self.compiled = compile_step(step, self.state, *shapes)
         self.host_calls = len(_HOST_CALL.findall(self.compiled.as_text()))
         self.batch = sharding.to_devices(batch, mesh)
 

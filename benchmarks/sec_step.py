@@ -47,7 +47,7 @@ def make_config(flags, constrain):
     paper = sec.get_config("voc")
     with config.unlocked():
         config.data.crop = config.data.resize = flags.size
-        config.data.cues = paper.cues.size
+        config.sec.cells = paper.cues.size
         for field in ("channels", "dilation", "bilateral", "spatial"):
             config.sec[field] = paper.stage.segment.sec[field]
         config.model.output_stride = 8
@@ -62,7 +62,7 @@ def main(argv=None):
     rng = np.random.default_rng(0)
     labels = np.eye(flags.classes, dtype=np.float32)[np.arange(flags.batch) % flags.classes]
     configs = {"all three": make_config(flags, 1.0), "without constrain": make_config(flags, 0.0)}
-    cells = configs["all three"].data.cues
+    cells = configs["all three"].sec.cells
     cues = np.full((flags.batch, cells, cells), 255, np.uint8)
     cues[:, ::3, ::3], cues[:, 1::5, 1::5] = 0, 1 + labels.argmax(-1)[:, None, None]
     small = rng.integers(0, 256, (flags.batch, flags.size // 16, flags.size // 16, 3))

@@ -46,6 +46,10 @@ def base() -> ml_collections.ConfigDict:
     c.stages = ()
     c.stage = ml_collections.ConfigDict()
     c.reads = ()  # of a stage: the earlier stages whose networks it needs
+    # Of a stage that trains on pseudo-labels: NAME=STAGE,..., each name in its batches and the
+    # label stage that makes them; STAGE/PRODUCT where that leaves several.
+    c.labels = ""
+    c.labeller = ""  # of a label stage: the function beside ``method`` that makes them
     c.recipe = "paper"  # a method's named set of choices; see its config file
     c.seed = 0  # decides a run: order, crops, initial values, dropout
     c.dtype = "auto"  # of the computation: bfloat16 on accelerators, float32 on CPU
@@ -68,7 +72,6 @@ def base() -> ml_collections.ConfigDict:
     c.data.flip = 0.5  # probability of mirroring
     c.data.workers = 0  # worker processes; 0 reads in this process's threads
     c.data.threads = 4  # readers per process
-    c.data.cues = 0  # of a stage that trains on cues: their cells a side; 0 for none
     c.data.max_corrupt = 10  # unreadable images to skip before the run stops
 
     c.model = ml_collections.ConfigDict()
@@ -127,6 +130,8 @@ def base() -> ml_collections.ConfigDict:
     c.eval.tolerance = 18.0  # several labels: pixels around a box in which a peak still counts
     c.eval.threshold = -1.0  # of the boxes, in [0, 1); negative: chosen on the tune list
     c.eval.gallery = 24  # images per list in the report; 0 keeps no maps for comparisons either
+    c.eval.stages = ()  # further trained stages to score, beside the last
+    c.eval.labels = False  # score what label stages wrote against the training list's masks
     return c
 
 
@@ -213,6 +218,15 @@ def stage(
         own[section] = ml_collections.ConfigDict()
         for field, kind in kinds.items():
             own[section][field] = ml_collections.config_dict.placeholder(kind)
+    config.stage[name] = own
+    return own
+
+
+def label_stage(
+    config: ml_collections.ConfigDict, name: str, method: str, labeller: str
+) -> ml_collections.ConfigDict:
+    """Adds a stage that writes pseudo-labels: by the function ``labeller`` beside ``method``."""
+    own = ml_collections.ConfigDict({"method": method, "labeller": labeller})
     config.stage[name] = own
     return own
 

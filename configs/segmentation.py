@@ -41,6 +41,7 @@ def losses() -> ml_collections.ConfigDict:
     sec = ml_collections.ConfigDict()
     sec.seed = sec.expand = sec.constrain = 1.0  # weights of the losses
     sec.foreground, sec.background = decays(41)  # of the rank pooling: d+ and d_bg
+    sec.cells = 41  # of the cues, a side
     sec.channels = 1024  # of fc6 and fc7
     sec.dilation = 12  # of fc6, in cells
     sec.average = True  # a 3x3 mean before fc6: pool5a
@@ -59,10 +60,12 @@ def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...])
     Call it after ``common.apply``, whose keys decide sizes and rates.
     """
     config.cues.maps = trainings[-1]
+    common.label_stage(config, "cues", config.method, "cues")
     own = common.stage(config, "segment")
-    own.method, own.sec = "sec", losses()
+    own.method, own.sec, own.labels = "sec", losses(), "cues=cues"
+    own.sec.cells = config.cues.get_oneway_ref("size")
     for section, fields in {
-        "data": {"cues": config.cues.get_oneway_ref("size")},
+        "data": {},
         "model": {},
         "optimizer": {"classifier_lr": 1e-2, "bias_lr": 2.0, "decay_all": False},
     }.items():

@@ -11,8 +11,10 @@ from helpers.photos import Photos, assert_same, example
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import orders, pipeline
-from wsol_jax.data import pseudo_labels as cues
+from wsol_jax.data.label_formats import LabelSpec, cells
+from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.data.records import Record
 
 
@@ -41,11 +43,17 @@ def write_cues(folder, count=7, size=6):
     """Cues that tell an image and a column: of which photo, and mirrored or not."""
     for index in range(count):
         cue = np.full((size, size), index, np.uint8) + 20 * np.arange(size, dtype=np.uint8)
-        cues.write_cue(folder, f"id{index}", cue)
+        cue_folder(folder, size).write(f"id{index}", {"cues": cue})
+
+
+def cue_folder(folder, size=6):
+    return LabelFolder(folder, {"cues": cells(size)})
 
 
 def cued(source, folder, size=6, **changes):
-    return example(source, crop=12, resize=12, cues=str(folder), cue_size=size, **changes)
+    spec = LabelSpec((size, size), np.uint8, UNLABELLED)
+    labels = {"cues": BatchLabels(cue_folder(folder, size), "cues", spec)}
+    return example(source, **{**dict(crop=12, resize=12, labels=labels), **changes})
 
 
 def test_ground_truth_never_reaches_a_batch_with_cues(tmp_path):
@@ -95,12 +103,45 @@ def test_cues_do_not_move_the_photos_draws(tmp_path):
         np.testing.assert_array_equal(one["image"], other["image"])
 
 
-@pytest.mark.parametrize("changes", [dict(crop=10), dict(resize_mode="shorter")])
-def test_cues_of_a_part_of_a_photo_are_refused(tmp_path, changes):
-    settings = {**dict(crop=12, resize=12, cues=str(tmp_path), cue_size=6), **changes}
-    with pytest.raises(UserError, match=r"data\.resize: cues belong to whole photos.*data\.crop"):
-        example(Photos(), **settings)
-    example(Photos(), **{**settings, "cue_size": 0})  # without them it is the user's to choose
+@pytest.mark.parametrize("mode", ["warp", "shorter"])
+@pytest.mark.parametrize("size", [6, 4])
+def test_cues_of_a_part_of_a_photo_are_those_under_its_cells(tmp_path, mode, size):
+    """Each cell of a crop by a loop: where its centre lies in the photo, mirrored as the photo."""
+    cues = np.random.default_rng(3).permutation(36).astype(np.uint8).reshape(6, 6)
+    cue_folder(tmp_path).write("id1", {"cues": cues})
+    spec = LabelSpec((size, size), np.uint8, UNLABELLED)
+    labels = {"cues": BatchLabels(cue_folder(tmp_path), "cues", spec)}
+    settings = dict(crop=10, resize=16, resize_mode=mode)
+    make, plain = cued(Wide(), tmp_path, labels=labels, **settings), example(Wide(), **settings)
+    width = 16 if mode == "warp" else 32
+    seen = set()
+    for position in range(40):
+        row = make((1, position))
+        np.testing.assert_array_equal(row["image"], plain((1, position))["image"])
+        # The photo's red tells the column of each pixel, its green the row.
+        columns, rows = row["image"][5, :, 0], row["image"][:, 5, 1]
+        mirrored = bool(columns[0] > columns[-1])
+        left = round(int(columns.min()) * width / 256)
+        top = round(int(rows.min()) * 16 / 256)
+        seen.add((mirrored, left > 0, top > 0))
+        for i in range(size):
+            for j in range(size):
+                y = top + (i + 0.5) * 10 / size
+                x = left + (size - 1 - j if mirrored else j) * 10 / size + 0.5 * 10 / size
+                expected = cues[int(y / 16 * 6), int(x / width * 6)]
+                assert row["cues"][i, j] == expected, (position, i, j)
+    assert len(seen) > 3
+
+
+class Wide(Photos):
+    """Photos of 64x32 pixels that tell where each of them stood."""
+
+    def __getitem__(self, index):
+        pixels = np.zeros((32, 64, 3), np.uint8)
+        pixels[..., 0], pixels[..., 1] = 4 * np.arange(64), 8 * np.arange(32)[:, None]
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return Record(f"id{index}", buffer.getvalue(), (index % 3,))
 
 
 def test_padding_and_unreadable_photos_have_no_cue(tmp_path):
@@ -109,7 +150,7 @@ def test_padding_and_unreadable_photos_have_no_cue(tmp_path):
     make = cued(Photos(broken=(2,)), tmp_path)
     for index in (pipeline.PADDING, 2):
         row = make((index, 0))
-        assert not row["valid"] and (row["cues"] == cues.UNLABELLED).all()
+        assert not row["valid"] and (row["cues"] == UNLABELLED).all()
         assert row["cues"].shape == (6, 6) and row["cues"].dtype == np.uint8
     assert make((3, 0))["valid"]
 
@@ -124,7 +165,7 @@ def test_a_damaged_cue_stops_the_batches_by_name(tmp_path, damage, workers):
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:60])
     else:
-        cues.write_cue(tmp_path, "id4", np.zeros((5, 5), np.uint8))
+        cue_folder(tmp_path, 5).write("id4", {"cues": np.zeros((5, 5), np.uint8)})
     made = pipeline.train_batches(
         rows_of(Photos()), cued(Photos(), tmp_path), workers=workers, threads=2
     )

@@ -7,14 +7,28 @@ import pytest
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data import pseudo_labels as cues
 from wsol_jax.data.index_png import read_index_png, voc_palette
+from wsol_jax.data.label_formats import cells
+from wsol_jax.data.label_pictures import encode_classes
+from wsol_jax.data.pseudo_labels import LabelFolder
 
 RNG = np.random.default_rng(0)
 
 
 def random_cue(size=41, classes=20):
     return RNG.choice([*range(1 + classes), 255], size=(size, size)).astype(np.uint8)
+
+
+def place(folder, size=6):
+    return LabelFolder(folder, {"cues": cells(size)})
+
+
+def write_cue(folder, name, cue):
+    place(folder, len(cue)).write(name, {"cues": cue})
+
+
+def read_cue(folder, name, size):
+    return place(folder, size).read(name)
 
 
 # ---------------------------------------------------------------- there and back
@@ -34,8 +48,8 @@ def random_cue(size=41, classes=20):
     ids=["41", "1", "many classes", "background", "unlabelled", "all", "two"],
 )
 def test_what_is_written_is_read_back(tmp_path, cue):
-    cues.write_cue(tmp_path, "2007_000032", cue)
-    found = cues.read_cue(tmp_path, "2007_000032", len(cue))
+    write_cue(tmp_path, "2007_000032", cue)
+    found = read_cue(tmp_path, "2007_000032", len(cue))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, cue)
     assert [path.name for path in tmp_path.iterdir()] == ["2007_000032.png"]
@@ -43,19 +57,19 @@ def test_what_is_written_is_read_back(tmp_path, cue):
 
 def test_a_masks_shape_need_not_be_square(tmp_path):
     mask = RNG.integers(0, 21, (7, 13), dtype=np.uint8)
-    (tmp_path / "a.png").write_bytes(cues.encode_classes(mask))
+    (tmp_path / "a.png").write_bytes(encode_classes(mask))
     np.testing.assert_array_equal(read_index_png(tmp_path / "a.png"), mask)
 
 
 def test_the_same_cue_is_the_same_file():
     cue = random_cue()
-    assert cues.encode_classes(cue) == cues.encode_classes(cue.copy())
-    assert cues.encode_classes(cue) != cues.encode_classes(np.roll(cue, 1))
+    assert encode_classes(cue) == encode_classes(cue.copy())
+    assert encode_classes(cue) != encode_classes(np.roll(cue, 1))
 
 
 def test_viewers_show_the_classes_in_voc_colours(tmp_path):
     cue = random_cue()
-    cues.write_cue(tmp_path, "a", cue)
+    write_cue(tmp_path, "a", cue)
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == "PNG" and image.mode == "P" and image.size == (41, 41)
         shown = np.array(image.convert("RGB"))
@@ -68,10 +82,10 @@ def test_ids_with_folders(tmp_path):
         name: random_cue(6) for name in ("train/cat/a.jpg", "train/cat/a.png", "b c/\u00e9.jpg")
     }
     for name, cue in made.items():
-        cues.write_cue(tmp_path / "cues", name, cue)
+        write_cue(tmp_path / "cues", name, cue)
     for name, cue in made.items():
-        assert cues.cue_path(tmp_path / "cues", name) == tmp_path / "cues" / f"{name}.png"
-        np.testing.assert_array_equal(cues.read_cue(tmp_path / "cues", name, 6), cue)
+        assert place(tmp_path / "cues").path(name) == tmp_path / "cues" / f"{name}.png"
+        np.testing.assert_array_equal(read_cue(tmp_path / "cues", name, 6), cue)
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 3
 
 
@@ -81,9 +95,9 @@ def test_ids_with_folders(tmp_path):
 def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     folder = tmp_path / "deep" / "cues"
     for use in (
-        lambda: cues.cue_path(folder, name),
-        lambda: cues.write_cue(folder, name, random_cue(6)),
-        lambda: cues.read_cue(folder, name, 6),
+        lambda: place(folder).path(name),
+        lambda: write_cue(folder, name, random_cue(6)),
+        lambda: read_cue(folder, name, 6),
     ):
         with pytest.raises(UserError, match="refused") as error:
             use()
@@ -96,42 +110,45 @@ def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path, name):
 
 def test_a_missing_cue_names_the_stage_that_makes_it(tmp_path):
     with pytest.raises(UserError) as error:
-        cues.read_cue(tmp_path, "train/a", 6)
-    path = tmp_path / "train" / "a.png"
+        read_cue(tmp_path / "cues", "train/a", 6)
+    path = tmp_path / "cues" / "train" / "a.png"
     assert str(error.value) == (
-        f"cues {path} is missing: run the stage that makes it, --stages=cues."
+        f"labels {path} is missing: run the stage that makes it, --stages=cues."
     )
 
 
 def test_a_cue_of_another_size_is_refused(tmp_path):
-    (tmp_path / "a.png").write_bytes(cues.encode_classes(np.zeros((6, 9), np.uint8)))
-    with pytest.raises(UserError, match=r"a\.png is 9x6, expected 6x6: remove .*--stages=cues"):
-        cues.read_cue(tmp_path, "a", 6)
-    cues.write_cue(tmp_path, "b", random_cue(8))
-    with pytest.raises(UserError, match=r"b\.png is 8x8, expected 41x41"):
-        cues.read_cue(tmp_path, "b", 41)
+    folder = tmp_path / "cues"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encode_classes(np.zeros((6, 9), np.uint8)))
+    expected = r"a\.png is no cells: expected uint8 of shape \(6, 6\), got uint8 of \(6, 9\)"
+    with pytest.raises(UserError, match=expected + ": remove .*--stages=cues"):
+        read_cue(folder, "a", 6)
+    write_cue(folder, "b", random_cue(8))
+    with pytest.raises(UserError, match=r"b\.png is no cells: .*\(41, 41\), got uint8 of \(8, 8\)"):
+        read_cue(folder, "b", 41)
 
 
 def test_colours_are_no_cue(tmp_path):
     Image.fromarray(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png has the mode RGB"):
-        cues.read_cue(tmp_path, "a", 6)
+        read_cue(tmp_path, "a", 6)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 8, 20, 33, 0.3, 0.6, 0.9])
 def test_a_truncated_cue_is_named(tmp_path, kept):
-    cues.write_cue(tmp_path, "a", random_cue())
+    write_cue(tmp_path, "a", random_cue())
     path = tmp_path / "a.png"
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     with pytest.raises(UserError, match=re.escape(str(path))):
-        cues.read_cue(tmp_path, "a", 41)
+        read_cue(tmp_path, "a", 41)
 
 
 def test_a_damaged_cue_is_named_or_read_and_nothing_else(tmp_path):
     """A byte of the file changed: one sentence, or whatever the pixels say now."""
     path = tmp_path / "a.png"
-    whole = cues.encode_classes(random_cue(9))
+    whole = encode_classes(random_cue(9))
     palette = whole.index(b"PLTE") + 4  # 768 bytes of one kind
     refused = 0
     end = palette + 768
@@ -140,7 +157,7 @@ def test_a_damaged_cue_is_named_or_read_and_nothing_else(tmp_path):
         spoilt[place] ^= int(RNG.integers(1, 256))
         path.write_bytes(spoilt)
         try:
-            found = cues.read_cue(tmp_path, "a", 9)
+            found = read_cue(tmp_path, "a", 9)
         except UserError as error:
             refused += 1
             assert str(path) in str(error)

@@ -28,7 +28,7 @@ def tiny(**changes):
         config.model.final_endpoint = "conv2_1"
         config.model.trunk = {"normalise": True, "stem_stride": 2}
         config.model.preprocessing, config.dtype = "tf", "float32"
-        config.data.cues = 2 * CELLS
+        config.sec.cells = 2 * CELLS
         config.sec.channels, config.sec.dilation, config.sec.dropout = 16, 2, 0.0
         config.sec.bilateral, config.sec.spatial = (4.0, 3.0, 40.0), (2.0, 1.0)
         config.sec.iterations = 3

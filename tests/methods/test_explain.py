@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.compiling import quick
-from helpers.networks import IMAGES
+from helpers.networks import IMAGES, made
 
 from configs import two_phase as two_phase_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods.explain import gradient_saliency, tapper
 from wsol_jax.stages import recipe as stages
 
 
@@ -33,6 +33,12 @@ PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 10, 8, 3)).astype(np.floa
 @functools.cache
 def small_variables():
     return quick(Small().init)(jax.random.key(0), PHOTOS)
+
+
+def explained(network, variables):
+    """A network whose first output is its class scores, as an explanation sees it."""
+    tap = tapper(lambda v, x: network.apply(v, x)[0])
+    return methods.Trained(methods.Method(None, None, None, None, tap=tap), variables)
 
 
 def convolved(x, layer, stride=1):
@@ -62,7 +68,8 @@ def by_hand_saliency(layer):
 
 @pytest.mark.parametrize("layer, shape", [("one", (3, 10, 8)), ("two", (3, 5, 4))])
 def test_saliency_is_the_gradient_before_the_relu(layer, shape):
-    found = quick(lambda v, x: gradient_saliency(Small(), layer, v, x))(small_variables(), PHOTOS)
+    salient = lambda v, x: gradient_saliency(explained(Small(), v), x, layer)
+    found = quick(salient)(small_variables(), PHOTOS)
     assert found.shape == shape and found.dtype == jnp.float32
     expected = by_hand_saliency(layer)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
@@ -70,7 +77,8 @@ def test_saliency_is_the_gradient_before_the_relu(layer, shape):
 
 
 def test_saliency_of_an_image_does_not_depend_on_its_batch():
-    call = quick(lambda photos: gradient_saliency(Small(), "one", small_variables(), photos))
+    network = explained(Small(), small_variables())
+    call = quick(lambda photos: gradient_saliency(network, photos, "one"))
     whole = call(PHOTOS)
     for n in range(3):
         np.testing.assert_allclose(call(PHOTOS[n : n + 1])[0], whole[n], rtol=1e-4, atol=1e-7)
@@ -86,7 +94,7 @@ def test_saliency_of_a_method_is_its_own_networks():
         config.model.preprocessing, config.model.head_channels = "tf", 8
     method = methods.build(config, 5)
     start = method.init(jax.random.key(0), jnp.asarray(IMAGES[:1]))
-    call = quick(functools.partial(method.saliency, layer="conv1_2"))
+    call = quick(lambda v, x: gradient_saliency(methods.Trained(method, v), x, "conv1_2"))
     found = call(start, IMAGES)
     assert found.shape == (4, 16, 16)
     zero = jax.tree.map(jnp.zeros_like, start["first"])
@@ -118,5 +126,43 @@ class Twice(nn.Module):
 )
 def test_a_layer_that_is_none_is_refused(network, layer, count):
     start = jax.eval_shape(network.init, jax.random.key(0), PHOTOS)
-    with pytest.raises(UserError, match=rf"cues\.layer: .* {count} layers named '{layer}'"):
-        jax.eval_shape(lambda v: gradient_saliency(network, layer, v, PHOTOS), start)
+    with pytest.raises(UserError, match=rf"the network has {count} layers named '{layer}'"):
+        jax.eval_shape(lambda v: gradient_saliency(explained(network, v), PHOTOS, layer), start)
+
+
+# ---------------------------------------------------------------- taps of the methods
+
+
+@pytest.mark.parametrize("file", ["cam", "spg", "cams2i"])
+def test_a_methods_tap_gives_its_class_scores_and_what_the_layer_gave(file):
+    """A bump of the layer's output moves the scores as much as the output itself would."""
+    method, start = made(file)
+    network = methods.Trained(method, start)
+    features, logits = quick(lambda x: network.tap(x, "conv2_2"))(IMAGES)
+    assert features.ndim == 4 and features.shape[1:3] == (16, 16)
+    np.testing.assert_allclose(logits, quick(network.localize)(IMAGES).logits, atol=1e-6)
+    bump = jnp.zeros(features.shape).at[:, 3, 4].set(1.0)
+    bumped, moved = quick(lambda x, bump: network.tap(x, "conv2_2", bump))(IMAGES, bump)
+    np.testing.assert_allclose(bumped, features + bump, atol=1e-6)
+    assert (np.abs(np.asarray(moved - logits)).max(axis=1) > 0).all()
+
+
+def test_grad_cam_is_built_from_outside():
+    """Of CAM at its last features: the classifier's own weights (Selvaraju et al. 2017)."""
+    method, start = made("cam", **{"model.head_layers": 0, "model.dropout": 0.0})
+    network = methods.Trained(method, start)
+
+    def grad_cam(images, label):
+        features, _ = network.tap(images, "conv3_1")
+        score = lambda bump: jnp.sum(network.tap(images, "conv3_1", bump)[1][:, label])
+        gradient = jax.grad(score)(jnp.zeros_like(features))
+        return jnp.sum(features * jnp.mean(gradient, axis=(1, 2), keepdims=True), axis=-1), gradient
+
+    found, gradient = quick(grad_cam, static_argnums=1)(IMAGES, 3)
+    assert found.shape == (4, 8, 8) and np.asarray(found).std() > 0
+    # Scores are means over the 64 cells of a linear layer: behind a ReLU that is on, its weights.
+    kernel = np.asarray(start["params"]["head"]["class_maps"]["kernel"])[0, 0, :, 3]
+    on = np.asarray(gradient) != 0
+    kernel = kernel / np.sqrt(1.001)  # a normalisation between them that has seen nothing yet
+    expected = np.broadcast_to(kernel / 64, gradient.shape)
+    np.testing.assert_allclose(np.asarray(gradient)[on], expected[on], rtol=1e-4)

@@ -1,7 +1,5 @@
 """SEC's published network, solver and head, and the mistakes of its config."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +11,7 @@ from configs import sec as sec_config
 from configs import two_phase as two_phase_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
+from wsol_jax.methods.explain import gradient_saliency
 from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.runs import plan as assemble
 from wsol_jax.stages import recipe as stages
@@ -56,7 +55,8 @@ def test_published_losses_and_solver():
     np.testing.assert_allclose(options.spatial, (3, 3 / 12))
     assert options.iterations == 10
     assert (config.data.crop, config.data.resize, config.data.flip) == (321, 321, 0)
-    assert config.data.cues == config.cues.size == 41
+    assert config.sec.cells == config.cues.size == 41
+    assert config.labels == "cues=cues"
     assert (config.cues.foreground, config.cues.background) == (0.2, 0.1)
     assert config.cues.layer == "conv4_1"
     rates = config.optimizer
@@ -86,8 +86,8 @@ def test_the_network_of_the_background_cue_has_a_conv4_1_of_41_cells():
     method = methods.build(plain, 20)
     images = jax.ShapeDtypeStruct((1, 321, 321, 3), jnp.uint8)
     shapes = jax.eval_shape(method.init, jax.random.key(0), images)
-    layer = functools.partial(method.saliency, layer=config.cues.layer)
-    assert jax.eval_shape(layer, shapes, images).shape == (1, 41, 41)
+    salient = lambda v, x: gradient_saliency(methods.Trained(method, v), x, config.cues.layer)
+    assert jax.eval_shape(salient, shapes, images).shape == (1, 41, 41)
 
 
 # ---------------------------------------------------------------- the head
@@ -164,7 +164,7 @@ def test_param_groups():
         ({"sec.seed": -1.0}, r"sec\.seed.*expected weights of 0 or more.*\(-1\.0, 1\.0, 1\.0\)"),
         ({"sec.seed": 0.0, "sec.expand": 0.0, "sec.constrain": 0.0}, "one above 0"),
         ({"sec.expand": float("nan")}, "expected weights of 0 or more"),
-        ({"data.cues": 0}, r"data\.cues: sec trains on cues"),
+        ({"sec.cells": 0}, r"sec\.cells: expected cells a side, got 0"),
         ({"sec.floor": 0.0}, r"sec\.floor: expected more than 0"),
         ({"sec.foreground": 1.5}, r"sec\.foreground: expected a decay in \[0, 1\], got 1\.5"),
         ({"sec.background": -0.1}, r"sec\.background: expected a decay in \[0, 1\], got -0\.1"),

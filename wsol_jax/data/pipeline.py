@@ -22,7 +22,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import CorruptImage, decode_rgb
 from wsol_jax.data.orders import Order
-from wsol_jax.data.pseudo_labels import UNLABELLED, read_cue
+from wsol_jax.data.pseudo_labels import BatchLabels
 from wsol_jax.data.records import Source
 
 PADDING = -1  # the record index of a row that only fills up a batch
@@ -61,21 +61,12 @@ class BatchRows:
         return self.order(position), position
 
 
-def check_crop(data: Any, cues: int | None = None) -> None:
-    """Raises UserError for a config's ``data`` section that no training row can be cut by.
-
-    ``cues``: side of the cues; None takes ``data.cues``.
-    """
+def check_crop(data: Any) -> None:
+    """Raises UserError for a config's ``data`` section that no training row can be cut by."""
     if data.resize_mode not in ("warp", "shorter"):
         raise UserError(f"data.resize_mode: {data.resize_mode!r} is not one of 'warp', 'shorter'.")
     if data.crop > data.resize:
         raise UserError(f"data.resize: expected at least data.crop={data.crop}, got {data.resize}.")
-    whole = data.crop == data.resize and data.resize_mode == "warp"
-    if (data.cues if cues is None else cues) and not whole:
-        raise UserError(
-            f"data.resize: cues belong to whole photos: expected data.crop={data.crop} and "
-            f"data.resize_mode='warp', got {data.resize} and {data.resize_mode!r}."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +74,12 @@ class TrainExample:
     """(record index, position) -> one row of a training batch. Reads image and labels alone.
 
     Ground truth boxes and masks stop here: the row is built key by key from the pixels, the image
-    labels, and the cues that a network made of these.
+    labels, and the pseudo-labels that networks made of these.
 
-    ``cues``: a folder of them (``data.cues``), and ``cue_size`` their side; 0 for none.
+    ``labels``: those, by their names in the batch.
 
     Raises:
-      UserError: a crop larger than the resized image, or an unknown ``resize_mode``; cues, which
-        are of whole photos, and a crop that is a part.
+      UserError: a crop larger than the resized image, or an unknown ``resize_mode``.
     """
 
     source: Source
@@ -99,11 +89,10 @@ class TrainExample:
     resize_mode: str
     flip: float
     seed: int
-    cues: str = ""
-    cue_size: int = 0
+    labels: Mapping[str, BatchLabels] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        check_crop(self, self.cue_size)
+        check_crop(self)
 
     def __call__(self, item: tuple[int, int]) -> dict[str, np.ndarray]:
         index, position = item
@@ -113,8 +102,7 @@ class TrainExample:
             "valid": np.asarray(False),
             "index": np.asarray(index, np.int32),
         }
-        if self.cue_size:
-            row["cues"] = np.full((self.cue_size, self.cue_size), UNLABELLED, np.uint8)
+        row |= {name: labels.missing() for name, labels in self.labels.items()}
         if index == PADDING:
             return row
         record = self.source[index]
@@ -122,12 +110,11 @@ class TrainExample:
             image = decode_rgb(record.image, record.image_id)
         except CorruptImage:
             return row  # the loop names it and counts it: index set, valid not
-        draws = lambda: np.random.Generator(np.random.Philox(key=[self.seed + 1, position]))
+        draws = np.random.Generator(np.random.Philox(key=[self.seed + 1, position]))
         image = transforms.resize_for_crop(image, self.resize, self.resize_mode)
-        row["image"] = transforms.random_crop_flip(image, self.crop, draws(), self.flip)
-        if self.cue_size:
-            cue = read_cue(self.cues, record.image_id, self.cue_size)
-            row["cues"] = transforms.random_crop_flip(cue, self.cue_size, draws(), self.flip)
+        window = transforms.random_window(*image.shape[:2], self.crop, draws, self.flip)
+        row["image"] = transforms.cut(image, window)
+        row |= {name: x.read(record.image_id, window) for name, x in self.labels.items()}
         row["labels"][list(record.labels)] = 1.0
         row["valid"] = np.asarray(True)
         return row

@@ -55,3 +55,29 @@ class Source(Protocol):
     def mask(self, index: int) -> np.ndarray | None:
         """Ground truth pixels, (H, W) uint8: 0 background, 1 + c class c, 255 ignore; or None."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Some records of a list, as a list without masks."""
+
+    source: Source
+    indices: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.source.class_names
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[self.indices[index]]
+
+    def mask(self, index: int) -> None:
+        """The truth is no part of it."""
+        return None

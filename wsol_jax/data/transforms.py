@@ -1,6 +1,6 @@
 """From decoded pixels to what a network sees: NumPy and OpenCV, on the host."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,21 +29,109 @@ def resize_for_crop(image: np.ndarray, size: int, mode: ResizeMode) -> np.ndarra
     return resize(image, max(size, round(width * scale)), max(size, round(height * scale)))
 
 
-def random_crop_flip(
-    image: np.ndarray, crop: int, rng: np.random.Generator, flip: float = 0.5
-) -> np.ndarray:
-    """A random crop x crop window, mirrored with probability ``flip``.
+class Window(NamedTuple):
+    """What of an image is cut out: a square of it, mirrored or not.
+
+    Attributes:
+      height, width: of the image that it is cut from.
+      top, left, side: of the square, in pixels of that image.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+    side: int
+    mirrored: bool = False
+
+
+def random_window(
+    height: int, width: int, crop: int, rng: np.random.Generator, flip: float = 0.5
+) -> Window:
+    """Draws a crop x crop window of an image, mirrored with probability ``flip``.
 
     Args:
-      image: (H, W, ...), both sides at least ``crop``.
+      height, width: of the image, both at least ``crop``.
       crop: side of the window in pixels.
       rng: the example's own generator.
       flip: in [0, 1].
     """
-    top = int(rng.integers(image.shape[0] - crop + 1))
-    left = int(rng.integers(image.shape[1] - crop + 1))
-    window = image[top : top + crop, left : left + crop]
-    return np.ascontiguousarray(window[:, ::-1] if rng.random() < flip else window)
+    top = int(rng.integers(height - crop + 1))
+    left = int(rng.integers(width - crop + 1))
+    return Window(height, width, top, left, crop, bool(rng.random() < flip))
+
+
+def cut(image: np.ndarray, window: Window) -> np.ndarray:
+    """The window's pixels of an image (H, W, ...)."""
+    top, left, side = window.top, window.left, window.side
+    found = image[top : top + side, left : left + side]
+    return np.ascontiguousarray(found[:, ::-1] if window.mirrored else found)
+
+
+def random_crop_flip(
+    image: np.ndarray, crop: int, rng: np.random.Generator, flip: float = 0.5
+) -> np.ndarray:
+    """Cuts a random crop x crop window; arguments as for ``random_window``."""
+    return cut(image, random_window(*image.shape[:2], crop, rng, flip))
+
+
+def cut_labels(labels: np.ndarray, window: Window, shape: tuple[int, int]) -> np.ndarray:
+    """Samples the labels of a photo over a window of it, at the centres of ``shape`` cells.
+
+    Whole numbers (classes, region ids) are those of the cell under each centre, floats are
+    interpolated between the centres of the four next to it, and outside of these take the nearest.
+
+    Args:
+      labels: (h, w, ...), over the whole photo; cells of any size.
+      window: of the photo at whatever size it was cut.
+      shape: (height, width) of what is wanted.
+
+    Returns:
+      (height, width, ...) in labels' dtype. Labels of ``shape`` over the whole photo come back as
+      they were, to the bit, or mirrored.
+    """
+    axes = (
+        (window.top, window.height, shape[0], labels.shape[0]),
+        (window.left, window.width, shape[1], labels.shape[1]),
+    )
+    if not np.issubdtype(labels.dtype, np.floating):
+        rows, columns = (_nearest(window.side, *axis) for axis in axes)
+        found = labels[rows[:, None], columns]
+    else:
+        found = labels.astype(np.float32)
+        for number, axis in enumerate(axes):
+            found = _interpolated(found, number, *_numerator(window.side, *axis))
+        found = found.astype(labels.dtype)
+    return np.ascontiguousarray(found[:, ::-1] if window.mirrored else found)
+
+
+def _numerator(side: int, start: int, whole: int, wanted: int, given: int):
+    """Places of the wanted cells' centres on an axis of ``given`` cells, as fractions.
+
+    In whole numbers, so that a centre that falls on a border falls there on every machine.
+    """
+    pixels = (2 * np.arange(wanted, dtype=np.int64) + 1) * side + 2 * wanted * start
+    return pixels * given, 2 * wanted * whole
+
+
+def _nearest(side: int, start: int, whole: int, wanted: int, given: int) -> np.ndarray:
+    numerator, denominator = _numerator(side, start, whole, wanted, given)
+    return np.minimum(numerator // denominator, given - 1)
+
+
+def _interpolated(
+    values: np.ndarray, axis: int, numerator: np.ndarray, denominator: int
+) -> np.ndarray:
+    last = values.shape[axis] - 1
+    place = 2 * numerator - denominator  # a cell's centre is half a cell in
+    below = place // (2 * denominator)
+    share = ((place - 2 * denominator * below) / (2 * denominator)).astype(np.float32)
+    share = share.reshape([-1 if axis == n else 1 for n in range(values.ndim)])
+    low = values.take(np.clip(below, 0, last), axis)
+    high = values.take(np.clip(below + 1, 0, last), axis)
+    with np.errstate(invalid="ignore"):
+        between = low * (1 - share) + high * share
+    return np.where(share > 0, between, low)  # at a centre, its very bits
 
 
 def ten_crops(image: np.ndarray, crop: int) -> np.ndarray:

@@ -1,15 +1,23 @@
-"""The seam between a paper and the rest of the house: four pure functions."""
+"""The seam between a paper and the rest of the house.
+
+A paper's network is a ``Method``, a few pure functions; what it makes of trained networks for later
+ones to learn from is a ``Labeller``.
+"""
 
 import dataclasses
 import importlib
 import importlib.util
+import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Labels, Tree
+from wsol_jax.data.label_formats import Format, LabelSpec
+from wsol_jax.data.pseudo_labels import Arrays, Photo
 
 Variables = Tree
 Batch = Mapping[str, jax.Array]
@@ -59,6 +67,29 @@ class Aux(NamedTuple):
     pictures: dict[str, jax.Array]
 
 
+class Tap(Protocol):
+    """Features at a layer, and the class scores that come of them.
+
+    What any explanation by gradients is built on (``methods.explain``): the gradient of the scores
+    with respect to ``bump`` at zero is that with respect to the layer's own output.
+    """
+
+    def __call__(
+        self, variables: Variables, images: jax.Array, layer: str, bump: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, 3) uint8 -> the layer's output (B, h, w, D), logits (B, C) float32.
+
+        Args:
+          layer: the name of a module in the network, e.g. "conv4_1" or "block_12_project"; its
+            output is taken before what follows it (the ReLU behind conv4_1, say).
+          bump: (B, h, w, D), added to the layer's output.
+
+        Raises:
+          UserError: the network has no such layer, or several; one that gives no cells is none.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A paper as pure functions; the loop, the checkpoints and the report know nothing else.
@@ -70,30 +101,126 @@ class Method:
         or one that has a learning rate ``optimizer.<part>_lr`` ("backbone", "head";
         SPG's "branch", "guide"), and kind "kernel", "bias" or "norm". The optimizer reads them.
       loss: (variables, batch, rng, step) -> (loss, Aux). Batch: "image" (B, H, W, 3) uint8,
-        "labels" (B, C) multi-hot, "valid" (B,) bool, False at padded examples; with ``data.cues``
-        "cues" (B, n, n) uint8 of 0 background, 1 + c class c, 255 unlabelled.
+        "labels" (B, C) multi-hot, "valid" (B,) bool, False at padded examples; and what the method
+        ``wants``.
       localize: (variables, images uint8) -> Localization. No randomness, no guidance branches.
-      saliency: (variables, images uint8, layer) -> (B, h, w), how much each cell of a layer moves
-        the class scores (``methods.saliency``); None where there is no such thing.
+      wants: the pseudo-labels that the loss reads, by their names in the batch: an array's shape
+        and dtype for one image, and the value where there is no label.
+      tap: see ``Tap``; None for a network that nobody explains.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
     param_groups: Callable[[Tree], Labels]
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
     localize: Callable[[Variables, jax.Array], Localization]
-    saliency: Callable[[Variables, jax.Array, str], jax.Array] | None = None
+    wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict, hash=False)
+    tap: Tap | None = None
+
+
+class Trained(NamedTuple):
+    """A method with the variables of a finished stage, as a labeller reads it."""
+
+    method: Method
+    variables: Variables
+
+    def localize(self, images: jax.Array) -> Localization:
+        """``Method.localize`` of a batch of uint8 images."""
+        return self.method.localize(self.variables, images)
+
+    def tap(
+        self, images: jax.Array, layer: str, bump: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """``Method.tap`` of a batch of uint8 images."""
+        return self.method.tap(self.variables, images, layer, bump)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labeller:
+    """What makes pseudo-labels of trained networks, of earlier labels, or of the photo alone.
+
+    Attributes:
+      reads: the earlier stages that it needs, trainings and label stages, by the names it has for
+        them: {"maps": "second", "saliency": "first"}.
+      products: what it leaves of each photo, by name, and how that is stored.
+      make: (networks by name in ``reads``, batch) -> arrays (B, ...) by name. Pure; compiled, and
+        run on whole warped photos over the mesh. Batch: "image" (B, H, W, 3) uint8 of
+        ``eval.size`` or ``data.crop`` pixels a side, "labels" (B, C) multi-hot, float32. None where
+        no network is asked.
+      finish: (photo, what ``make`` gave of it, the photo's earlier labels by name in ``reads`` and
+        product) -> arrays to store, by product. NumPy, on the host, in threads. None: what ``make``
+        gave is stored as it is.
+      settings: what the labels depend on beside networks, earlier labels and image labels; its
+        ``repr`` tells whether a folder holds labels of other settings.
+
+    Raises:
+      ValueError: neither ``make`` nor ``finish``, or a name that a folder's inputs have already.
+    """
+
+    reads: Mapping[str, str]
+    products: Mapping[str, Format]
+    make: Callable[[Mapping[str, Trained], Batch], Mapping[str, jax.Array]] | None = None
+    finish: Callable[[Photo, Arrays, Mapping[str, Arrays]], Mapping[str, np.ndarray]] | None = None
+    settings: object = ()
+
+    def __post_init__(self) -> None:
+        if self.make is None and self.finish is None:
+            raise ValueError("a labeller needs make, finish or both")
+        if taken := {"settings", "labels"} & set(self.reads):
+            raise ValueError(f"a labeller reads nothing under the name {taken.pop()!r}")
+        if not self.products:
+            raise ValueError("a labeller without products leaves nothing")
 
 
 def build(config: Any, num_classes: int) -> Method:
-    """The method that ``config.method`` names: the function of that name in the file of that name.
+    """The method that ``config.method`` names.
+
+    "sec" is the function sec of wsol_jax/methods/sec.py; "mine.twice" the function twice of the
+    module mine, wherever Python finds that.
 
     Raises:
-      UserError: there is no such file in methods/.
+      UserError: there is no such file or function.
     """
-    name = config.method
+    module, name = _module(config.method)
+    method = getattr(module, name, None)
+    if method is None:
+        raise UserError(f"method: {_file(module)} is no method's file.")
+    return method(config, num_classes)
+
+
+def build_labeller(config: Any, num_classes: int) -> Labeller:
+    """The labeller of a label stage: the function ``config.labeller`` beside ``config.method``.
+
+    Args:
+      config: the stage's.
+
+    Raises:
+      UserError: there is no such file or function.
+    """
+    module, _ = _module(config.method)
+    name = config.labeller
+    labeller = getattr(module, name, None) if name.isidentifier() else None
+    if labeller is None:
+        raise UserError(f"labeller: {_file(module)} has no function {name!r}.")
+    return labeller(config, num_classes)
+
+
+def _module(method: str) -> tuple[types.ModuleType, str]:
+    """The file that a method's name means, and the name of its function there."""
+    module, _, name = method.rpartition(".")
+    if module:
+        try:
+            return importlib.import_module(module), name
+        except (ImportError, ValueError, TypeError) as error:  # "..x" is no name of a module
+            raise UserError(
+                f"method: {method!r} names a function of a module that cannot be imported: {error}."
+            ) from None
     if not name.isidentifier() or importlib.util.find_spec(f"{__name__}.{name}") is None:
         raise UserError(f"method: no file wsol_jax/methods/{name}.py.")
-    method = getattr(importlib.import_module(f"{__name__}.{name}"), name, None)
-    if method is None:
-        raise UserError(f"method: wsol_jax/methods/{name}.py is no method's file.")
-    return method(config, num_classes)
+    return importlib.import_module(f"{__name__}.{name}"), name
+
+
+def _file(module: types.ModuleType) -> str:
+    package = f"{__name__}."
+    if module.__name__.startswith(package):
+        return f"wsol_jax/methods/{module.__name__.removeprefix(package)}.py"
+    return f"the module {module.__name__}"

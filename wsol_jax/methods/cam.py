@@ -7,7 +7,7 @@ here starts from, and what SPG calls its plain network.
 
 from wsol_jax.base.types import Config
 from wsol_jax.methods import Aux, Method, shared
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 
 
@@ -40,7 +40,5 @@ def cam(config: Config, num_classes: int) -> Method:
         param_groups=shared.param_grouper(backbone, model.freeze_until),
         loss=loss,
         localize=localize,
-        saliency=lambda variables, images, layer: gradient_saliency(
-            network, layer, variables, images
-        ),
+        tap=tapper(lambda variables, images: network.apply(variables, images)[0]),
     )

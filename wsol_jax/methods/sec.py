@@ -6,17 +6,21 @@ network says must agree with a dense CRF over the photo's own edges, computed in
 constrains it. Two-phase learning (Kim et al. 2017, section 4) takes better seeds and the first and
 last of the three.
 
-The seeds are an earlier stage's (``configs/sec.py``), one class a pixel in ``batch["cues"]``.
+The seeds are a label stage's (``cues``), one class a cell in ``batch["cues"]``.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Localization, Method, Segmentation, shared
+from wsol_jax.methods import Aux, Labeller, LabelSpec, Localization, Method, Segmentation, shared
+from wsol_jax.methods.confident import confident_cells
+from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.crf import CrfSettings
@@ -83,7 +87,14 @@ def sec(config: Config, num_classes: int) -> Method:
         ),
         loss=loss,
         localize=localize,
+        wants={"cues": LabelSpec((options.cells, options.cells), np.uint8, UNLABELLED)},
+        tap=tapper(lambda variables, images: localize(variables, images).logits),
     )
+
+
+def cues(config: Config, num_classes: int) -> Labeller:
+    """SEC's localization cues (section 3.1), from the section ``cues``."""
+    return confident_cells(config, num_classes)
 
 
 def _at(cues: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -104,5 +115,5 @@ def _check(config: Config) -> None:
             raise UserError(f"sec.{name}: expected a decay in [0, 1], got {options[name]}.")
     if not options.floor > 0:
         raise UserError(f"sec.floor: expected more than 0, got {options.floor}.")
-    if not config.data.cues:
-        raise UserError("data.cues: sec trains on cues; run it as a stage (configs/sec.py).")
+    if not options.cells > 0:
+        raise UserError(f"sec.cells: expected cells a side, got {options.cells}.")

@@ -21,6 +21,7 @@ from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Method, shared
+from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import SpgBranches
 from wsol_jax.ops import cam as cam_ops
@@ -164,6 +165,7 @@ def spg(config: Config, num_classes: int) -> Method:
         param_groups=shared.param_grouper(backbone, model.freeze_until, _part_of),
         loss=loss,
         localize=localize,
+        tap=tapper(lambda variables, images: localize(variables, images).logits),
     )
 
 

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Tree
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Localization, Method, Variables, shared
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods import Aux, Labeller, Localization, Method, Variables, shared
+from wsol_jax.methods.confident import confident_cells
+from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import FcnHead
 from wsol_jax.ops import cam as cam_ops
@@ -149,10 +150,14 @@ def two_phase(config: Config, num_classes: int) -> Method:
         param_groups=shared.param_grouper(backbone, model.freeze_until, _part_of(config)),
         loss=loss,
         localize=localize,
-        saliency=lambda variables, images, layer: gradient_saliency(
-            network, layer, split(variables)[0], images
-        ),
+        # Of this phase's own network, not of those that hide from it, nor of the vote.
+        tap=tapper(lambda variables, images: network.apply(split(variables)[0], images)[0]),
     )
+
+
+def cues(config: Config, num_classes: int) -> Labeller:
+    """The segmenter's cues (section 4.1): SEC's, of the maps that the phases vote for."""
+    return confident_cells(config, num_classes)
 
 
 def _with_trunk(variables: Variables, other: Variables) -> dict[str, Tree]:

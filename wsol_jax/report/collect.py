@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import decode_rgb
-from wsol_jax.data.pseudo_labels import UNLABELLED, cue_path, read_cue
+from wsol_jax.data.pseudo_labels import open_labels, parse_labels
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.run import Evaluated
 from wsol_jax.evaluate.segments import segment_card
@@ -56,17 +57,20 @@ def _keep_maps(run: OpenedRun, workdir: pathlib.Path, name: str, source: Source,
 
 
 def _label_cards(run: OpenedRun, workdir: pathlib.Path) -> list[Card]:
-    """Some training images with the labels that a segmenter was trained on."""
-    folder, source, cards = workdir / "cues", run.lists.train, []
-    wanted = run.config.eval.gallery
-    for index in sorted(drawn(source, wanted))[: wanted // 3]:
-        image_id = source[index].image_id
-        if not cue_path(folder, image_id).is_file():
+    """Some training images with the pixel classes that a segmenter was trained on."""
+    source, cards, wanted = run.lists.train, [], run.config.eval.gallery
+    for stage, name in parse_labels(run.config.labels).values():
+        folder = open_labels(workdir / stage)
+        if not folder.products[folder.product(name)].holds_classes:
             continue
-        cue = read_cue(folder, image_id, run.config.data.cues)
-        labelled = (cue != UNLABELLED).astype(np.float32)
-        split = f"{source.name}: cues"
-        cards.append(segment_card(source, index, {"cues": cue}, labelled, None, split))
+        for index in sorted(drawn(source, wanted))[: wanted // 3]:
+            image_id = source[index].image_id
+            if not folder.path(image_id, name).is_file():
+                continue
+            labels = folder.read(image_id, name)
+            labelled = (labels != UNLABELLED).astype(np.float32)
+            layers, split = {"cues": labels}, f"{source.name}: {stage}"
+            cards.append(segment_card(source, index, layers, labelled, None, split))
     return cards
 
 
@@ -122,6 +126,8 @@ def guidance_pictures(
             images[row] = transforms.resize(image, size, size)
             labels[row, list(record.labels)] = 1
         batch = {"image": images, "labels": labels, "valid": np.ones(len(some), bool)}
+        for name, spec in method.wants.items():  # nobody has made any of these images
+            batch[name] = np.full((len(some), *spec.shape), spec.fill, spec.dtype)
         values = call(variables, batch)
         pictures = {name: np.asarray(x) for name, x in zip(names, values, strict=True)}
         found += [{name: x[row] for name, x in pictures.items()} for row in range(len(some))]

@@ -15,7 +15,7 @@ from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.data.decode import decode_rgb
-from wsol_jax.data.pseudo_labels import encode_classes
+from wsol_jax.data.label_pictures import encode_classes
 from wsol_jax.data.records import Record
 from wsol_jax.data.sources.folder import EXTENSIONS
 from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Tree
-from wsol_jax.methods import Method, Variables
+from wsol_jax.methods import LabelSpec, Method, Variables
 from wsol_jax.networks import weights
 from wsol_jax.networks.weights.published import ensure_weights
 from wsol_jax.runs.checkpoint import Checkpoints
@@ -182,17 +182,29 @@ def abstract_state(config: Config, method: Method, plan: Plan) -> tuple[TrainSta
 
 
 def compile_step(
-    step: Callable, state: TrainState, plan: Plan, config: Config, num_classes: int, mesh: Mesh
+    step: Callable,
+    state: TrainState,
+    plan: Plan,
+    config: Config,
+    num_classes: int,
+    mesh: Mesh,
+    wants: Mapping[str, LabelSpec] = types.MappingProxyType({}),
 ) -> jax.stages.Compiled:
     """The step ahead of time, for exactly these shapes: it cannot recompile, only refuse.
 
-    The state's buffers are donated: the old state is gone after a call.
+    The state's buffers are donated: the old state is gone after a call. ``wants``: the method's.
     """
-    return lower_step(step, state, plan, config, num_classes, mesh).compile()
+    return lower_step(step, state, plan, config, num_classes, mesh, wants).compile()
 
 
 def lower_step(
-    step: Callable, state: TrainState, plan: Plan, config: Config, num_classes: int, mesh: Mesh
+    step: Callable,
+    state: TrainState,
+    plan: Plan,
+    config: Config,
+    num_classes: int,
+    mesh: Mesh,
+    wants: Mapping[str, LabelSpec] = types.MappingProxyType({}),
 ) -> jax.stages.Lowered:
     """The traced step, ``compile_step`` without the compiler."""
     split = sharding.batch_sharding(mesh)
@@ -203,8 +215,7 @@ def lower_step(
         "valid": ((rows,), jnp.bool_),
         "index": ((rows,), jnp.int32),
     }
-    if config.data.cues:
-        shapes["cues"] = ((rows, config.data.cues, config.data.cues), jnp.uint8)
+    shapes |= {name: ((rows, *spec.shape), spec.dtype) for name, spec in wants.items()}
     batch = {n: jax.ShapeDtypeStruct(*shape, sharding=split) for n, shape in shapes.items()}
     whole = sharding.replicated(mesh)
     return jax.jit(step, donate_argnums=0, out_shardings=whole).lower(state, batch)

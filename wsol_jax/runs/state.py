@@ -13,8 +13,8 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Labels, Tree
 from wsol_jax.methods import Batch, Method
 
-# What of a batch a method's loss may see.
-BATCH = ("image", "labels", "valid", "cues")
+# What of a batch a method's loss may see, beside what it ``wants``.
+BATCH = ("image", "labels", "valid")
 
 
 @flax.struct.dataclass
@@ -169,7 +169,7 @@ def train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
-        batch = {name: batch[name] for name in BATCH if name in batch}
+        batch = {name: batch[name] for name in (*BATCH, *method.wants) if name in batch}
         differentiate = accumulated if accumulate > 1 else loss_and_gradient
         gradient, metrics, collections = differentiate(
             state.params, state.collections, batch, rng, state.step

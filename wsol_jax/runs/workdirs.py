@@ -105,10 +105,15 @@ def has_checkpoint(workdir: pathlib.Path) -> bool:
 
 # Fields that runs of earlier days lack, and what they mean by that.
 _NEWER = {
-    "": {"stages": [], "stage": {}, "reads": []},
-    "data": {"cues": 0, "labels": ""},
+    "": {"stages": [], "stage": {}, "reads": [], "labels": "", "labeller": ""},
+    "data": {"labels": ""},
     "model": {"scores": "auto"},
-    "eval": {"tolerance": 18.0, "detection": {"threshold": 0.6, "nms_iou": 0.3}},
+    "eval": {
+        "tolerance": 18.0,
+        "detection": {"threshold": 0.6, "nms_iou": 0.3},
+        "stages": [],
+        "labels": False,
+    },
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
 }
 
@@ -119,7 +124,19 @@ def _with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
             place = config[section] if section else config
             for name, value in fields.items():
                 place.setdefault(name, value)
+    for place in (config, *config["stage"].values()):
+        _with_named_labels(place)
+    if "cues" in config["stages"]:
+        config["stage"].setdefault("cues", {"method": config["method"], "labeller": "cues"})
     return config
+
+
+def _with_named_labels(config: dict[str, Json]) -> None:
+    """Rewrites, in place, the one kind of labels that runs of earlier days could train on."""
+    size = config.get("data", {}).pop("cues", 0)
+    if size and "sec" in config:
+        config["labels"] = "cues=cues"
+        config["sec"].setdefault("cells", size)
 
 
 def _load(workdir: pathlib.Path) -> tuple[dict[str, Json], list[str]]:

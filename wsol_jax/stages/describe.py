@@ -33,7 +33,7 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """
     num_classes = _classes(config)
     if config.stages:  # the last training's network holds the earlier ones
-        trainings = [name for name in config.stages if name in config.stage]
+        trainings = stages.trainings(config)
         print(f"stage {trainings[-1]}:")
         config = stages.stage_config(config, trainings[-1])
     config = assemble.without_weights(config)
@@ -90,12 +90,13 @@ def _step_cost(config: Any, method: methods.Method, num_classes: int):
     mesh = sharding.data_mesh(config.train.devices)
     plan = assemble.Plan.of(config.train, 100 * config.train.batch_size, mesh)
     state, step = assemble.abstract_state(config, method, plan)
-    compiled = assemble.compile_step(step, state, plan, config, num_classes, mesh)
+    rest = (state, plan, config, num_classes, mesh, method.wants)
+    compiled = assemble.compile_step(step, *rest)
     # Operations as written: a loop's body would count once, and Winograd multiplies less. A new
     # function, since tracing the same one again would find the first trace.
     with convolution.as_written():
         again = assemble.abstract_state(config, method, plan)[1]
-        cost = assemble.lower_step(again, state, plan, config, num_classes, mesh).cost_analysis()
+        cost = assemble.lower_step(again, *rest).cost_analysis()
     cost = (cost[0] if isinstance(cost, list) else cost) or {}
     memory = compiled.memory_analysis()
     peak = None

@@ -1,226 +1,218 @@
-"""The stage that writes cues: what earlier networks are sure of on each training image.
+"""The stage that writes pseudo-labels: what a labeller makes of each training image.
 
-FOLDER/ID.png for each image (``data.cues``), then FOLDER/cues.json with what they were made of and
-how much of the images they label. An image that has its picture is left alone: a stage that was
+The files of each image (``data.pseudo_labels``), then STAGE/STAGE.json with what they were made of
+and how much of the images they label. An image that has its files is left alone: a stage that was
 killed goes on where it was. Of several processes each writes its share into the one folder.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from wsol_jax import methods
-from wsol_jax.base import sharding
+from wsol_jax.base import sharding, threads
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
-from wsol_jax.data.pipeline import EvalExample
-from wsol_jax.data.pseudo_labels import cue_path, read_cue, write_cue
-from wsol_jax.data.records import Record, Source
+from wsol_jax.base.progress import Progress
+from wsol_jax.data.decode import CorruptImage
+from wsol_jax.data.pipeline import CorruptCounter, EvalExample
+from wsol_jax.data.pseudo_labels import (
+    Arrays,
+    LabelFolder,
+    Photo,
+    read_summary,
+    summary_path,
+)
+from wsol_jax.data.records import Chosen, Source
 from wsol_jax.evaluate.localize import over_list
-from wsol_jax.ops import cues as ops
+from wsol_jax.methods import Batch, Labeller, Method, Trained, Variables
 from wsol_jax.runs.opened import OpenedRun
 from wsol_jax.runs.state import fingerprint
-
-DONE = "cues.json"
-_INPUTS = "inputs.json"
-
-
-def check_options(options: Any, num_classes: int) -> None:
-    """Raises UserError for a ``cues`` section that no cues can be made by."""
-    if num_classes >= ops.UNLABELLED:
-        raise UserError(f"cues hold {ops.UNLABELLED - 1} classes at most, not {num_classes}.")
-    if not options.size > 0:
-        raise UserError(f"cues.size: expected cells a side, got {options.size}.")
-    if not options.layer:
-        raise UserError("cues.layer is empty: name the layer whose gradients give the background.")
-    for name in ("foreground", "background"):
-        if not 0 <= options[name] < 1:
-            raise UserError(f"cues.{name}: expected a share in [0, 1), got {options[name]}.")
+from wsol_jax.stages import product
+from wsol_jax.stages.tally import summarise
 
 
-def check_layer(config: Any, layer: str, num_classes: int) -> None:
-    """Raises UserError where a stage's network has no such layer, before anything is trained."""
-    method = methods.build(config, num_classes)
-    if method.saliency is None:
-        raise UserError("cues.saliency: that stage's method has no gradient saliency.")
-    images = jax.ShapeDtypeStruct((1, config.data.crop, config.data.crop, 3), np.uint8)
-    variables = jax.eval_shape(method.init, jax.random.key(0), images)
-    jax.eval_shape(functools.partial(method.saliency, layer=layer), variables, images)
+@dataclasses.dataclass(frozen=True)
+class LabelStage:
+    """A label stage with all that it reads.
+
+    Attributes:
+      config: the stage's.
+      networks: of trainings, by the labeller's names for them.
+      earlier: labels of label stages before it, likewise.
+      hashes: of those labels, likewise.
+      source: the list; of its records the photos and image labels are read, and nothing else.
+      folder: WORKDIR/STAGE.
+    """
+
+    config: Any
+    labeller: Labeller
+    networks: Mapping[str, OpenedRun]
+    earlier: Mapping[str, LabelFolder]
+    hashes: Mapping[str, str]
+    source: Source
+    folder: pathlib.Path
+
+    @property
+    def place(self) -> LabelFolder:
+        return LabelFolder(self.folder, self.labeller.products)
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of the warped photos that ``make`` sees."""
+        return self.config.eval.size or self.config.data.crop
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes of all that the labels depend on, for a folder to say what it holds."""
+        labels = [
+            (record.image_id, record.labels)
+            for record in map(self.source.__getitem__, range(len(self.source)))
+        ]
+        digest = lambda value: hashlib.sha256(repr(value).encode()).hexdigest()
+        networks = {name: fingerprint(run.variables) for name, run in self.networks.items()}
+        found = {**networks, **self.hashes}
+        found = {name: found[name] for name in self.labeller.reads}
+        return {**found, "settings": digest(self.labeller.settings), "labels": digest(labels)}
 
 
-def hashes(options: Any, maps: OpenedRun, saliency: OpenedRun, source: Source) -> dict[str, str]:
-    """All that cues depend on, for a folder to say what it holds."""
-    settings = [*options.items(), _size(maps.config)]
-    labels = [(source[i].image_id, source[i].labels) for i in range(len(source))]
-    return {
-        "maps": fingerprint(maps.variables),
-        "saliency": fingerprint(saliency.variables),
-        "settings": hashlib.sha256(repr(settings).encode()).hexdigest(),
-        "labels": hashlib.sha256(repr(labels).encode()).hexdigest(),
-    }
-
-
-def _size(config: Any) -> int:
-    return config.eval.size or config.data.crop
-
-
-def make_cues(
-    maps: OpenedRun,
-    saliency: OpenedRun,
-    options: Any,
-    source: Source,
-    folder: pathlib.Path,
-    inputs: Mapping[str, str],
-) -> dict[str, Any]:
-    """Writes the cues of a list that are not there yet.
+def make_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Writes the labels of a list that are not there yet.
 
     Args:
-      maps: whose class maps give the foreground cues.
-      saliency: whose gradients give the background cue.
-      options: the config's ``cues`` section.
-      source: the list; its image labels are read, nothing else of the truth.
-      inputs: hashes of what the cues depend on.
+      inputs: ``stage.inputs()``.
 
     Returns:
-      The content of cues.json.
+      The content of STAGE.json.
 
     Raises:
-      UserError: the folder holds cues made of something else, or cannot be written.
+      UserError: the folder holds labels made of something else, or cannot be written.
     """
-    known = _begin(folder, inputs)
-    missing = _missing(source, folder, known)
-    sharding.barrier("cues listed")  # before any process adds to them
+    known = _begin(stage.folder, inputs)
+    missing = _missing(stage, known)
+    sharding.barrier("labels listed")  # before any process adds to them
     if missing:
-        todo = _Chosen(source, tuple(missing))
-        for index, cue in _cues(maps, saliency, options, todo):
-            if index % jax.process_count() == jax.process_index():
-                write_cue(folder, todo[index].image_id, cue)
-    sharding.barrier("cues written")
-    found = _summary(source, folder, options)
-    found["inputs"] = dict(inputs)
+        todo = Chosen(stage.source, tuple(missing))
+        _write(dataclasses.replace(stage, source=todo))
+    sharding.barrier("labels written")
+    found = _summary(stage, inputs)
     if known is not None:
-        _check_same(folder, known, found)
+        _check_same(stage.folder, known, found)
     elif jax.process_index() == 0:
-        write_whole(folder / DONE, json.dumps(found, indent=1))
-    sharding.barrier("cues summed up")
+        write_whole(summary_path(stage.folder), json.dumps(found, indent=1))
+    sharding.barrier("labels summed up")
     return found
 
 
-def check_cues(
-    folder: pathlib.Path, options: Any, source: Source, inputs: Mapping[str, str]
-) -> dict[str, Any]:
-    """The content of cues.json, where the cues are those that these inputs make, all of them.
+def check_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The content of STAGE.json, where the labels are those of these inputs, all of them.
 
     Raises:
       UserError: they are of other inputs, not all made, or were changed since.
     """
+    folder = stage.folder
     known = read_summary(folder)
     if known is None:
         raise UserError(
-            f"the cues in {folder} are not all made: run their stage first, --stages=cues"
+            f"the labels in {folder} are not all made: run their stage first, "
+            f"--stages={folder.name}"
         )
     if known.get("inputs") != dict(inputs):
         raise _others(folder)
-    missing = _missing(source, folder, known)
+    missing = _missing(stage, known)
     if missing:
-        path = cue_path(folder, source[missing[0]].image_id)
+        name = stage.source[missing[0]].image_id
+        gone = (stage.place.path(name, product) for product in stage.place.products)
+        path = next(path for path in gone if not path.is_file())
         raise UserError(
-            f"cues {path} and {len(missing) - 1} more are missing: --stages=cues makes them again."
+            f"labels {path} and {len(missing) - 1} more are missing: --stages={folder.name} makes "
+            "them again."
         )
-    _check_same(folder, known, _summary(source, folder, options))
+    _check_same(folder, known, _summary(stage, inputs))
     return known
+
+
+def figures_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What of STAGE.json stands among the stage's figures."""
+    hidden = ("unreadable", "sha256", "products", "inputs")
+    return {name: value for name, value in summary.items() if name not in hidden}
 
 
 def _check_same(folder: pathlib.Path, known: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     if known["sha256"] != found["sha256"]:
-        raise UserError(f"cues in {folder} were changed since they were made: remove it.")
+        raise UserError(f"labels in {folder} were changed since they were made: remove it.")
 
 
 def _others(folder: pathlib.Path) -> UserError:
     return UserError(
-        f"{folder} holds cues that were made of other networks, labels or settings than this "
+        f"{folder} holds labels that were made of other networks, labels or settings than this "
         f"config's: remove it to make them again, or put those back."
     )
 
 
-def _missing(source: Source, folder: pathlib.Path, known: Mapping[str, Any] | None) -> list[int]:
-    """The records without cues, but for those whose photos nobody could read."""
-    unreadable = set(known.get("unreadable", ()) if known else ())
-    ids = [source[index].image_id for index in range(len(source))]
-    return [
-        index
-        for index, name in enumerate(ids)
-        if name not in unreadable and not cue_path(folder, name).is_file()
-    ]
-
-
-def read_summary(folder: pathlib.Path) -> dict[str, Any] | None:
-    """The content of cues.json; None where the stage is not done, or the file is damaged."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads((folder / DONE).read_text())
-        if isinstance(found, dict) and "sha256" in found:
-            return found
-    return None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Chosen:
-    """Some records of a list, as a list."""
-
-    source: Source
-    indices: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        return self.source.class_names
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.source[self.indices[index]]
-
-    def mask(self, index: int) -> None:
-        """No cue looks at the truth."""
-        return None
-
-
 def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | None:
-    """cues.json if all is done; the folder is ours, and of these inputs, if it returns."""
-    path = folder / _INPUTS
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    # What a killed process had not renamed yet (files.write_whole) is nobody's.
-    begun = any(not (name.startswith(".") and name.endswith(".tmp")) for name in names)
-    if begun:
-        try:
-            same = json.loads(path.read_text()) == dict(inputs)
-        except (OSError, ValueError):
-            same = False
-        if not same:
-            raise _others(folder)
-    sharding.barrier("cues begun")  # read by all before it is written by one
+    """STAGE.json if all is done; the folder is ours, and of these inputs, if it returns."""
+    begun = product.has_begun(folder)
+    if begun and product.read_inputs(folder) != dict(inputs):
+        raise _others(folder)
+    sharding.barrier("labels begun")  # read by all before it is written by one
     if not begun and jax.process_index() == 0:
-        write_whole(path, json.dumps(dict(inputs), indent=1))
+        product.write_inputs(folder, inputs)
     return read_summary(folder) if begun else None
 
 
-def _cues(maps: OpenedRun, saliency: OpenedRun, options: Any, source: Source):
-    """(index, (n, n) uint8) of each readable image of a list."""
-    config = maps.config
-    step = _cue_step(maps.method.localize, saliency.method.saliency, options)
+def _missing(stage: LabelStage, known: Mapping[str, Any] | None) -> list[int]:
+    """The records without labels, but for those whose photos nobody could read."""
+    unreadable = set(known.get("unreadable", ()) if known else ())
+    source, place = stage.source, stage.place
+    ids = [source[index].image_id for index in range(len(source))]
+    return [
+        index for index, name in enumerate(ids) if name not in unreadable and not place.has(name)
+    ]
+
+
+def _summary(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
+    found = summarise(stage.place, stage.source)
+    found["products"] = {name: dataclasses.asdict(x) for name, x in stage.place.products.items()}
+    return {**found, "inputs": dict(inputs)}
+
+
+def _write(stage: LabelStage) -> None:
+    """Makes and writes the labels of all records that are this process's."""
+    source = stage.source
+    corrupt = CorruptCounter(source, stage.config.data.max_corrupt)
+    made = _made if stage.labeller.make is not None else _unmade
+    with (
+        concurrent.futures.ThreadPoolExecutor(threads.usable_cores()) as pool,
+        contextlib.closing(made(stage)) as items,
+        contextlib.closing(
+            threads.in_order(pool, lambda item: _finished(stage, *item), items)
+        ) as finished,
+    ):
+        for index, files in finished:  # encoded in threads, written here in the list's order
+            if files is None:
+                corrupt.check({"index": np.array([index]), "valid": np.array([False])})
+            for path, content in files or ():
+                write_whole(path, content)
+
+
+def _is_ours(index: int) -> bool:
+    return index % jax.process_count() == jax.process_index()
+
+
+def _made(stage: LabelStage) -> Iterator[tuple[int, tuple[int, int], Arrays]]:
+    """(index, (width, height), what ``make`` gave) of each readable image of this process."""
+    source, config = stage.source, stage.config
+    step = compile_make(stage.labeller, {name: run.method for name, run in stage.networks.items()})
+    variables = {name: run.variables for name, run in stage.networks.items()}
+    meshes = [run.mesh for run in stage.networks.values()]
+    mesh = meshes[0] if meshes else sharding.data_mesh(config.train.devices)
     classes = len(source.class_names)
 
     def labels(host):
@@ -230,57 +222,66 @@ def _cues(maps: OpenedRun, saliency: OpenedRun, options: Any, source: Source):
                 found[row, list(source[int(index)].labels)] = 1
         return {"labels": found}
 
-    example = EvalExample(source, _size(config))
-    batches = over_list(config, source, maps.mesh, example, labels, "cues")
+    example = EvalExample(source, stage.size)
+    batches = over_list(config, source, mesh, example, labels, stage.folder.name)
     with contextlib.closing(batches):
         for host, batch in batches:
-            found = sharding.to_host(step(maps.variables, saliency.variables, batch))
+            found = jax.tree.map(sharding.to_host, step(variables, batch))
             for row in np.flatnonzero(host["valid"]):
-                yield int(host["index"][row]), found[row]
+                index, size = int(host["index"][row]), tuple(map(int, host["size"][row]))
+                if _is_ours(index):
+                    yield index, size, {name: values[row] for name, values in found.items()}
 
 
-def _cue_step(localize: Callable, saliency: Callable, options: Any) -> Callable:
-    size = options.size
+def _unmade(stage: LabelStage) -> Iterator[tuple[int, None, Arrays]]:
+    """The same where no network is asked."""
+    bar = Progress(stage.folder.name, len(stage.source))
+    with contextlib.closing(bar):
+        for index in range(len(stage.source)):
+            if _is_ours(index):
+                yield index, None, {}
+            bar.update(1)
+
+
+class _Networks(dict[str, Trained]):
+    """By name; a name that a config got wrong is the user's."""
+
+    def __missing__(self, name: str) -> Trained:
+        raise UserError(f"the labeller needs a network for its {name!r}, which is a label stage.")
+
+
+def compile_make(
+    labeller: Labeller, methods: Mapping[str, Method]
+) -> Callable[[Mapping[str, Variables], Batch], dict[str, jax.Array]]:
+    """(variables by name, batch) -> arrays by name: ``labeller.make`` compiled."""
 
     @jax.jit
-    def step(of_maps, of_saliency, batch):
-        images = batch["image"]
-        at_size = functools.partial(jax.image.resize, method="bilinear", antialias=False)
-        maps = localize(of_maps, images).maps
-        maps = at_size(maps, (len(maps), size, size, maps.shape[-1]))
-        salient = saliency(of_saliency, images, options.layer)
-        salient = at_size(salient, (len(salient), size, size))
-        return ops.resolve_cues(
-            ops.foreground_cues(maps, batch["labels"], options.foreground),
-            ops.background_cue(salient.astype(jnp.float32), options.background),
-        )
+    def step(variables, batch):
+        found = {name: Trained(methods[name], tree) for name, tree in variables.items()}
+        return dict(labeller.make(_Networks(found), batch))
 
     return step
 
 
-def _summary(source: Source, folder: pathlib.Path, options: Any) -> dict[str, Any]:
-    """How much is labelled, and a hash of every pixel, in the order of the list."""
-    digest = hashlib.sha256()
-    counts = np.zeros(256, np.int64)
-    images, unreadable = 0, []
-    for index in range(len(source)):
-        name = source[index].image_id
-        if not cue_path(folder, name).is_file():
-            unreadable.append(name)
-            continue
-        cue = read_cue(folder, name, options.size)
-        digest.update(f"{name}\n".encode() + cue.tobytes())
-        counts += np.bincount(cue.ravel(), minlength=256)
-        images += 1
-    total = max(int(counts.sum()), 1)
-    of_class = zip(source.class_names, counts[1:255], strict=False)
-    return {
-        "images": images,
-        "unreadable": unreadable,
-        "size": options.size,
-        "foreground": int(counts[1:255].sum()) / total,
-        "background": int(counts[0]) / total,
-        "unlabelled": int(counts[255]) / total,
-        "by_class": {name: int(count) / total for name, count in of_class if count},
-        "sha256": digest.hexdigest(),
-    }
+def _finished(
+    stage: LabelStage, index: int, size: tuple[int, int] | None, made: Arrays
+) -> tuple[int, list[tuple[pathlib.Path, bytes]] | None]:
+    """The files of one photo; None for one that cannot be read."""
+    labeller, record = stage.labeller, stage.source[index]
+    if size is None:  # nobody has looked at the photo yet
+        try:
+            photo = Photo(record, (0, 0))
+            photo.size = photo.pixels.shape[1::-1]
+        except CorruptImage:
+            return index, None
+    else:
+        photo = Photo(record, size)
+    found = made
+    if labeller.finish is not None:
+        earlier = {
+            name: {each: folder.read(record.image_id, each) for each in folder.products}
+            for name, folder in stage.earlier.items()
+        }
+        found = labeller.finish(photo, made, earlier)
+    checked = {name: own.check(found[name], photo.size) for name, own in labeller.products.items()}
+    return index, stage.place.encode(record.image_id, checked)

@@ -1,45 +1,45 @@
-"""A run in stages: trainings one after the other, each with a folder of its own, and their scoring.
+"""A run in stages: trainings and label stages one after the other, and their scoring.
 
-A stage is the run's config with what ``config.stage.NAME`` sets otherwise, and the networks of the
-earlier stages that it ``reads``. It leaves its product, checkpoints, in WORKDIR/NAME. One that is
-done is left alone, a killed one goes on where it was, and one whose inputs have changed since says
-so. Two stages train nothing: "cues" leaves what the networks before it are sure of in WORKDIR/cues
-(``stages.label``), for trainings with ``data.cues``; "evaluate" scores the last network and
-writes WORKDIR/metrics.json and report.html.
+A stage is the run's config with what ``config.stage.NAME`` sets otherwise. A training leaves
+checkpoints in WORKDIR/NAME; it may build on the networks of the earlier stages that it ``reads``,
+and train on the ``labels`` of others. A stage with a ``labeller`` trains nothing and leaves
+pseudo-labels there (``stages.label``), made of any stages before it. "evaluate" scores the last
+network and writes WORKDIR/metrics.json and report.html. A stage that is done is left alone, a
+killed one goes on where it was, and one whose inputs have changed since says so.
 """
 
 import dataclasses
-import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import ml_collections
 from absl import logging
 
-from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import write_whole
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.data.lists import Lists, open_lists
-from wsol_jax.data.pipeline import check_crop
-from wsol_jax.evaluate import kinds
-from wsol_jax.methods import Variables
+from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
+from wsol_jax.evaluate.label_scores import score_labels
+from wsol_jax.methods import Labeller, Variables
 from wsol_jax.runs import workdirs
-from wsol_jax.runs.history import curves
-from wsol_jax.runs.opened import OpenedRun, begun_config, open_run
-from wsol_jax.runs.plan import Plan, without_weights
+from wsol_jax.runs.opened import OpenedRun, open_run
+from wsol_jax.runs.plan import Plan
 from wsol_jax.runs.state import fingerprint
-from wsol_jax.stages import label as cueing
+from wsol_jax.stages import checks, label, product
 from wsol_jax.stages.evaluate import finish_run, score_run
+from wsol_jax.stages.product import own_network
+from wsol_jax.stages.sections import (
+    EVALUATE,
+    check_names,
+    is_label_stage,
+    label_stages,
+    stage_config,
+    trainings,
+)
 from wsol_jax.stages.train import train_run
-
-CUES, EVALUATE = "cues", "evaluate"
-_INPUTS = "inputs.json"
-_CUE_FIGURES = ("images", "size", "foreground", "background", "unlabelled", "by_class")
 
 
 def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -55,193 +55,54 @@ def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> d
 
     Raises:
       UserError: an unknown stage, one whose inputs are not there or have changed, and what
-        ``train.train_and_evaluate`` raises.
+        ``train_and_evaluate`` raises.
       Interrupted: SIGTERM or SIGINT, after a whole save.
     """
     workdir = pathlib.Path(workdir)
     wanted = tuple(only) or tuple(config.stages)
-    for name in config.stages:
-        if name not in (CUES, EVALUATE) and name not in config.stage:
-            raise UserError(
-                f"stages: {name!r} has no section stage.{name}; to run a part: --stages="
-            )
-    if set(config.stages) <= {CUES, EVALUATE}:
-        raise UserError("stages: nothing is trained; to run a part: --stages=")
+    check_names(config)
     for name in wanted:
         if name not in config.stages:
             known = ", ".join(config.stages)
             raise UserError(f"--stages: {name!r} is not one of this config's: {known}.")
     lists = open_lists(config.data)
-    kinds.check_options(config, lists.class_names)
-    recipe = _Recipe(config, workdir, lists)
-    recipe.claim()
+    checks.check_evaluation(config, lists)
+    labellers = checks.open_labellers(config, lists)
+    for name in trainings(config):  # not after the hours of the stages before it
+        checks.check_training(config, name, workdir, lists, labellers)
+    checks.check_folders(config, workdir, lists)
+    workdirs.write(workdir, config, lists.class_names)
+    made = _Made(config, workdir, lists, labellers)
     for name in config.stages:
-        if name in wanted and name == CUES:
-            recipe.make_cues()
-        elif name in wanted and name != EVALUATE:
-            recipe.train(name)
-    return recipe.evaluate() if EVALUATE in wanted else {}
-
-
-def stage_config(config: Any, name: str) -> ml_collections.ConfigDict:
-    """The config that one stage runs by: the run's, with what ``stage.NAME`` sets otherwise."""
-    config = config.copy_and_resolve_references()
-    own = config.stage[name]
-    with config.unlocked():
-        _overlay(config, own)
-        config.stages = ()
-        config.stage = ml_collections.ConfigDict()
-    return config
-
-
-def _overlay(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> None:
-    for name, value in own.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            if name not in config:  # a section of this stage alone
-                config[name] = ml_collections.ConfigDict()
-            _overlay(config[name], value)
-        elif value is not None:
-            config[name] = value
-
-
-def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Any]:
-    """A stage's own network: its variables without the earlier networks that it reads."""
-    return {name: tree for name, tree in variables.items() if name not in reads}
+        if name in wanted and name != EVALUATE:
+            (_label if is_label_stage(config, name) else _train)(made, name)
+    return _evaluate(made) if EVALUATE in wanted else {}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Recipe:
-    """The stages of one run.
+class _Made:
+    """What the stages of one run have left.
 
-    ``opened``: the networks at hand, by stage and checkpoint choice; ``checked``: hashes of
-    products that were found to be what this config makes.
+    ``opened``: the networks at hand, by stage and checkpoint choice; ``checked``: hashes of labels
+    that were found to be what this config makes.
     """
 
     config: Any
     workdir: pathlib.Path
     lists: Lists
+    labellers: Mapping[str, Labeller]
     opened: dict[tuple[str, str], OpenedRun] = dataclasses.field(default_factory=dict)
     checked: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def trainings(self) -> list[str]:
-        return [name for name in self.config.stages if name not in (CUES, EVALUATE)]
+    def folders(self) -> dict[str, LabelFolder]:
+        """Of the label stages, done or not."""
+        places = {name: self.workdir / name for name in self.labellers}
+        return {name: LabelFolder(x, self.labellers[name].products) for name, x in places.items()}
 
-    def claim(self) -> None:
-        """Checks every stage, and those that have begun, before anything is written."""
-        names = self.lists.class_names
-        if CUES in self.config.stages:
-            self._check_cue_options()
-        for name in self.trainings:
-            config = without_weights(self._config(name))
-            check_crop(config.data)
-            methods.build(config, len(names))  # not after the hours of the stages before it
-            self._plan(config)
-            if workdirs.has_checkpoint(self.workdir / name):
-                begun_config(self._config(name), self.workdir / name, names)
-        if workdirs.has_checkpoint(self.workdir):
-            raise UserError(f"--workdir={self.workdir} holds a run of one stage: take another.")
-        workdirs.write(self.workdir, self.config, names)
-
-    def train(self, name: str) -> None:
-        """Trains a stage, or goes on to its last step."""
-        start = time.monotonic()
-        folder, config = self.workdir / name, self._config(name)
-        self._check_inputs(name)
-        before = workdirs.latest_step(folder)
-        logging.info("stage %s: %s", name, folder)
-        networks = {read: self._network(read, name) for read in config.reads}
-        if before is None and jax.process_index() == 0:
-            found = {read: fingerprint(network) for read, network in networks.items()}
-            found |= self._cue_inputs(config)
-            write_whole(folder / _INPUTS, json.dumps(found, indent=1))
-        run = train_run(config, folder, self.lists, networks, self.workdir / CUES)
-        self.opened[name, config.eval.checkpoint] = run
-        if before == run.step:
-            logging.info("stage %s was done: step %d", name, run.step)
-        if jax.process_index() == 0 and (before != run.step or not _read(folder)):
-            seconds = time.monotonic() - start  # of this process: a run gone on with took longer
-            figures = {"steps": run.step, "train_seconds": seconds, **_last(folder)}
-            write_whole(folder / "metrics.json", json.dumps(figures, indent=1))
-
-    def make_cues(self) -> None:
-        """Writes the cues that are missing, of the networks that ``config.cues`` names."""
-        start = time.monotonic()
-        options, folder = self.config.cues, self.workdir / CUES
-        for name in {options.maps, options.saliency}:
-            self._check_inputs(name)
-        logging.info("stage %s: %s", CUES, folder)
-        done = cueing.read_summary(folder) is not None
-        maps, saliency = self._open(options.maps), self._open(options.saliency)
-        train = self.lists.train
-        inputs = cueing.hashes(options, maps, saliency, train)
-        with StopRequest(saved_step=maps.step):  # what is written is whole
-            found = cueing.make_cues(maps, saliency, options, train, folder, inputs)
-        self.checked[CUES] = found["sha256"]
-        if done:
-            logging.info("stage %s was done: %d images", CUES, found["images"])
-        if jax.process_index() == 0 and not (done and _read(folder)):
-            figures = {name: found[name] for name in _CUE_FIGURES}
-            figures["seconds"] = time.monotonic() - start
-            write_whole(folder / "metrics.json", json.dumps(figures, indent=1))
-
-    def evaluate(self) -> dict[str, Any]:
-        """Scores the last network with all that it was put together from; every stage's figures."""
-        start = time.monotonic()
-        last = self.trainings[-1]
-        for name in self.trainings:
-            self._check_inputs(name)
-        run = self._open(last)
-        with StopRequest(saved_step=run.step):
-            cues = self.config.cues if CUES in self.config.stages else None
-            before = self._open(cues.maps) if cues else None
-            figures = score_run(run, self.workdir, before)
-            figures["steps"] = run.step
-            seconds = time.monotonic() - start
-            done = [name for name in self.config.stages if name != EVALUATE]
-            figures["stages"] = {name: _read(self.workdir / name) for name in done}
-            figures["stages"][EVALUATE] = {"seconds": seconds}
-            spent = figures["stages"].values()
-            figures["train_seconds"] = sum(stage.get("train_seconds", 0.0) for stage in spent)
-            figures["seconds"] = figures["train_seconds"]
-            figures["seconds"] += sum(stage.get("seconds", 0.0) for stage in spent)
-            finish_run(run.config, self.workdir, figures, self.trainings)
-        return figures
-
-    def _check_cue_options(self) -> None:
-        """The section ``cues``, and that the networks it names can give what it wants."""
-        options = self.config.cues
-        cueing.check_options(options, len(self.lists.class_names))
-        for name, source in self.lists.tests.items():
-            if all(source.mask(index) is None for index in range(len(source))):
-                logging.warning("list %s has no masks: no segmentation is scored on it", name)
-        before = self.config.stages[: self.config.stages.index(CUES)]
-        for field in ("maps", "saliency"):
-            if options[field] not in before:
-                raise UserError(
-                    f"cues.{field}: {options[field]!r} is no training before the stage {CUES!r}."
-                )
-        config = without_weights(self._config(options.saliency))
-        cueing.check_layer(config, options.layer, len(self.lists.class_names))
-
-    def _cue_inputs(self, config: Any) -> dict[str, str]:
-        """{"cues": hash} for a stage that trains on cues, which must be there."""
-        if not config.data.cues:
-            return {}
-        if CUES not in self.checked:
-            options, train = self.config.cues, self.lists.train
-            networks = self._open(options.maps), self._open(options.saliency)
-            inputs = cueing.hashes(options, *networks, train)
-            found = cueing.check_cues(self.workdir / CUES, options, train, inputs)
-            self.checked[CUES] = found["sha256"]
-        return {CUES: self.checked[CUES]}
-
-    def _config(self, name: str) -> ml_collections.ConfigDict:
-        return stage_config(self.config, name)
-
-    def _open(self, name: str, choice: str = "") -> OpenedRun:
+    def open(self, name: str, choice: str = "") -> OpenedRun:
         """A finished stage's network; ``choice``: of its checkpoints, "" is eval.checkpoint."""
-        config = self._config(name)
+        config = stage_config(self.config, name)
         choice = choice or config.eval.checkpoint
         if (name, choice) not in self.opened:
             folder, run = self.workdir / name, None
@@ -249,7 +110,8 @@ class _Recipe:
                 config.eval.checkpoint = choice
             if workdirs.has_checkpoint(folder):
                 run = open_run(config, folder, lists=self.lists)
-            steps = self._plan(config).num_steps
+            mesh = sharding.data_mesh(config.train.devices)
+            steps = Plan.of(config.train, len(self.lists.train), mesh).num_steps
             done = workdirs.latest_step(folder)
             if run is None or done != steps:
                 raise UserError(
@@ -259,57 +121,149 @@ class _Recipe:
             self.opened[name, choice] = run
         return self.opened[name, choice]
 
-    def _plan(self, config: Any) -> Plan:
-        mesh = sharding.data_mesh(config.train.devices)
-        return Plan.of(config.train, len(self.lists.train), mesh)
-
-    def _network(self, name: str, reader: str) -> Variables:
+    def network(self, name: str, reader: str) -> Variables:
         """What a finished stage trained, at the checkpoint that another stage builds on."""
-        config, folder = self._config(reader), self.workdir / reader
+        config, folder = stage_config(self.config, reader), self.workdir / reader
         if workdirs.has_checkpoint(folder):  # eval.checkpoint may have changed since it began
             config, _ = workdirs.load(folder)
-        run = self._open(name, config.eval.checkpoint)
-        return own_network(run.variables, self._config(name).reads)
+        run = self.open(name, config.eval.checkpoint)
+        return own_network(run.variables, stage_config(self.config, name).reads)
 
-    def _check_inputs(self, name: str) -> None:
-        """Raises UserError where a stage has begun with networks that are others now."""
-        folder, config = self.workdir / name, self._config(name)
-        reads, cues = config.reads, self._cue_inputs(config)
-        if not (reads or cues) or not workdirs.has_checkpoint(folder):
+    def label_stage(self, name: str) -> label.LabelStage:
+        """A label stage with what it reads, which must be there."""
+        labeller, networks, earlier, hashes = self.labellers[name], {}, {}, {}
+        for role, read in labeller.reads.items():
+            if read in self.labellers:
+                hashes[role] = self.labels_hash(read)
+                earlier[role] = self.folders[read]
+            else:
+                networks[role] = self.open(read)
+        config, folder = stage_config(self.config, name), self.workdir / name
+        inputs = (networks, earlier, hashes, self.lists.train)
+        return label.LabelStage(config, labeller, *inputs, folder)
+
+    def labels_hash(self, name: str) -> str:
+        """Of a finished label stage, which must be what this config makes."""
+        if name not in self.checked:
+            stage = self.label_stage(name)
+            self.checked[name] = label.check_labels(stage, stage.inputs())["sha256"]
+        return self.checked[name]
+
+    def label_hashes(self, name: str) -> dict[str, str]:
+        """Of the labels that a training reads, by stage."""
+        places = parse_labels(stage_config(self.config, name).labels).values()
+        return {stage: self.labels_hash(stage) for stage, _ in places}
+
+    def check_inputs(self, name: str) -> None:
+        """Raises UserError where a training has begun with inputs that are others now."""
+        folder, labels = self.workdir / name, self.label_hashes(name)
+        reads = stage_config(self.config, name).reads
+        if not (reads or labels) or not workdirs.has_checkpoint(folder):
             return
-        try:
-            recorded = json.loads((folder / _INPUTS).read_text())
-            recorded = {read: recorded[read] for read in (*reads, *cues)}
-        except (OSError, ValueError, KeyError, TypeError):
+        recorded = product.read_inputs(folder)
+        if recorded is None or not {*reads, *labels} <= set(recorded):
             raise UserError(
-                f"{folder / _INPUTS} is missing or damaged, so nobody knows what stage {name!r} "
-                f"was trained on: remove {folder} and run it again."
-            ) from None
-        if any(recorded[read] != digest for read, digest in cues.items()):
-            raise UserError(
-                f"stage {name!r} was trained with other cues than {self.workdir / CUES} holds "
-                f"now: remove {folder} to train it again, or put those cues back."
+                f"{folder / product.INPUTS} is missing or damaged, so nobody knows what stage "
+                f"{name!r} was trained on: remove {folder} and run it again."
             )
+        for read, digest in labels.items():
+            if recorded[read] != digest:
+                raise UserError(
+                    f"stage {name!r} was trained with other labels than {self.workdir / read} "
+                    f"holds now: remove {folder} to train it again, or put those labels back."
+                )
         for read in reads:
-            if recorded[read] != fingerprint(self._network(read, name)):
+            if recorded[read] != fingerprint(self.network(read, name)):
                 raise UserError(
                     f"stage {name!r} was trained with another network of stage {read!r} than "
                     f"{self.workdir / read} holds now: remove {folder} to train it again, or put "
                     f"that network back."
                 )
 
+    def seeds(self, name: str) -> OpenedRun | None:
+        """The network that a training's labels grew from: the first that was read for them."""
+        for stage, _ in parse_labels(stage_config(self.config, name).labels).values():
+            while stage in self.labellers:
+                stage = next(iter(self.labellers[stage].reads.values()), "")
+            if stage:
+                return self.open(stage)
+        return None
 
-def _last(folder: pathlib.Path) -> dict[str, float]:
-    """The last value of each of a stage's curves."""
-    found = curves(folder)
-    return {name: points[-1][1] for name, points in found.items() if "/" in name}
+
+def _train(made: _Made, name: str) -> None:
+    """Trains a stage, or goes on to its last step."""
+    start = time.monotonic()
+    folder, config = made.workdir / name, stage_config(made.config, name)
+    made.check_inputs(name)
+    before = workdirs.latest_step(folder)
+    logging.info("stage %s: %s", name, folder)
+    networks = {read: made.network(read, name) for read in config.reads}
+    if before is None and jax.process_index() == 0:
+        found = {read: fingerprint(network) for read, network in networks.items()}
+        product.write_inputs(folder, found | made.label_hashes(name))
+    run = train_run(config, folder, made.lists, networks, made.folders)
+    made.opened[name, config.eval.checkpoint] = run
+    if before == run.step:
+        logging.info("stage %s was done: step %d", name, run.step)
+    if jax.process_index() == 0 and (before != run.step or not product.read_figures(folder)):
+        seconds = time.monotonic() - start  # of this process: a run gone on with took longer
+        figures = {"steps": run.step, "train_seconds": seconds, **product.last_values(folder)}
+        product.write_figures(folder, figures)
 
 
-def _read(folder: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return {}  # killed between its last step and this file; the figures of the run stand
+def _label(made: _Made, name: str) -> None:
+    """Writes the labels of a stage that are missing."""
+    start = time.monotonic()
+    folder = made.workdir / name
+    reads = made.labellers[name].reads.values()
+    for read in dict.fromkeys(reads):
+        if read not in made.labellers:
+            made.check_inputs(read)
+    logging.info("stage %s: %s", name, folder)
+    done = read_summary(folder) is not None
+    stage = made.label_stage(name)
+    steps = [run.step for run in stage.networks.values()]
+    with StopRequest(saved_step=max(steps, default=0)):  # what is written is whole
+        found = label.make_labels(stage, stage.inputs())
+    made.checked[name] = found["sha256"]
+    if done:
+        logging.info("stage %s was done: %d images", name, found["images"])
+    if jax.process_index() == 0 and not (done and product.read_figures(folder)):
+        figures = label.figures_of(found)
+        product.write_figures(folder, {**figures, "seconds": time.monotonic() - start})
+
+
+def _evaluate(made: _Made) -> dict[str, Any]:
+    """Scores the last network with all that it was put together from; every stage's figures."""
+    start = time.monotonic()
+    config, workdir, names = made.config, made.workdir, trainings(made.config)
+    for name in names:
+        made.check_inputs(name)
+    run = made.open(names[-1])
+    with StopRequest(saved_step=run.step):
+        figures = score_run(run, workdir, made.seeds(names[-1]))
+        figures["steps"] = run.step
+        done = [name for name in config.stages if name != EVALUATE]
+        stages = {name: product.read_figures(workdir / name) for name in done}
+        for name in config.eval.stages:
+            stages[name] |= score_run(made.open(name), workdir / name, made.seeds(name))
+        if config.eval.labels:
+            for name in label_stages(config):
+                stages[name]["labels"] = _score_labels(made, name)
+        stages[EVALUATE] = {"seconds": time.monotonic() - start}
+        figures["stages"] = stages
+        figures["train_seconds"] = sum(x.get("train_seconds", 0.0) for x in stages.values())
+        figures["seconds"] = figures["train_seconds"]
+        figures["seconds"] += sum(stage.get("seconds", 0.0) for stage in stages.values())
+        finish_run(run.config, workdir, figures, names)
+    return figures
+
+
+def _score_labels(made: _Made, name: str) -> dict[str, Any]:
+    """Figures of what a label stage wrote; the truth goes no further than this."""
+    made.labels_hash(name)
+    means = tuple(made.config.eval.get("mean_classes", ()))
+    return score_labels(made.folders[name], made.lists.train, means)
 
 
 def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -330,7 +284,7 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
     lists = open_lists(config.data)
-    kinds.check_options(config, lists.class_names)
+    checks.check_evaluation(config, lists)
     run = train_run(config, workdir, lists)
     trained = time.monotonic()
     with StopRequest(saved_step=run.step):

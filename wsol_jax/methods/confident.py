@@ -1,0 +1,68 @@
+"""The labeller of SEC and of two-phase learning: cells whose class a network's maps are sure of."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
+from wsol_jax.data.label_formats import cells
+from wsol_jax.methods import Labeller
+from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.ops import cues as ops
+
+
+def confident_cells(config: Config, num_classes: int) -> Labeller:
+    """Localization cues (Kolesnikov and Lampert 2016, section 3.1) from the section ``cues``.
+
+    Foreground where the class maps of the network of stage ``cues.maps`` come near their maximum,
+    background where the gradients of that of ``cues.saliency`` are least.
+
+    Raises:
+      UserError: a field that no cues can be made by.
+    """
+    options = config.cues
+    _check(options, num_classes)
+    side = options.size
+
+    def make(networks, batch):
+        images = batch["image"]
+        at_size = functools.partial(jax.image.resize, method="bilinear", antialias=False)
+        maps = networks["maps"].localize(images).maps
+        maps = at_size(maps, (len(maps), side, side, maps.shape[-1]))
+        salient = _saliency(networks["saliency"], images, options.layer)
+        salient = at_size(salient, (len(salient), side, side))
+        found = ops.resolve_cues(
+            ops.foreground_cues(maps, batch["labels"], options.foreground),
+            ops.background_cue(salient.astype(jnp.float32), options.background),
+        )
+        return {"cues": found}
+
+    return Labeller(
+        reads={"maps": options.maps, "saliency": options.saliency},
+        products={"cues": cells(side)},
+        make=make,
+        settings=[*options.items(), config.eval.size or config.data.crop],
+    )
+
+
+def _saliency(network, images, layer):
+    if network.method.tap is None:
+        raise UserError("cues.saliency: that stage's method has no gradient saliency.")
+    try:
+        return gradient_saliency(network, images, layer)
+    except UserError as error:
+        raise UserError(f"cues.layer: {error}") from None
+
+
+def _check(options: Config, num_classes: int) -> None:
+    if num_classes >= ops.UNLABELLED:
+        raise UserError(f"cues hold {ops.UNLABELLED - 1} classes at most, not {num_classes}.")
+    if not options.size > 0:
+        raise UserError(f"cues.size: expected cells a side, got {options.size}.")
+    if not options.layer:
+        raise UserError("cues.layer is empty: name the layer whose gradients give the background.")
+    for name in ("foreground", "background"):
+        if not 0 <= options[name] < 1:
+            raise UserError(f"cues.{name}: expected a share in [0, 1), got {options[name]}.")

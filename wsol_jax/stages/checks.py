@@ -1,0 +1,127 @@
+"""What is checked of a run in stages before anything is trained or written."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from wsol_jax import methods
+from wsol_jax.base import sharding
+from wsol_jax.base.errors import UserError
+from wsol_jax.data.lists import Lists
+from wsol_jax.data.pipeline import check_crop
+from wsol_jax.data.pseudo_labels import LabelFolder
+from wsol_jax.evaluate import kinds
+from wsol_jax.evaluate.label_scores import check_classes
+from wsol_jax.methods import Labeller
+from wsol_jax.runs import workdirs
+from wsol_jax.runs.opened import Network, begun_config
+from wsol_jax.runs.plan import Plan, without_weights
+from wsol_jax.stages.label import compile_make
+from wsol_jax.stages.sections import label_stages, stage_config, trainings
+from wsol_jax.stages.wanted import batch_labels
+
+
+def check_evaluation(config: Any, lists: Lists) -> None:
+    """Raises UserError for an ``eval`` section by which this run cannot be scored."""
+    kinds.check_options(config, lists.class_names)
+    names, options = trainings(config), config.eval
+    if options.labels:
+        if not label_stages(config):
+            raise UserError("eval.labels: no stage of this run writes labels.")
+        check_classes(len(lists.class_names))
+        train = lists.train
+        if all(train.mask(index) is None for index in range(len(train))):
+            raise UserError(f"eval.labels: list {train.name!r} has no masks to score them by.")
+    for name in options.stages:
+        if name not in names[:-1]:
+            known = ", ".join(names[:-1]) or "none"
+            raise UserError(
+                f"eval.stages: {name!r} is no training before the last, which is scored anyway: "
+                f"{known}."
+            )
+        if list(options.stages).count(name) > 1:
+            raise UserError(f"eval.stages: {name!r} stands there twice.")
+
+
+def open_labellers(config: Any, lists: Lists) -> dict[str, Labeller]:
+    """The labellers of a run, by stage: each traced once, on shapes alone.
+
+    Raises:
+      UserError: one reads what is not before it, or what its networks cannot give.
+    """
+    found: dict[str, Labeller] = {}
+    for name in label_stages(config):
+        own = without_weights(stage_config(config, name))
+        labeller = methods.build_labeller(own, len(lists.class_names))
+        before = config.stages[: config.stages.index(name)]
+        for role, read in labeller.reads.items():
+            if read not in before:
+                raise UserError(
+                    f"stage {name!r} reads {role}={read!r}, which is no stage before it."
+                )
+        if labeller.make is not None:
+            _trace(config, name, own, labeller, len(lists.class_names))
+        found[name] = labeller
+    return found
+
+
+def _trace(config: Any, name: str, own: Any, labeller: Labeller, classes: int) -> None:
+    """Shapes through ``make``: a layer that is not there is told before the hours of training."""
+    shaped, found = {}, {}
+    names = trainings(config)
+    for role, read in labeller.reads.items():
+        if read in names:
+            theirs = without_weights(stage_config(config, read))
+            method = methods.build(theirs, classes)
+            crop = theirs.data.crop
+            images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
+            shaped[role] = jax.eval_shape(method.init, jax.random.key(0), images)
+            found[role] = method
+    size = own.eval.size or own.data.crop
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((1, classes), jnp.float32),
+    }
+    made = jax.eval_shape(compile_make(labeller, found), shaped, batch)
+    if labeller.finish is None and set(made) != set(labeller.products):
+        raise UserError(
+            f"labeller: stage {name!r} makes {sorted(made)}, but should leave "
+            f"{sorted(labeller.products)}."
+        )
+
+
+def check_training(
+    config: Any, name: str, workdir: pathlib.Path, lists: Lists, labellers: Mapping[str, Labeller]
+) -> None:
+    """Raises UserError for a training that cannot be run, or labels that are none for it."""
+    own = without_weights(stage_config(config, name))
+    check_crop(own.data)
+    classes = lists.class_names
+    method = methods.build(own, len(classes))
+    if name == trainings(config)[-1] or name in config.eval.stages:
+        crop = own.data.crop
+        images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
+        variables = jax.eval_shape(method.init, jax.random.key(0), images)
+        kind = kinds.of(Network(own, method, variables, sharding.data_mesh(own.train.devices)))
+        for source in lists.tests.values():
+            kind.check_truth(source)
+    Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
+    before = config.stages[: config.stages.index(name)]
+    folders = {
+        stage: LabelFolder(workdir / stage, labeller.products)
+        for stage, labeller in labellers.items()
+        if stage in before
+    }
+    batch_labels(own, method, folders, f"stage.{name}.")
+
+
+def check_folders(config: Any, workdir: pathlib.Path, lists: Lists) -> None:
+    """Raises UserError where a workdir holds another run, or stages of another config."""
+    for name in trainings(config):
+        if workdirs.has_checkpoint(workdir / name):
+            begun_config(stage_config(config, name), workdir / name, lists.class_names)
+    if workdirs.has_checkpoint(workdir):
+        raise UserError(f"--workdir={workdir} holds a run of one stage: take another.")

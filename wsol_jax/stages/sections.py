@@ -1,0 +1,57 @@
+"""What a config says of its stages: their order, their kinds, and the fields of each."""
+
+import ml_collections
+
+from wsol_jax.base.errors import UserError
+
+EVALUATE = "evaluate"
+
+
+def stage_config(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
+    """The config that one stage runs by: the run's, with what ``stage.NAME`` sets otherwise."""
+    config = config.copy_and_resolve_references()
+    own = config.stage[name]
+    with config.unlocked():
+        _overlay(config, own)
+        config.stages = ()
+        config.stage = ml_collections.ConfigDict()
+    return config
+
+
+def _overlay(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> None:
+    for name, value in own.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            if name not in config:  # a section of this stage alone
+                config[name] = ml_collections.ConfigDict()
+            _overlay(config[name], value)
+        elif value is not None:
+            config[name] = value
+
+
+def is_label_stage(config: ml_collections.ConfigDict, name: str) -> bool:
+    """Whether a stage writes pseudo-labels, and trains nothing."""
+    return name != EVALUATE and bool(config.stage[name].get("labeller"))
+
+
+def label_stages(config: ml_collections.ConfigDict) -> list[str]:
+    """The stages that write pseudo-labels, in order."""
+    return [name for name in config.stages if is_label_stage(config, name)]
+
+
+def trainings(config: ml_collections.ConfigDict) -> list[str]:
+    """The stages that train a network, in order."""
+    others = {EVALUATE, *label_stages(config)}
+    return [name for name in config.stages if name not in others]
+
+
+def check_names(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for stages without a section, of one name, or that train nothing."""
+    for name in config.stages:
+        if name != EVALUATE and name not in config.stage:
+            raise UserError(
+                f"stages: {name!r} has no section stage.{name}; to run a part: --stages="
+            )
+        if config.stages.count(name) > 1:
+            raise UserError(f"stages: two are called {name!r}; rename one.")
+    if not trainings(config):
+        raise UserError("stages: nothing is trained; to run a part: --stages=")
