@@ -9,7 +9,7 @@ import pytest
 from wsol_jax import compare
 from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate.boxes import BoxScores
-from wsol_jax.evaluate.multi_label import MultiLabelScores
+from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
 
 
 def write_run(folder, contrast: float, ids=("p", "q", "r", "s")):

@@ -11,7 +11,8 @@ from wsol_jax.data.records import Record
 from wsol_jax.evaluate import multi_label, score
 from wsol_jax.evaluate.kind import Task
 from wsol_jax.evaluate.localize import LocalizedImage
-from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores, detect
+from wsol_jax.evaluate.multi_label import MultiLabel, detect
+from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
 from wsol_jax.runs.opened import Network
 
 NAMES = ("ball", "bar", "cross")

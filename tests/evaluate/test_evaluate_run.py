@@ -30,7 +30,7 @@ from wsol_jax.evaluate.stored.summary import METRICS, summarise
 from wsol_jax.evaluate.stored.write import MapStore
 from wsol_jax.methods import Localization
 from wsol_jax.metrics.per_image import PerImage
-from wsol_jax.report import page
+from wsol_jax.report import comparison
 from wsol_jax.report import saved as report
 from wsol_jax.report.example import Run
 from wsol_jax.runs.opened import Network
@@ -154,7 +154,7 @@ def test_the_page_of_finished_runs_shows_all_of_their_images(tmp_path):
     scores.save(path)
     (other / "report_data.npz").unlink()
     report.save(str(other / "report_data.npz"), Run(tiny.metrics(one), [], 0.5))
-    page.compare_workdirs(tmp_path / "both.html", [str(one), str(other)])
+    comparison.compare_workdirs(tmp_path / "both.html", [str(one), str(other)])
     text = (tmp_path / "both.html").read_text("utf-8")
     assert "not on this machine" not in text
     shelf = [part.split("</section>")[0] for part in text.split('<section class="shelf">')[1:]]

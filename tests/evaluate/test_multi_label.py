@@ -11,10 +11,11 @@ from configs import cam, cams2i, spg
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Record
-from wsol_jax.evaluate import kinds, multi_label, score
+from wsol_jax.evaluate import kinds, score
 from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.localize import LocalizedImage
-from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores, peak_distances
+from wsol_jax.evaluate.multi_label import MultiLabel
+from wsol_jax.evaluate.multi_label_scores import FIGURES, MultiLabelScores, peak_distances
 from wsol_jax.runs.opened import Network
 
 NAMES = ("ball", "bar", "cross", "dot")
@@ -265,7 +266,7 @@ def test_intervals_hold_their_figure_and_are_left_out_on_request(scores):
     figures = scores.figures()
     for name, (low, high) in figures["intervals_95"].items():
         assert low <= figures[name] <= high, name
-    assert set(figures["intervals_95"]) == {*multi_label.FIGURES.values(), "peak_distance"}
+    assert set(figures["intervals_95"]) == {*FIGURES.values(), "peak_distance"}
     bare = scores.figures(intervals=False)
     assert bare == {k: v for k, v in figures.items() if k not in ("intervals_95", "by_class")}
 
@@ -304,7 +305,7 @@ def test_no_image_shows_a_class():
     truth = Truth(1)
     assert truth[0].labels == ()
     figures = scored(truth, list(said(truth))).figures()
-    assert all(figures[name] is None for name in multi_label.FIGURES.values())
+    assert all(figures[name] is None for name in FIGURES.values())
     assert "peak_distance" not in figures and figures["images"] == 1
 
 
@@ -345,7 +346,7 @@ def test_an_empty_list_adds_nothing(truth, images, scores):
     assert_same(empty.merge(scores), scores)
     one = BoxScores(class_names=NAMES, parts={"first": BoxScores(class_names=NAMES)})
     assert one.merge(BoxScores()).parts.keys() == BoxScores().merge(one).parts.keys() == {"first"}
-    assert all(empty.figures()[name] is None for name in multi_label.FIGURES.values())
+    assert all(empty.figures()[name] is None for name in FIGURES.values())
 
 
 def test_lists_of_other_classes_do_not_merge(scores):
@@ -382,7 +383,7 @@ def test_both_kinds_of_files_are_told_apart(scores, tmp_path):
 
 def test_a_run_against_itself_differs_by_nothing(scores):
     found = MultiLabelScores.paired([scores], [scores])
-    assert set(found) == set(multi_label.FIGURES.values())
+    assert set(found) == set(FIGURES.values())
     for name, value in found.items():
         assert dataclasses.astuple(value) == (0, 0, 0), name
 

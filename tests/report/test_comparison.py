@@ -14,7 +14,7 @@ from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.metrics.boxes import THRESHOLDS
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
 from wsol_jax.report import __main__ as cli
-from wsol_jax.report import cases, classes, page, pairs, saved, svg, tables, thresholds
+from wsol_jax.report import cases, classes, comparison, page, pairs, saved, svg, tables, thresholds
 from wsol_jax.report.example import Run
 
 TAU = float(THRESHOLDS[300])
@@ -146,7 +146,7 @@ def test_names_of_classes_runs_and_lists_are_escaped(tmp_path):
         made.scores.class_names = tuple(f"{HOSTILE}{k}" for k in range(5))
         runs[name] = made.run(HOSTILE, maps={HOSTILE: raw_maps(made)})
     runs["c"] = Made(n=3).run(HOSTILE)
-    page.write_comparison(tmp_path / "c.html", runs)
+    comparison.write_comparison(tmp_path / "c.html", runs)
     text = (tmp_path / "c.html").read_text("utf-8")
     assert sum(t == "script" for t, _ in parse(text).tags) == 2
     assert "<script>alert" not in text
@@ -154,7 +154,7 @@ def test_names_of_classes_runs_and_lists_are_escaped(tmp_path):
 
 def test_page_of_a_thousand_classes_stays_small(tmp_path):
     runs = {n: Made(n=1500, c=1000, seed=s, masks=False).run() for s, n in enumerate("ab")}
-    page.write_comparison(tmp_path / "c.html", runs)
+    comparison.write_comparison(tmp_path / "c.html", runs)
     text = (tmp_path / "c.html").read_text("utf-8")
     parse(text)
     assert len(columns(text)) == 1020
@@ -312,7 +312,7 @@ def test_shelves_show_both_runs_on_the_images_that_differ_most(tmp_path):
         np.testing.assert_allclose(
             one.box * MAP_SIZE, [x, y, min(x + w, 223), min(y + h, 223)], atol=1e-4
         )
-    page.write_comparison(tmp_path / "c.html", runs, photos=photos, most=8)
+    comparison.write_comparison(tmp_path / "c.html", runs, photos=photos, most=8)
     text = (tmp_path / "c.html").read_text("utf-8")
     parse(text)
     assert re.findall(r"</h4><code>(.*?)</code>", text) == [*expected[0], *expected[1]]
@@ -440,7 +440,7 @@ def test_page_of_one_run_has_curves_and_classes(tmp_path):
 
 def test_a_heading_orders_the_classes(browser, tmp_path):
     a, b = Made(n=60, c=12), Made(n=60, c=12, seed=1)
-    page.write_comparison(tmp_path / "c.html", {"a": a.run(), "b": b.run()})
+    comparison.write_comparison(tmp_path / "c.html", {"a": a.run(), "b": b.run()})
     clicks = """<script>
     const order = () => [...document.querySelectorAll("table.sortable tbody th")]
       .map((h) => h.textContent).join();

@@ -13,7 +13,7 @@ from helpers.pages import HOSTILE, example, parse
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.report import __main__ as cli
-from wsol_jax.report import overlays, page, saved, svg, tables
+from wsol_jax.report import comparison, overlays, page, saved, svg, tables
 
 
 def figures(**values):
@@ -76,7 +76,7 @@ def test_every_user_string_is_escaped(tmp_path):
     assert "<script>alert" not in text
     assert sum(t == "script" for t, _ in parser.tags) == 2
     run = saved.load(tmp_path / "w")
-    page.write_comparison(tmp_path / "c.html", {HOSTILE: run, "b": run}, title=HOSTILE)
+    comparison.write_comparison(tmp_path / "c.html", {HOSTILE: run, "b": run}, title=HOSTILE)
     text = (tmp_path / "c.html").read_text("utf-8")
     parse(text)
     assert "<script>alert" not in text

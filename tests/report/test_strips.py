@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wsol_jax.report import page, saved
+from wsol_jax.report import comparison, page, saved
 from wsol_jax.report.example import Example, Run
 
 CLASSES = ("cat", "cow", "dog")
@@ -55,7 +55,7 @@ def test_a_page_of_pictures_without_boxes(tmp_path):
 def test_two_segmenters_beside_one_another(tmp_path):
     for name, ious in (("a", [0.4, 0.2]), ("b", [0.5, 0.9])):
         write(tmp_path / name, run(ious, seed=ord(name)))
-    page.compare_workdirs(tmp_path / "both.html", [str(tmp_path / n) for n in "ab"])
+    comparison.compare_workdirs(tmp_path / "both.html", [str(tmp_path / n) for n in "ab"])
     text = (tmp_path / "both.html").read_text()
     assert "Box threshold" not in text and "our box" not in text and 'id="tau-0"' not in text
     assert text.index("i1</code>") < text.index("i0</code>")  # they differ most on i1
@@ -66,6 +66,6 @@ def test_two_segmenters_beside_one_another(tmp_path):
 def test_segmenters_beside_boxes_keep_the_page_of_boxes(tmp_path):
     write(tmp_path / "a", run([0.4]))
     plain = run([0.4])
-    text_of = lambda one: page.write_comparison(tmp_path / "c.html", one)
+    text_of = lambda one: comparison.write_comparison(tmp_path / "c.html", one)
     text_of({"a": plain, "b": Run(plain.figures, plain.examples, 0.5)})
     assert "Gallery" in (tmp_path / "c.html").read_text()

@@ -20,8 +20,7 @@ from wsol_jax.evaluate.stored.figures import Options, score_stored
 from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, Entry, summarise, table
 
 if TYPE_CHECKING:  # its module loads jax
-    from wsol_jax.evaluate.boxes import BoxScores
-
+    from wsol_jax.evaluate.box_scores import BoxScores
 _HELP = """
 layout (that of wsolevaluation, Choe et al. 2020):
   METADATA/image_ids.txt      ID

@@ -11,7 +11,7 @@ import numpy as np
 from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.figures import COMPARED
-from wsol_jax.evaluate.kind import Results
+from wsol_jax.evaluate.results import Results
 from wsol_jax.metrics.bootstrap import Difference
 
 

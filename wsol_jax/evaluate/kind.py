@@ -7,23 +7,19 @@ over a list that serves any.
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import ml_collections
 import numpy as np
 
-from wsol_jax.base.files import write_arrays
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.records import Record, Source
 from wsol_jax.evaluate.localize import LocalizedImage
+from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.shown import Card
-from wsol_jax.metrics.bootstrap import Difference
 from wsol_jax.metrics.boxes import resize_box
-from wsol_jax.metrics.localization import BoxAccuracy
 from wsol_jax.metrics.maps import MAP_SIZE
-from wsol_jax.metrics.masks import PixelAP
 from wsol_jax.runs.opened import Network, OpenedRun
 
 Row = Mapping[str, Any]  # what a kind found on one image, as its ``add`` takes it
@@ -88,131 +84,6 @@ class Task:
 
 # What the loop watches on the tune list: no figure that takes long.
 QUICK = Task(parts=False, contours=False, crf=False)
-
-
-class Results:
-    """What a list's products were found to be: a row an image of each metric, on disk and off it.
-
-    A subclass names its accumulators in ROWS, makes them in ``__init__``, and gives ``figures`` and
-    ``paired``.
-
-    Attributes:
-      class_names: C of them, background not among them.
-      parts: the same of what the scored ones were put together from, by name; each in a file of
-        its own.
-      true_maps: index -> raw map of the image's first class, for the report; not saved.
-      predicted: index -> likeliest class, for the report; not saved.
-      boxes, pixels: accumulators that can be drawn over all thresholds, of kinds that have them.
-      ious: each image's IoU, where a kind has one.
-    """
-
-    ROWS: ClassVar[Mapping[str, type]]  # attribute -> accumulator; PART/NAME in the file
-    SETTINGS: ClassVar[tuple[str, ...]] = ("class_names",)  # texts that make it anew
-    NEWER: ClassVar[tuple[str, ...]] = ()  # of ROWS: what the first runs' files lack
-    MARK: ClassVar[str]  # of ROWS: no other kind's file has it
-
-    boxes: BoxAccuracy | None = None
-    pixels: PixelAP | None = None
-
-    def __init__(
-        self, class_names: Sequence[str] = (), parts: "Mapping[str, Results] | None" = None
-    ):
-        self.class_names = tuple(class_names)
-        self.parts = dict(parts or {})
-        self.true_maps: dict[int, np.ndarray] = {}
-        self.predicted: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def _like(self) -> Self:
-        """An empty one with the same settings."""
-        return type(self)(*(getattr(self, name) for name in self.SETTINGS))
-
-    def merge(self, other: Self) -> Self:
-        """Both lists; an image in both counts once."""
-        merged = (self if self.class_names else other)._like()
-        for name in self.ROWS:
-            both = getattr(self, name).merge(getattr(other, name), overlap=True)
-            setattr(merged, name, both)
-        # A list of which no image could be read has no parts.
-        merged.parts = {
-            name: self.parts[name].merge(other.parts[name])
-            if name in self.parts and name in other.parts
-            else part
-            for name, part in {**other.parts, **self.parts}.items()
-        }
-        return merged
-
-    def figures(self, threshold: float = 0.0, intervals: bool = True) -> dict[str, Any]:
-        """metrics.json's entry of a list; a figure that the list has no truth for is None."""
-        raise NotImplementedError
-
-    def by_class(self, threshold: float) -> "ClassFigures | None":
-        """Figures class by class that metrics.json does not hold; None where there are none."""
-        del threshold
-        return None
-
-    def obstacle(self, other: "Results") -> str:
-        """Why two runs' images cannot be paired, as the end of a sentence; "" if they can."""
-        raise NotImplementedError
-
-    @classmethod
-    def paired(
-        cls,
-        a: Sequence[Self],
-        b: Sequence[Self],
-        thresholds: tuple[Sequence[float], Sequence[float]],
-        seed: int = 0,
-    ) -> dict[str, Difference]:
-        """Mean of b's runs minus that of a's, figure by figure, each with its interval over images.
-
-        Args:
-          a, b: of one list. thresholds: of the runs' boxes, a's and b's.
-
-        Raises:
-          ValueError: other images or classes.
-        """
-        raise NotImplementedError
-
-    def save(self, path: pathlib.Path) -> None:
-        """Writes per-image rows, without pickles, for paired comparisons of runs."""
-        write_arrays(path, self._settings_arrays() | to_rows(self, self.ROWS))
-
-    def _settings_arrays(self) -> dict[str, np.ndarray]:
-        return {name: np.array(getattr(self, name), np.str_) for name in self.SETTINGS}
-
-    @classmethod
-    def load(cls, path: pathlib.Path) -> Self:
-        """The inverse of ``save``; what the files of older runs lack is empty."""
-        with np.load(path, allow_pickle=False) as file:
-            texts = {n: tuple(map(str, file[n])) for n in cls.SETTINGS if n in file.files}
-            parts = {name: rows_of(file, name) for name in cls.ROWS}
-        made = cls._made(texts, parts)
-        for name, kind in cls.ROWS.items():
-            if parts[name] or name not in cls.NEWER:
-                setattr(made, name, kind.from_arrays(parts[name]))
-        return made
-
-    @classmethod
-    def _made(cls, texts: dict[str, Any], parts: Mapping[str, Mapping[str, np.ndarray]]) -> Self:
-        """An empty one with the settings of a file; ``parts``: its rows."""
-        del parts
-        return cls(**texts)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassFigures:
-    """A list's figures by class, all (C,), in the order of the class names.
-
-    Attributes:
-      images: how many images have the class, where they have one each as their first.
-      values: figure -> float64 in [0, 1], NaN where no image of the class has it known.
-    """
-
-    names: tuple[str, ...]
-    images: np.ndarray
-    values: Mapping[str, np.ndarray]
 
 
 class Kind:
@@ -295,23 +166,3 @@ class Baseline:
     def score(self, source: Source, shown: Collection[int], what: str) -> Results:
         """Scores a list."""
         raise NotImplementedError
-
-
-def to_rows(owner: object, parts: Iterable[str]) -> dict[str, np.ndarray]:
-    """The per-image rows of an object's parts, as PART/NAME in one file; see ``rows_of``."""
-    return {
-        f"{part}/{name}": value
-        for part in parts
-        for name, value in getattr(owner, part).to_arrays().items()
-    }
-
-
-def rows_of(file: np.lib.npyio.NpzFile, part: str) -> dict[str, np.ndarray]:
-    """What ``to_rows`` made of one part, from an opened .npz; {} where the file has none."""
-    names = [name for name in file.files if name.startswith(f"{part}/")]
-    return {name.partition("/")[2]: file[name] for name in names}
-
-
-def known(value: float) -> float | None:
-    """A figure as metrics.json holds it: None where it is undefined."""
-    return float(value) if np.isfinite(value) else None

@@ -12,8 +12,9 @@ import numpy as np
 from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate import figures, multi_label, segments
 from wsol_jax.evaluate.boxes import Boxes, BoxScores
-from wsol_jax.evaluate.kind import Kind, Results
+from wsol_jax.evaluate.kind import Kind
 from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores
+from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.segments import Segments
 from wsol_jax.methods import Localization, Maps, Segmentation

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 
 from wsol_jax.evaluate import kinds
-from wsol_jax.evaluate.kind import Kind, Results, Task
+from wsol_jax.evaluate.kind import Kind, Task
+from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.score import score_list
 from wsol_jax.evaluate.shown import drawn
 from wsol_jax.runs.opened import Network, OpenedRun

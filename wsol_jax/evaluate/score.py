@@ -10,8 +10,9 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.threads import in_order
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate import figures
-from wsol_jax.evaluate.kind import QUICK, Kind, Results, Task, Truth
+from wsol_jax.evaluate.kind import QUICK, Kind, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage, localize_list
+from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.stored.predictions import read_probabilities
 from wsol_jax.runs.opened import Network
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wsol_jax.evaluate.kind import Results, known
+from wsol_jax.evaluate.results import Results, known
 from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference
 from wsol_jax.metrics.per_image import PerImage

@@ -9,9 +9,10 @@ from absl import logging
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.records import Source
-from wsol_jax.evaluate.kind import Baseline, Kind, Results, Row, Task, Truth
+from wsol_jax.evaluate.kind import Baseline, Kind, Row, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.photo_size import apply_crf, segment_probabilities
+from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.shown import Card
 from wsol_jax.evaluate.thresholded import CAM, Thresholded

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
-from wsol_jax.report import page, pairs, tables
+from wsol_jax.report import comparison, page, pairs, tables
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def _run(flags: argparse.Namespace) -> None:
             raise UserError(f"two runs of one name among {', '.join(names)}: give NAME=WORKDIR.")
         workdirs = {name: w for name, (_, _, w) in zip(names, named, strict=True)}
     try:
-        runs = page.compare_workdirs(flags.out, workdirs, flags.title)
+        runs = comparison.compare_workdirs(flags.out, workdirs, flags.title)
     except OSError as error:
         if error.filename is not None:
             raise

@@ -11,7 +11,7 @@ import numpy as np
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_arrays
 from wsol_jax.evaluate import kinds
-from wsol_jax.evaluate.kind import Results
+from wsol_jax.evaluate.results import Results
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from wsol_jax.evaluate.figures import BY_CLASS, SEVERAL
-from wsol_jax.evaluate.kind import ClassFigures
+from wsol_jax.evaluate.results import ClassFigures
 from wsol_jax.report import tables
 
 _FEW = 24  # classes that need no fold

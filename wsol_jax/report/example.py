@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate.kind import Results
+from wsol_jax.evaluate.results import Results
 
 PHOTO_SIDE = 320  # pixels kept of a photo's longer side; more would only fill memory and disk
 

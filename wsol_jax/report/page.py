@@ -1,22 +1,18 @@
 """One self-contained HTML page a run, and one that puts runs side by side."""
 
-import dataclasses
 import html
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from wsol_jax.base.files import write_whole
-from wsol_jax.evaluate.kind import ClassFigures, Results
+from wsol_jax.evaluate.results import ClassFigures, Results
 from wsol_jax.evaluate.shown import select_examples
 from wsol_jax.report import (
     cards,
-    cases,
-    pairs,
-    photos,
     saved,
     shell,
     strips,
@@ -26,14 +22,6 @@ from wsol_jax.report import (
 )
 from wsol_jax.report import classes as by_class
 from wsol_jax.report.example import Example, Run
-
-__all__ = [
-    "Example",
-    "Run",
-    "compare_workdirs",
-    "write_comparison",
-    "write_report",
-]
 
 
 def write_report(
@@ -89,116 +77,16 @@ def write_report(
         shell.part("Figures", tables.html_table(columns) + shell.notes(notes))
         if columns
         else shell.notes(notes),
-        _over_thresholds({"": run}),
-        _by_class({"": run}),
+        over_thresholds({"": run}),
+        by_class_part({"": run}),
         shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
         shell.part("Gallery", strips.gallery(shelves, classes))
         if classes
-        else _gallery(sections, {"": run}),
+        else gallery_part(sections, {"": run}),
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
     write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
     saved.save(os.path.join(os.path.dirname(os.fspath(path)), saved.FILE), run)
-
-
-def write_comparison(
-    path: str | os.PathLike,
-    runs: Mapping[str, Run],
-    *,
-    title: str = "",
-    notes: Sequence[str] = (),
-    photos: cases.Photos = lambda name, ids: {},
-    most: int = 16,
-) -> None:
-    """Write a page of several runs side by side, on the images that all of them show.
-
-    Args:
-      runs: name -> run, in the order of the columns; the baselines come from their figures.
-      title: heading; the names by default.
-      notes: sentences shown under the figures, after those of ``pairs.obstacles``.
-      photos: finds the photos of images that no gallery shows.
-      most: how many images on which two runs differ most.
-    """
-    title = title or " and ".join(runs)
-    keyed = {n: {(e.split, e.image_id): e for e in r.examples} for n, r in runs.items()}
-    first = next(iter(keyed.values()), {})
-    common = [key for key in first if all(key in mine for mine in keyed.values())]
-    maps = cards.MapStore()
-    index = {name: i for i, name in enumerate(runs)}
-    ahead = pairs.shelves(runs, most // 2, photos)
-    sections = pairs.section(ahead, maps, index)
-    for split in dict.fromkeys(key[0] for key in common):
-        pictured = [
-            {n: mine[key] for n, mine in keyed.items()} for key in common if key[0] == split
-        ]
-        # Widest disagreement first: that is what a reader of two runs looks for.
-        pictured.sort(key=_disagreement, reverse=True)
-        note = "the images that all runs show, those on which the runs differ most first"
-        sections.append(cards.section(split or "Examples", note, pictured, maps, index))
-    segmented = strips.comparison(runs)
-    columns = columns_of(runs)
-    lists = _lists(runs)
-    differences = [(n, pairs.difference_table(n, runs)) for n in lists]
-    body = [
-        shell.part(
-            "Figures", tables.html_table(columns) + shell.notes([*pairs.obstacles(runs), *notes])
-        ),
-        shell.part("Differences", shell.named(differences, len(lists))),
-        _over_thresholds(runs),
-        _by_class(runs),
-        shell.part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
-        segmented or _gallery(sections, runs),
-        shell.part(
-            "Record",
-            "".join(shell.folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
-        ),
-    ]
-    facts = "".join(
-        f"<div><dt>{html.escape(n)}</dt><dd>{'' if r.classes else f'τ {r.threshold:.3g}, '}"
-        f"{tables.duration(r.figures.get('seconds'))}</dd></div>"
-        for n, r in runs.items()
-    )
-    taus = [run.threshold for run in runs.values()]
-    shown = {(c.split, c.image_id) for *_, cards in ahead for card in cards for c in card.values()}
-    write_whole(path, shell.document(title, facts, body, maps, taus, len({*shown, *common})))
-
-
-def compare_workdirs(
-    path: str | os.PathLike, workdirs: Sequence[str] | Mapping[str, str], title: str = ""
-) -> dict[str, Run]:
-    """``write_comparison`` of finished work directories, named by their last folder.
-
-    Args:
-      workdirs: folders that hold report_data.npz, or name -> folder.
-    Returns: the runs by name.
-    Raises: UserError where a folder holds no report's data.
-    """
-    if not isinstance(workdirs, Mapping):
-        plain = [os.path.normpath(os.fspath(w)) for w in workdirs]
-        short = [os.path.basename(w) for w in plain]
-        names = short if len(set(short)) == len(short) else plain
-        workdirs = dict(zip(names, plain, strict=True))
-    runs = {name: _load(os.fspath(folder)) for name, folder in workdirs.items()}
-
-    def find(name: str, image_ids: Iterable[str]) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        for folder in workdirs.values():
-            missing = set(image_ids) - found.keys()
-            if missing:
-                found |= photos.read_photos(os.fspath(folder), name, missing)
-        return found
-
-    write_comparison(path, runs, title=title, photos=find)
-    return runs
-
-
-def _load(workdir: str) -> Run:
-    """A finished run with its per-image results and maps, as far as its folder holds them."""
-    run = saved.load(workdir)
-    names = run.figures.get("test", {})
-    scores = cases.load_scores(workdir, names)
-    maps = {name: cases.load_maps(workdir, name) for name in scores}
-    return dataclasses.replace(run, scores=scores, maps=maps)
 
 
 def columns_of(runs: Mapping[str, Run], parts: bool = False) -> list[tuple[str, str, Mapping]]:
@@ -227,13 +115,14 @@ def with_parts(figures: Mapping) -> list[tuple[str, str, Mapping]]:
     return columns
 
 
-def _lists(runs: Mapping[str, Run]) -> list[str]:
+def lists_of(runs: Mapping[str, Run]) -> list[str]:
     """The lists whose images are known one by one in some run, in the order of the figures."""
     return list(dict.fromkeys(name for run in runs.values() for name in run.scores))
 
 
-def _over_thresholds(runs: Mapping[str, Run]) -> str:
-    lists = _lists(runs)
+def over_thresholds(runs: Mapping[str, Run]) -> str:
+    """The part of the page with the curves over all thresholds; "" where no list has any."""
+    lists = lists_of(runs)
     content = [
         (n, thresholds.charts({r: (x.scores[n], x.threshold) for r, x in _having(runs, n)}))
         for n in lists
@@ -241,9 +130,10 @@ def _over_thresholds(runs: Mapping[str, Run]) -> str:
     return shell.part("Over all thresholds", shell.named(content, len(lists)))
 
 
-def _by_class(runs: Mapping[str, Run]) -> str:
+def by_class_part(runs: Mapping[str, Run]) -> str:
+    """The part of the page with the figures class by class; "" where no list has any."""
     content = []
-    for name in _lists(runs):
+    for name in lists_of(runs):
         known = {r: x.scores[name].by_class(x.threshold) for r, x in _having(runs, name)}
         content.append((name, _class_table(known)))
     for name, columns in itertools.groupby(columns_of(runs, parts=True), key=lambda c: c[0]):
@@ -286,21 +176,8 @@ def _choose(examples, worst, sample, boxes):
     return shelves, shown
 
 
-def _disagreement(card: Mapping[str, Example]) -> float:
-    ious = [e.iou for e in card.values() if e.iou is not None and np.isfinite(e.iou)]
-    return max(ious) - min(ious) if ious else 0.0
-
-
-def _joined(runs: Mapping[str, Run]) -> dict:
-    """Curves that every run has, run by run in one chart: "loss" -> "loss/cam", "loss/spg"."""
-    first = next(iter(runs.values()), None)
-    names = [
-        n for n in (first.curves if first else ()) if all(n in r.curves for r in runs.values())
-    ]
-    return {f"{n.replace('/', ' · ')}/{m}": r.curves[n] for n in names for m, r in runs.items()}
-
-
-def _gallery(sections: Sequence[str], runs: Mapping[str, Run], classes: Sequence[str] = ()) -> str:
+def gallery_part(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
+    """The part of the page with the cards, and the sliders that move their boxes."""
     if not sections:
         return shell.part("Gallery", '<p class="quiet">No examples were given.</p>')
     sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))

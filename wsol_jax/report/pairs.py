@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from wsol_jax.evaluate.figures import FIGURES
-from wsol_jax.evaluate.kind import Results
+from wsol_jax.evaluate.results import Results
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference
 from wsol_jax.report import cards, cases, tables
 from wsol_jax.report.example import Example, Run

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wsol_jax.evaluate.kind import Results
+from wsol_jax.evaluate.results import Results
 from wsol_jax.report import svg
 
 
