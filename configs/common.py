@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from wsol_jax.base.errors import UserError
-
-DATASETS = ("embedded", "folder", "cub", "ilsvrc", "voc")
+from wsol_jax.data import sources
+from wsol_jax.networks.backbones import table
 
 # What may stand after the data set's name, and the field that it sets.
 KEYS = {
@@ -36,32 +36,12 @@ KEYS = {
     "recipe": "recipe",
 }
 
-# Lists of a data set's usual splits.
-LISTS = {
-    "embedded": dict(train="train", tune="tune", test="test"),
-    "folder": dict(train="train", tune="tune", test="test"),
-    # CUB has no validation list: a tenth of each training class is held out for the threshold.
-    "cub": dict(train="fit", tune="tune", test="test"),
-    # ILSVRC's training boxes cover half of it: a tenth of val chooses, the rest of it is scored.
-    "ilsvrc": dict(train="train", tune="val_tune", test="val_rest"),
-    # No list of the VOC devkit is single-label: name lists of your own.
-    "voc": dict(train="train", tune="", test="val"),
-}
-
-# How each backbone is used unless a recipe says otherwise. Endpoints: where the class-map head
-# hangs. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14 (VGG16-CAM).
-BACKBONES = {
-    "vgg16": dict(output_stride=16, final_endpoint="conv5_3", head_layers=1),
-    "inception_v3": dict(output_stride=8, final_endpoint="Mixed_6e", head_layers=2),
-    "mobilenet_v2": dict(output_stride=16, final_endpoint="Conv_1", head_layers=1),
-}
-
 
 def base() -> ml_collections.ConfigDict:
-    """The fields of every run. Units and meaning stand beside each."""
+    """Makes the fields of every run. Units and meaning stand beside each."""
     c = ml_collections.ConfigDict()
     c.method = "cam"
-    # A run in stages (``wsol_jax.stages``): their names in order; how each differs from the
+    # A run in stages (``wsol_jax.stages.recipe``): their names in order; how each differs from the
     # fields below stands in ``stage.NAME``. Empty: one training.
     c.stages = ()
     c.stage = ml_collections.ConfigDict()
@@ -78,7 +58,7 @@ def base() -> ml_collections.ConfigDict:
     c.data.name = "cub"
     c.data.root = ""  # the data set's folder; "" where it needs none or has a usual place
     c.data.train = ""  # list names; several test lists joined by "+"
-    c.data.tune = ""  # chooses the box threshold; "" takes the training list's threshold of 0.2
+    c.data.tune = ""  # chooses thresholds; "" takes 0.2 for the boxes
     c.data.test = ""
     c.data.boxes = ""  # folder: a CSV of boxes
     c.data.labels = ""  # voc: a file of image labels (cls_labels.npy), instead of the objects'
@@ -101,7 +81,7 @@ def base() -> ml_collections.ConfigDict:
     c.model.final_endpoint = ml_collections.config_dict.placeholder(str)  # the trunk ends here
     c.model.endpoint = ""  # the class-map head hangs here; "" is final_endpoint
     c.model.trunk = ml_collections.ConfigDict()  # further arguments of the backbone's module
-    c.model.weights = ""  # a file, "imagenet" to fetch Keras' public ones, "" or "none" for none
+    c.model.weights = ""  # a file, "imagenet" to fetch public ones, "" or "none" for none
     c.model.preprocessing = "auto"  # what the weights' publisher did: "tf", "torch", "caffe"
     c.model.batch_norm = "inference"  # "batch" lets the statistics move
     c.model.freeze_until = ""  # layers up to this endpoint do not train; "all" is the whole trunk
@@ -142,7 +122,11 @@ def base() -> ml_collections.ConfigDict:
     c.eval.ten_crop = False  # class scores averaged over ten crops
     c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
     c.eval.checkpoint = "latest"  # or "best"
-    c.eval.best_metric = "pxap"  # on the tune list; falls back to max_box_acc, then top1_acc
+    c.eval.best_metric = "pxap"  # on the tune list; if unknown there, evaluate/figures.py's next
+    # Several labels: boxes of all classes, around what is above a share of a class map's maximum.
+    c.eval.detection = ml_collections.ConfigDict()
+    c.eval.detection.threshold = 0.6
+    c.eval.detection.nms_iou = 0.3  # of two boxes of a class that overlap more, one goes
     c.eval.tolerance = 18.0  # several labels: pixels around a box in which a peak still counts
     c.eval.threshold = -1.0  # of the boxes, in [0, 1); negative: chosen on the tune list
     c.eval.gallery = 24  # images per list in the report; 0 keeps no maps for comparisons either
@@ -152,13 +136,13 @@ def base() -> ml_collections.ConfigDict:
 
 
 def nearest(word: str, known) -> str:
-    """The end of a sentence that refuses ``word``: the known name that is most like it."""
+    """Ends a sentence that refuses ``word`` with the known name that is most like it."""
     close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.0)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _value(text: str, kind: type, key: str):
-    """``text`` as the type of its field."""
+    """Converts a key's text to the type of its field."""
     try:
         if kind is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
@@ -182,8 +166,8 @@ def parse(
     words = [word for word in arg.split(",") if word]
     name = words.pop(0) if words and "=" not in words[0] else default
     known = {**KEYS, **(keys or {})}
-    if name not in DATASETS:
-        raise UserError(f"config: no data set {name!r}{nearest(name, DATASETS)}")
+    if name not in sources.DATASETS:
+        raise UserError(f"config: no data set {name!r}{nearest(name, sources.DATASETS)}")
     pairs = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -261,8 +245,9 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       UserError: an unknown backbone.
     """
     name = config.model.backbone
-    if name not in BACKBONES:
-        raise UserError(f"config: no backbone {name!r}{nearest(name, BACKBONES)}")
-    fill(config.model, BACKBONES[name])
-    fill(config.data, LISTS[config.data.name])
+    known = table.with_class_maps()
+    if name not in known:
+        raise UserError(f"config: no backbone {name!r}{nearest(name, known)}")
+    fill(config.model, table.BACKBONES[name].model)
+    fill(config.data, sources.DATASETS[config.data.name].lists)
     return config.lock()

@@ -1,4 +1,4 @@
-"""What CAM and SPG have in common on each data set, so that a comparison differs in one thing."""
+"""Recipes of each data set that all methods share, so that comparisons differ in one thing."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def begin(
 
 
 def shared(config, name: str, pairs: dict[str, str]) -> None:
-    """Budget, sizes and optimizer of a data set; the same for both methods.
+    """Sets budget, sizes and optimizer of a data set, the same for all methods.
 
     Raises:
       UserError: an unknown recipe.
@@ -53,7 +53,7 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
 
 
 def embedded(config, backbone: str = "vgg16") -> None:
-    """From scratch in minutes on two cores: a narrow VGG16, half of it, with normalisation."""
+    """Sets a narrow VGG16, half of it, with normalisation: from scratch in minutes on two cores."""
     config.data.resize, config.data.crop = 96, 96
     config.model.backbone, config.model.width = "vgg16", 0.25
     config.model.output_stride = 8
@@ -71,12 +71,12 @@ def embedded(config, backbone: str = "vgg16") -> None:
 
 
 def is_small_photos(name: str, pairs: dict[str, str]) -> bool:
-    """Whether ``small_photos`` is the recipe: own photos on the network for small machines."""
+    """Tells whether ``small_photos`` is the recipe: own photos on the small machines' network."""
     return name in ("voc", "folder") and pairs.get("backbone") == "mobilenet_v2"
 
 
 def small_photos(config) -> None:
-    """A few hundred photos: the trunk stays as ImageNet made it, the head learns.
+    """Sets MobileNetV2 for a few hundred photos: the trunk stays frozen, the head learns.
 
     Chosen by PxAP on a tune list (README, "Real photos"): a trunk that trains with a plain
     classifier learns to look at heads.

@@ -4,7 +4,9 @@ import pytest
 
 from configs import cam, cams2i, common, spg
 from wsol_jax.base.errors import UserError
+from wsol_jax.data import sources
 from wsol_jax.networks import backbones
+from wsol_jax.networks.backbones import table
 
 FILES = {"cam": cam, "spg": spg, "cams2i": cams2i}
 
@@ -42,7 +44,7 @@ def test_every_key_has_a_case_here():
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("dataset", common.DATASETS)
+@pytest.mark.parametrize("dataset", sources.DATASETS)
 @pytest.mark.parametrize("key", VALUES)
 def test_every_key_sets_its_field(file, dataset, key):
     text, value = VALUES[key]
@@ -91,7 +93,7 @@ def test_the_released_recipe():
 
 
 @pytest.mark.parametrize("dataset", ["cub", "ilsvrc"])
-@pytest.mark.parametrize("backbone", common.BACKBONES)
+@pytest.mark.parametrize("backbone", table.with_class_maps())
 def test_cam_and_spg_differ_in_the_method_alone(dataset, backbone):
     """The papers' recipes; on small data each method has learning rates of its own."""
     one, other = (
@@ -113,8 +115,8 @@ def test_spg_b_follows_the_heads_rate_until_it_is_set():
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("dataset", common.DATASETS)
-@pytest.mark.parametrize("backbone", common.BACKBONES)
+@pytest.mark.parametrize("dataset", sources.DATASETS)
+@pytest.mark.parametrize("backbone", table.with_class_maps())
 def test_every_backbone_goes_with_every_data_set(file, dataset, backbone):
     """The endpoints that a config names exist on its backbone."""
     import jax

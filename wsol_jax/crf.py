@@ -5,6 +5,7 @@ python -m wsol_jax.crf IMAGE PROBS.npy --out=OUT.npy [--labels=OUT.png]
 """
 
 import argparse
+import dataclasses
 import io
 import math
 import pathlib
@@ -14,11 +15,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.data.decode import CorruptImage, decode_rgb
+from wsol_jax.ops.crf_settings import CrfSettings
 
 _CLIP = 1e-5  # as pydensecrf's unary_from_softmax has it
+_KERNELS = {"bilateral": ("W", "SXY", "SRGB"), "spatial": ("W", "SXY")}
 _MAX_EXACT = 10_000  # pixels: their kernel takes 400 MB
 
 _HELP = """
@@ -31,50 +35,38 @@ images (10,000 pixels at most).
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"{message}; --help lists the flags.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m wsol_jax.crf",
-        description=__doc__.splitlines()[0],
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> commands.Parser:
+    parser = commands.Parser("crf", __doc__, _HELP)
     parser.add_argument("image", metavar="IMAGE", help="a photo; as stored, without EXIF's turn")
     parser.add_argument("probabilities", metavar="PROBS.npy", help="(H, W, C); no pickle is loaded")
     parser.add_argument("--out", metavar="OUT.npy", help="(H, W, C), whole or not at all")
     parser.add_argument("--labels", metavar="OUT.png", help="the likeliest class of each pixel")
+    text = lambda numbers: ",".join(f"{number:g}" for number in numbers)
+    for name, fields in _KERNELS.items():
+        parser.add_argument(
+            f"--{name}",
+            default=text(getattr(CrfSettings, name)),
+            metavar=",".join(fields),
+            help="default %(default)s",
+        )
     parser.add_argument(
-        "--bilateral", default="10,80,13", metavar="W,SXY,SRGB", help="default %(default)s"
+        "--iterations",
+        type=int,
+        default=CrfSettings.iterations,
+        metavar="N",
+        help="default %(default)s",
     )
-    parser.add_argument("--spatial", default="3,3", metavar="W,SXY", help="default %(default)s")
-    parser.add_argument("--iterations", type=int, default=10, metavar="N", help="default 10")
     parser.add_argument("--method", choices=("lattice", "exact"), default="lattice")
     return parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """The command; 0, or 2 after one sentence on what the user can mend."""
-    try:
-        _run(_parser().parse_args(arguments))
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped by SIGINT.", file=sys.stderr)
-        return 130
-    return 0
+    return commands.run(lambda: _run(_parser().parse_args(arguments)))
 
 
 def _run(flags: argparse.Namespace) -> None:
-    bilateral = _numbers("bilateral", flags.bilateral, ("W", "SXY", "SRGB"))
-    spatial = _numbers("spatial", flags.spatial, ("W", "SXY"))
-    if flags.iterations < 0:
-        raise UserError(f"--iterations={flags.iterations}: expected 0 or more.")
+    settings = _settings(flags)
     if not flags.out and not flags.labels:
         raise UserError("name --out=OUT.npy, --labels=OUT.png or both.")
     try:
@@ -97,10 +89,7 @@ def _run(flags: argparse.Namespace) -> None:
         found = dense_crf(
             -np.log(np.clip(probabilities, _CLIP, 1)),
             image,
-            bilateral=bilateral,
-            spatial=spatial,
-            iterations=flags.iterations,
-            method=flags.method,
+            **dataclasses.asdict(settings),
         )
     except ValueError as error:  # deviations too small for this image
         raise UserError(f"--bilateral, --spatial: {error}.") from None
@@ -117,16 +106,27 @@ def _run(flags: argparse.Namespace) -> None:
     print(f"{100 * changed:.1f}% of the pixels have another class than before")
 
 
-def _numbers(name: str, text: str, fields: tuple[str, ...]) -> tuple[float, ...]:
+def _settings(flags: argparse.Namespace) -> CrfSettings:
+    """The flags' settings; `CrfSettings` checks them, one flag at a time to name it."""
+    found = CrfSettings(method=flags.method)
+    for name, fields in _KERNELS.items():
+        text = getattr(flags, name)
+        try:
+            values = tuple(map(float, text.split(",")))
+        except ValueError:
+            values = ()
+        if len(values) != len(fields) or not all(map(math.isfinite, values)):
+            raise UserError(f"--{name}={text}: expected {len(fields)} numbers {','.join(fields)}.")
+        try:
+            found = dataclasses.replace(found, **{name: values})
+        except ValueError:
+            raise UserError(
+                f"--{name}={text}: expected W of 0 or more and the others above 0."
+            ) from None
     try:
-        values = tuple(map(float, text.split(",")))
+        return dataclasses.replace(found, iterations=flags.iterations)
     except ValueError:
-        values = ()
-    if len(values) != len(fields) or not all(map(math.isfinite, values)):
-        raise UserError(f"--{name}={text}: expected {len(fields)} numbers {','.join(fields)}.")
-    if values[0] < 0 or min(values[1:]) <= 0:
-        raise UserError(f"--{name}={text}: expected W of 0 or more and the others above 0.")
-    return values
+        raise UserError(f"--iterations={flags.iterations}: expected 0 or more.") from None
 
 
 def _read(path: str, image: np.ndarray) -> np.ndarray:

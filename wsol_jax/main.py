@@ -1,4 +1,4 @@
-"""Flags and dispatch.
+"""Parses the flags of the main command and starts what they ask for.
 
 python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg
 python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes
@@ -14,6 +14,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from wsol_jax.base import commands
 from wsol_jax.base.errors import Interrupted, UserError
 
 MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
@@ -133,13 +134,15 @@ def _main(argv: list[str]) -> int:
     try:
         _dispatch()
     except UserError as error:
-        return _fail(str(error))
+        return commands.fail(str(error))
     except OSError as error:
         if error.filename is not None:
-            return _fail(f"{error.filename}: {error.strerror or error}.")
+            return commands.fail(f"{error.filename}: {error.strerror or error}.")
         if error.errno not in _DISK:  # no file of the user's: a defect, whose traceback is wanted
             raise
-        return _fail(f"--workdir={_WORKDIR.value}: {error.strerror}; what was saved is kept.")
+        return commands.fail(
+            f"--workdir={_WORKDIR.value}: {error.strerror}; what was saved is kept."
+        )
     except Interrupted as stop:
         print(str(stop), file=sys.stderr)
         return 128 + stop.signum
@@ -153,11 +156,6 @@ def _report_unraisable(unraisable) -> None:
     # The threads of a save that failed report that nobody waits for them any more, one by one.
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
-
-
-def _fail(text: str) -> int:
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return 2
 
 
 def _is_ours(record) -> bool:
@@ -195,7 +193,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         text = f"--config={path}: " + (str(error) if there else "there is no such file.")
     except (TypeError, ValueError, ImportError, SyntaxError) as error:
         text = f"--config={path}: {error}"
-    sys.exit(_fail(text))
+    sys.exit(commands.fail(text))
 
 
 def run() -> None:

@@ -1,5 +1,6 @@
 """Downloads from a loopback server, unpacking, and every way they fail."""
 
+import dataclasses
 import hashlib
 import http.server
 import importlib.util
@@ -16,6 +17,7 @@ from wsol_jax.base import download
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import cache_folder
 from wsol_jax.data.sources import cub_files
+from wsol_jax.networks.backbones import table
 from wsol_jax.networks.weights import published
 
 CONTENT = os.urandom(3 << 20)
@@ -239,7 +241,9 @@ def test_ensure_cub_masks(tmp_path, monkeypatch):
 def test_ensure_weights(tmp_path, monkeypatch, closed):
     monkeypatch.setenv("WSOL_JAX_CACHE", str(tmp_path / "cache"))
     remote = download.Remote(f"{closed}/vgg16.h5", md5=MD5)
-    monkeypatch.setitem(published.WEIGHTS, "vgg16", remote)
+    weights = {"keras": table.Weights(remote, "caffe")}
+    row = dataclasses.replace(table.BACKBONES["vgg16"], weights=weights)
+    monkeypatch.setitem(table.BACKBONES, "vgg16", row)
     place = tmp_path / "cache/weights/vgg16.h5"
     _fails([remote.url, f"put it at {place}"], published.ensure_weights, "vgg16")
     place.write_bytes(CONTENT)  # done as told
@@ -252,9 +256,10 @@ def test_the_stated_files_are_those_of_keras():
     keras = importlib.util.find_spec("keras")  # found, not imported: that takes seconds
     if keras is None:
         pytest.skip("keras is not installed")
-    for name, remote in published.WEIGHTS.items():
-        if name == "alexnet":  # torchvision's
+    for name, row in table.BACKBONES.items():
+        if row.imagenet != "keras":
             continue
+        remote = row.weights["keras"].remote
         path = os.path.join(os.path.dirname(keras.origin), "src/applications", f"{name}.py")
         with open(path) as f:
             text = f.read()

@@ -6,16 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
+from wsol_jax import compare
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate import compare
+from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.multi_label import MultiLabelScores
-from wsol_jax.evaluate.scores import Scores
 
 
 def write_run(folder, contrast: float, ids=("p", "q", "r", "s")):
     """A finished run whose maps light a disc's pixels by ``contrast`` more than the rest."""
     rng = np.random.default_rng(0)
-    scores = Scores()
+    scores = BoxScores()
     y, x = np.mgrid[:32, :32]
     for i, name in enumerate(ids):
         truth = (x - 10 - i) ** 2 + (y - 14) ** 2 < 60

@@ -21,8 +21,10 @@ from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Record
 from wsol_jax.evaluate import __main__ as evaluate
-from wsol_jax.evaluate import scoring
-from wsol_jax.evaluate.scores import Scores
+from wsol_jax.evaluate import kinds
+from wsol_jax.evaluate.boxes import BoxScores
+from wsol_jax.evaluate.kind import Task
+from wsol_jax.evaluate.score import score_list
 from wsol_jax.evaluate.stored.layout import read_metadata
 from wsol_jax.evaluate.stored.summary import METRICS, summarise
 from wsol_jax.evaluate.stored.write import MapStore
@@ -31,6 +33,7 @@ from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.report import page
 from wsol_jax.report import saved as report
 from wsol_jax.report.example import Run
+from wsol_jax.runs.opened import Network
 
 
 def command(*words):
@@ -144,7 +147,7 @@ def test_the_page_of_finished_runs_shows_all_of_their_images(tmp_path):
     """Two runs that differ: the images come from the kept maps, the photos from the data set."""
     one, other = tiny.finished(), tiny.copy_finished(tmp_path / "other")
     path = other / "scores" / "test.npz"
-    scores = Scores.load(path)
+    scores = BoxScores.load(path)
     before = dict(scores.ious.items())
     scores.ious = PerImage((), np.float32)
     scores.ious.update(list(before), np.array([1 - v for v in before.values()]))
@@ -223,7 +226,9 @@ def test_the_round_trip_keeps_every_bit_of_every_figure(tmp_path, capsys):
     store = MapStore(tmp_path / "s", Scenes())
     method = types.SimpleNamespace(localize=red_maps)
     mesh = sharding.data_mesh(1)
-    scores = scoring.score_list(config, method, {}, Scenes(), mesh, threshold=0.55, keep=store.keep)
+    network = Network(config, method, {}, mesh)
+    task = Task(thresholds={"": 0.55}, keep=store.keep)
+    scores = score_list(network, Scenes(), kinds.of(network), task)
     store.finish()
     expected = summarise(METRICS, scores.boxes, scores.pixels, scores.hits, (0.55, "--threshold"))
     place = tmp_path / "s"

@@ -9,14 +9,13 @@ import jax
 
 from helpers import runs
 from wsol_jax.base import files
-from wsol_jax.evaluate import run as evaluating
-from wsol_jax.evaluate import scoring
+from wsol_jax.evaluate import boxes, score
 from wsol_jax.runs import checkpoint, history, workdirs
 
 
 def stop_in_tune():
     """SIGINT arrives in the middle of the second evaluation of the tune list."""
-    score_list, calls = scoring.score_list, []
+    score_list, calls = score.score_list, []
 
     def interrupted(*args, **kwargs):
         calls.append(0)
@@ -24,7 +23,7 @@ def stop_in_tune():
             os.kill(os.getpid(), signal.SIGINT)
         return score_list(*args, **kwargs)
 
-    scoring.score_list = interrupted
+    score.score_list = interrupted
 
 
 def stop_at_the_last_step():
@@ -41,7 +40,7 @@ def stop_at_the_last_step():
 
 def stop_in_final_evaluation():
     """SIGTERM arrives when the tests are scored."""
-    evaluating.fit_central_box = lambda source: os.kill(os.getpid(), signal.SIGTERM)
+    boxes.fit_central_box = lambda source: os.kill(os.getpid(), signal.SIGTERM)
 
 
 def count_compilations():

@@ -22,7 +22,7 @@ from helpers.sec import (
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.losses import sec as losses
-from wsol_jax.methods import sec
+from wsol_jax.methods import sec, shared
 from wsol_jax.ops.crf import dense_crf
 
 # ---------------------------------------------------------------- the loss
@@ -79,7 +79,7 @@ def test_a_loss_of_weight_0_is_not_computed(monkeypatch, name):
 
     monkeypatch.setattr(losses, f"{name}_loss", fail)
     if name == "constrain":
-        monkeypatch.setattr(sec, "dense_crf", fail)
+        monkeypatch.setattr(shared, "crf_target", fail)
     method = methods.build(tiny(**{f"sec.{name}": 0.0}), 5)
     _, aux = jax.eval_shape(method.loss, variables(), BATCH, KEY, 0)
     assert set(aux.metrics) == {"loss", "seed", "expand", "constrain"} - {name}
@@ -197,14 +197,15 @@ def test_eight_devices_equal_one():
 
 def test_localize_gives_probabilities():
     method = methods.build(tiny(), 5)
-    assert method.segments
     found = quick(method.localize)(variables(), IMAGES)
+    maps = found.maps.probabilities
     raw = np.asarray(scores(), np.float64)
     probs = np.exp(raw - raw.max(axis=-1, keepdims=True))
     probs /= probs.sum(axis=-1, keepdims=True)
-    assert found.maps.shape == (4, CELLS, CELLS, 5) and not found.parts
-    np.testing.assert_allclose(found.maps, probs[..., 1:], rtol=1e-4, atol=1e-6)
-    background = 1 - np.asarray(found.maps).sum(axis=-1)
+    assert isinstance(found.maps, methods.Segmentation)
+    assert maps.shape == (4, CELLS, CELLS, 5) and not found.parts
+    np.testing.assert_allclose(maps, probs[..., 1:], rtol=1e-4, atol=1e-6)
+    background = 1 - np.asarray(maps).sum(axis=-1)
     np.testing.assert_allclose(background, probs[..., 0], rtol=1e-3, atol=1e-5)
     peak = probs[..., 1:].max(axis=(1, 2))
     np.testing.assert_allclose(jax.nn.sigmoid(found.logits), peak, rtol=1e-4)

@@ -7,11 +7,10 @@ import pytest
 
 from configs import cam as cam_config
 from configs import cams2i as cams2i_config
-from configs import common
 from configs import spg as spg_config
 from wsol_jax import methods
 from wsol_jax.methods import cams2i
-from wsol_jax.networks.backbones import convolution
+from wsol_jax.networks.backbones import convolution, table
 
 FILES = {"cam": cam_config, "spg": spg_config, "cams2i": cams2i_config}
 
@@ -54,7 +53,7 @@ def test_map_sizes_of_spgs_network(pixels, cells):
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("backbone", common.BACKBONES)
+@pytest.mark.parametrize("backbone", table.with_class_maps())
 @pytest.mark.parametrize("dataset", ["cub", "embedded"])
 def test_every_method_runs_on_every_backbone_by_config_alone(file, backbone, dataset):
     arg = f"{dataset},backbone={backbone},width=0.1,size=64"
@@ -76,7 +75,7 @@ def test_every_method_runs_on_every_backbone_by_config_alone(file, backbone, dat
 
 
 @pytest.mark.parametrize("dataset", ["cub", "ilsvrc"])
-@pytest.mark.parametrize("backbone", common.BACKBONES)
+@pytest.mark.parametrize("backbone", table.with_class_maps())
 def test_cams2i_has_two_maps_of_28_cells_at_224_pixels(dataset, backbone):
     """VGG16's pool4 and pool5 at stride 1; the other trunks by their output stride."""
     config = cams2i_config.get_config(f"{dataset},backbone={backbone},weights=none")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wsol_jax.ops.seeds import BACKGROUND, FOREGROUND, IGNORE, deviation_mask, seed_mask
+from wsol_jax.ops.seeds import BACKGROUND, FOREGROUND, UNLABELLED, deviation_mask, seed_mask
 
 PAIRS = [(0.5, 0.05), (0.7, 0.1), (0.7, 0.05)]
 
@@ -18,7 +18,7 @@ def reference(maps, high, low, min_foreground=30, fallback=0.7):
         if sum(1 for v in one.ravel() if v > threshold) < min_foreground:
             threshold = np.float32(np.float32(fallback) * one.max())
         for place, value in np.ndenumerate(one):
-            out[place] = IGNORE
+            out[place] = UNLABELLED
             if value > threshold:
                 out[place] = FOREGROUND
             if value < np.float32(low):  # last
@@ -27,7 +27,7 @@ def reference(maps, high, low, min_foreground=30, fallback=0.7):
 
 
 def test_values_are_the_papers():
-    assert (BACKGROUND, FOREGROUND, IGNORE) == (0, 1, 255)
+    assert (BACKGROUND, FOREGROUND, UNLABELLED) == (0, 1, 255)
 
 
 @pytest.mark.parametrize("high, low", PAIRS)
@@ -87,7 +87,7 @@ def test_constant_maps_give_the_equations_answer(value):
 def test_nan_is_ignored_and_never_an_object():
     maps = jnp.full((1, 8, 8), 0.9).at[0, 0, 0].set(jnp.nan)
     found = np.asarray(seed_mask(maps, high=0.5, low=0.05))
-    assert found[0, 0, 0] == IGNORE
+    assert found[0, 0, 0] == UNLABELLED
 
 
 def test_bfloat16_maps_are_compared_in_float32():
@@ -113,7 +113,7 @@ def test_thresholds_out_of_order_are_refused(high, low):
 
 def test_deviation_mask_equals_cams2is_equations_3_and_5():
     maps = np.random.default_rng(2).normal(size=(3, 7, 6)) * 4
-    expected = np.full(maps.shape, IGNORE)
+    expected = np.full(maps.shape, UNLABELLED)
     for one, out in zip(maps, expected, strict=True):
         mu0 = one.sum() / one.size
         mu1 = sum(abs(value - mu0) for value in one.ravel()) / one.size
@@ -128,4 +128,4 @@ def test_deviation_mask_equals_cams2is_equations_3_and_5():
 
 
 def test_a_constant_map_deviates_nowhere():
-    assert (deviation_mask(jnp.full((2, 4, 4), 3.0)) == IGNORE).all()
+    assert (deviation_mask(jnp.full((2, 4, 4), 3.0)) == UNLABELLED).all()

@@ -10,8 +10,7 @@ import sklearn.metrics
 from helpers.pages import HOSTILE, dump, example, parse
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate import compare
-from wsol_jax.evaluate.scores import Scores
+from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.metrics.boxes import THRESHOLDS
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
 from wsol_jax.report import __main__ as cli
@@ -32,7 +31,7 @@ class Made:
         self.right = rng.random(n) < 0.7
         self.ious = rng.random((n, len(THRESHOLDS)))
         self.counts = rng.integers(0, 50, (n, 2, 1001)) if masks else None
-        self.scores = Scores(class_names=tuple(f"class {k}" for k in range(c)))
+        self.scores = BoxScores(class_names=tuple(f"class {k}" for k in range(c)))
         s = self.scores
         for k, name in enumerate(self.ids):
             if boxes:
@@ -74,7 +73,7 @@ def columns(text, kind="classes"):
 
 def test_class_figures_are_those_of_the_rows():
     made = Made(n=60, c=7)
-    found = classes.class_figures(made.scores, TAU)
+    found = made.scores.by_class(TAU)
     for k in range(7):
         mine = made.labels == k
         assert found.images[k] == mine.sum()
@@ -86,20 +85,20 @@ def test_class_figures_are_those_of_the_rows():
 
 def test_classes_without_images_are_counted_and_unknown_figures_are_absent():
     made = Made(c=6, empty=(0, 4), masks=False)
-    text = classes.table({"": classes.class_figures(made.scores, TAU)})
+    text = classes.table({"": made.scores.by_class(TAU)})
     rows = columns(text)
     assert sorted(r[0] for r in rows) == [f"class {k}" for k in (1, 2, 3, 5)]
     assert "2 more have no image" in text and "PxAP" not in text
     assert all(len(r) == 4 for r in rows)  # class, images, GT-known, Top-1
     bare = Made(boxes=False, masks=False)
-    assert len(columns(classes.table({"": classes.class_figures(bare.scores, TAU)}))[0]) == 3
-    nothing = classes.class_figures(Scores(class_names=("a", "b")), TAU)
+    assert len(columns(classes.table({"": bare.scores.by_class(TAU)}))[0]) == 3
+    nothing = BoxScores(class_names=("a", "b")).by_class(TAU)
     assert classes.table({"": nothing}) == ""
 
 
 def test_two_runs_classes_stand_by_their_difference():
     a, b = Made(n=200, c=6), Made(n=200, c=6, seed=1)
-    text = classes.table({n: classes.class_figures(m.scores, TAU) for n, m in (("a", a), ("b", b))})
+    text = classes.table({n: m.scores.by_class(TAU) for n, m in (("a", a), ("b", b))})
     rates = [[np.mean(m.ious[m.labels == k, 300] >= 0.5) for k in range(6)] for m in (a, b)]
     gaps = np.subtract(rates[1], rates[0])
     rows = columns(text)
@@ -118,7 +117,7 @@ def test_many_classes_show_both_ends_and_a_fold():
         np.mean(b.ious[b.labels == k, 300] >= 0.5) - np.mean(a.ious[a.labels == k, 300] >= 0.5)
         for k in range(200)
     ]
-    figures = {n: classes.class_figures(m.scores, TAU) for n, m in (("a", a), ("b", b))}
+    figures = {n: m.scores.by_class(TAU) for n, m in (("a", a), ("b", b))}
     text = classes.table(figures)
     short, fold = text.split("<details>")
     shown = [gaps[int(r[0].split()[1])] for r in columns(short)]
@@ -131,7 +130,7 @@ def test_many_classes_show_both_ends_and_a_fold():
 
 def test_three_runs_classes_stand_by_their_range():
     made = [Made(n=200, c=30, seed=s) for s in range(3)]
-    text = classes.table({str(s): classes.class_figures(m.scores, TAU) for s, m in enumerate(made)})
+    text = classes.table({str(s): m.scores.by_class(TAU) for s, m in enumerate(made)})
     rates = np.array(
         [[np.mean(m.ious[m.labels == k, 300] >= 0.5) for k in range(30)] for m in made]
     )
@@ -203,7 +202,7 @@ def test_runs_keep_their_colours_in_every_chart():
         *[{"s1"}] * 3,
         {"s0", "s1"},
     ]
-    assert thresholds.charts({"a": (Scores(), TAU)}) == ""
+    assert thresholds.charts({"a": (BoxScores(), TAU)}) == ""
 
 
 def test_lines_at_zero_have_finite_coordinates():
@@ -217,7 +216,7 @@ def test_lines_at_zero_have_finite_coordinates():
 
 def test_paired_differences_are_those_of_the_rows():
     a, b = Made(n=80), Made(n=80, seed=1)
-    found = compare.paired_figures(a.scores, b.scores, (TAU, float(THRESHOLDS[500])))
+    found = BoxScores.paired([a.scores], [b.scores], ([TAU], [float(THRESHOLDS[500])]))
     assert set(found) == {"top1_acc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap"}
     rows = {
         "top1_acc": b.right.astype(float) - a.right,
@@ -399,7 +398,7 @@ def test_a_run_of_an_older_version_is_shown_without_classes(tmp_path, capsys):
     made = Made()
     made.scores.class_names = ()
     for part in ("classes", "ious", "truth"):
-        setattr(made.scores, part, getattr(Scores(), part))
+        setattr(made.scores, part, getattr(BoxScores(), part))
     folder = written(tmp_path / "a", made)
     path = tmp_path / "a" / "scores" / "test.npz"
     rows = dict(np.load(path))

@@ -92,9 +92,9 @@ def test_figures_as_per_cent_and_unknown_ones_as_a_dash():
         "pxap_interval": [0.5, 0.7],
     }
     shown = {
-        key: tables.percent(value)
+        figure.key: tables.percent(value)
         for _, rows in tables.rows([("test", "", values)])
-        for key, _, _, _, (value,) in rows
+        for figure, (value,) in rows
     }
     assert shown == {
         "gt_known_loc": "65.8 %",
@@ -108,7 +108,7 @@ def test_figures_as_per_cent_and_unknown_ones_as_a_dash():
 
 def test_table_says_where_each_threshold_came_from():
     groups = dict(
-        (heading, [row[0] for row in rows])
+        (heading, [figure.key for figure, _ in rows])
         for heading, rows in tables.rows(
             [("t", "", dict.fromkeys(("max_box_acc_v2", "top1_loc", "central_box", "new"), 0.5))]
         )

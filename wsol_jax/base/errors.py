@@ -4,7 +4,7 @@ import signal
 
 
 class UserError(Exception):
-    """Something the user can mend: its text names the file or field and what was expected.
+    """A mistake that the user can mend: its text names the file or field and what was expected.
 
     ``main`` prints the text after ``error:`` and exits with status 2; a library caller catches it
     like any other exception.
@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal stopped the run after a whole checkpoint; ``signum`` is the signal's number.
+    """The stop of a run by a signal, after a whole checkpoint; ``signum`` is the signal's number.
 
     No Exception, like KeyboardInterrupt: nothing on the way up should take it for a failure.
     """

@@ -1,4 +1,4 @@
-"""Files: whole or not at all, inside their folder, and where what is fetched once lies."""
+"""Files that are written whole or not at all, names checked for leading out, the cache's place."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from wsol_jax.base.errors import UserError
 
 
 def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
-    """Writes beside and renames: a killed process leaves the file that was there, or none.
+    """Writes a file whole or not at all: a killed process leaves the old one, or none.
 
     Folders on the way are made; text is UTF-8. Processes that write one path at once, also on
     several machines, each write a file of their own, and the last rename wins. Raises OSError.
@@ -32,7 +32,7 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """``write_whole`` of a compressed .npz, without pickles. Raises OSError."""
+    """Writes arrays as a compressed .npz, whole or not at all, without pickles. Raises OSError."""
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise ValueError(f"{name} holds Python objects, which only a pickle could store")
@@ -42,7 +42,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def cache_folder() -> pathlib.Path:
-    """$WSOL_JAX_CACHE, or ~/.cache/wsol_jax."""
+    """The folder of what is fetched or drawn once: $WSOL_JAX_CACHE, or ~/.cache/wsol_jax."""
     return pathlib.Path(os.environ.get("WSOL_JAX_CACHE") or "~/.cache/wsol_jax").expanduser()
 
 
@@ -65,7 +65,7 @@ def check_inside(name: str, where: str) -> None:
 
 
 def find_inside(root: str, name: str, where: str) -> str | None:
-    """The path of a regular file below root, or None.
+    """Finds a regular file below root: its path, or None.
 
     Args:
       root: as ``os.path.realpath`` gives it. name: that passed ``check_inside``.
@@ -81,5 +81,5 @@ def find_inside(root: str, name: str, where: str) -> str | None:
 
 
 def shorten(text: str) -> str:
-    """A text as a sentence quotes it, 80 characters at most."""
+    """Quotes a text for a sentence, cut to 80 characters."""
     return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and what TensorBoard reads after it."""
+"""The bar, or the lines, that a person sees while a run goes on."""
 
 import os
 import sys

@@ -6,7 +6,7 @@ one device, on eight, and on several processes; XLA inserts the sums.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -15,9 +15,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import cache_folder
 
+Arrays = TypeVar("Arrays")  # any tree of arrays
+
 
 def keep_compiled_programs() -> None:
-    """Lets the second run of a config start at once: what XLA compiled is kept on disk."""
+    """Keeps what XLA compiles on disk, so that a config's second run starts at once."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
 
@@ -86,12 +88,12 @@ def data_mesh(devices: int = 0) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Split along the first axis."""
+    """The sharding of a batch: split along the first axis."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """The sharding of everything else: the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -102,7 +104,7 @@ def padded_size(examples: int, mesh: Mesh, multiple: int = 1) -> int:
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch as global arrays, split over the mesh."""
+    """Puts this process's rows of a batch on the devices, as global arrays split over the mesh."""
     sharding = batch_sharding(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, value)
@@ -110,8 +112,8 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
     }
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Host or single-device values, equal on every process, as replicated global arrays."""
+def replicate(tree: Arrays, mesh: Mesh) -> Arrays:
+    """Replicates a tree of values, equal on every process, over the mesh."""
     whole = replicated(mesh)
     if jax.process_count() == 1:
         return jax.device_put(tree, whole)
@@ -128,7 +130,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def to_host(array: jax.Array) -> np.ndarray:
-    """A global array on this host, whichever process holds its parts."""
+    """Fetches a global array to this host, whichever process holds its parts."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     from jax.experimental import multihost_utils

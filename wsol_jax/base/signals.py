@@ -1,8 +1,9 @@
-"""Signals: a run that is asked to stop saves first."""
+"""Signals that ask a run to stop, which saves first."""
 
 import contextlib
 import signal
-from typing import Any
+import types
+from collections.abc import Callable
 
 import jax
 
@@ -19,7 +20,7 @@ class StopRequest:
     def __init__(self, saved_step: int | None = None):
         self.signum: int | None = None
         self._saved_step = saved_step
-        self._old: dict[int, Any] = {}
+        self._old: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
 
     def _remember(self, signum, frame):
         self.signum = signum

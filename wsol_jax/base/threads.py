@@ -4,16 +4,18 @@ import concurrent.futures
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TypeVar
+
+In, Out = TypeVar("In"), TypeVar("Out")
 
 
 def in_order(
     pool: concurrent.futures.Executor,
-    function: Callable[[Any], Any],
-    items: Iterable[Any],
+    function: Callable[[In], Out],
+    items: Iterable[In],
     ahead: int = 64,
-) -> Iterator[Any]:
-    """map over a thread pool that reads its input lazily, at most ``ahead`` items early."""
+) -> Iterator[Out]:
+    """Maps a function over items in a thread pool, in order, at most ``ahead`` items early."""
     waiting: deque[concurrent.futures.Future] = deque()
     try:
         for item in items:
@@ -28,7 +30,7 @@ def in_order(
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """Counts the cores that this process may run on."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

@@ -1,4 +1,4 @@
-"""Pictures whose values are classes, in PASCAL VOC's colours."""
+"""PNG files whose values are classes, in PASCAL VOC's colours."""
 
 import os
 
@@ -23,7 +23,7 @@ def voc_palette() -> np.ndarray:
 
 
 def read_index_png(path: str | os.PathLike) -> np.ndarray:
-    """(H, W) uint8 values of a palette (its indices, not its colours) or greyscale PNG.
+    """Reads (H, W) uint8 values of a palette PNG (its indices, not its colours) or a grey one.
 
     Raises UserError for a file that is no image, or an image of another kind.
     """

@@ -1,4 +1,4 @@
-"""Which record stands where in a run: pure functions of the seed and a position.
+"""The order of records in a run: pure functions of the seed and a position.
 
 A position counts the examples of a run from its first, whichever process or worker makes them.
 """
@@ -6,11 +6,11 @@ A position counts the examples of a run from its first, whichever process or wor
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data.records import Source
 
 Order = Callable[[int], int]  # position -> record index
@@ -24,7 +24,7 @@ _permutation = functools.lru_cache(maxsize=4)(_shuffled)
 
 
 def uniform_order(size: int, seed: int, position: int) -> int:
-    """Record index at a position of endless reshuffled epochs; no record twice in one epoch."""
+    """Finds the record at a position of endless reshuffled epochs; none comes twice in one."""
     epoch, offset = divmod(position, size)
     return int(_permutation(size, seed, epoch)[offset])
 
@@ -74,7 +74,7 @@ class ClassBalanced:
 
 
 def first_labels(source: Source) -> np.ndarray:
-    """(N,) int: each record's first class, -1 where it has none.
+    """Reads each record's first class: (N,) int, -1 where it has none.
 
     Large sources hold them as an array ``labels``; of others each record is read.
     """
@@ -85,7 +85,7 @@ def first_labels(source: Source) -> np.ndarray:
     return np.array([record.labels[0] if record.labels else -1 for record in records])
 
 
-def training_order(data: Any, source: Source, batch_size: int, seed: int) -> Order:
+def training_order(data: Config, source: Source, batch_size: int, seed: int) -> Order:
     """The order that a config's ``data`` section asks for.
 
     Args:

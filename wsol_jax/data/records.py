@@ -1,4 +1,4 @@
-"""What every data source gives: an indexed list of records."""
+"""The records that every data source gives, and the interface of a source."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def no_boxes() -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One photo, what is known of it, and how to find it again.
+    """A photo, and what is known of it.
 
     Attributes:
       image_id: unique in its source, stable between runs; names score-map files and errors.

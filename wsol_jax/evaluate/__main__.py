@@ -11,12 +11,16 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.evaluate.stored.figures import Options, score_stored
-from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, summarise, table
+from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, Entry, summarise, table
+
+if TYPE_CHECKING:  # its module loads jax
+    from wsol_jax.evaluate.boxes import BoxScores
 
 _HELP = """
 layout (that of wsolevaluation, Choe et al. 2020):
@@ -49,19 +53,8 @@ with --workdir {list: {metric: {...}}}.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"{message}; --help lists the flags.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m wsol_jax.evaluate",
-        description=__doc__.splitlines()[0],
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> commands.Parser:
+    parser = commands.Parser("evaluate", __doc__, _HELP)
     both = parser.add_argument_group("both")
     both.add_argument(
         "--metrics", metavar="A,B", help="default: all that the inputs allow; listed below"
@@ -108,30 +101,17 @@ _RUN_ONLY = ("checkpoint", "lists", "store_maps", "map_dtype")
 
 def main(arguments: Sequence[str]) -> int:
     """The command; 0, or 2 after one sentence on what the user can mend."""
-    try:
-        flags = _parser().parse_args(arguments)
-        _check(flags)
-        result = _score_run(flags) if flags.workdir else _score_maps(flags)
-        if flags.out:
-            try:
-                write_whole(flags.out, json.dumps(result, indent=1) + "\n")
-            except OSError as error:
-                raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
-    except UserError as error:
-        return _fail(str(error))
-    except OSError as error:
-        if error.filename is None:  # no file of the user's: a defect, whose traceback is wanted
-            raise
-        return _fail(f"{error.filename}: {error.strerror or error}.")
-    except KeyboardInterrupt:
-        print("stopped by SIGINT.", file=sys.stderr)
-        return 130
-    return 0
+    return commands.run(lambda: _run(_parser().parse_args(arguments)))
 
 
-def _fail(text: str) -> int:
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    return 2
+def _run(flags: argparse.Namespace) -> None:
+    _check(flags)
+    result = _score_run(flags) if flags.workdir else _score_maps(flags)
+    if flags.out:
+        try:
+            write_whole(flags.out, json.dumps(result, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -175,7 +155,7 @@ def _metrics(flags: argparse.Namespace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, named)))
 
 
-def _score_maps(flags: argparse.Namespace) -> dict[str, Any]:
+def _score_maps(flags: argparse.Namespace) -> dict[str, Entry]:
     names = [field.name for field in dataclasses.fields(Options)]
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     result = score_stored(Options(**given | {"metrics": _metrics(flags)}))
@@ -192,7 +172,7 @@ def _score_maps(flags: argparse.Namespace) -> dict[str, Any]:
     return result.metrics
 
 
-def _score_run(flags: argparse.Namespace) -> dict[str, Any]:
+def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
     from absl import flags as absl_flags  # jax and its friends only where a network runs
     from absl import logging
 
@@ -222,7 +202,7 @@ def _score_run(flags: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _known(scores: Any) -> tuple[str, ...]:
+def _known(scores: "BoxScores") -> tuple[str, ...]:
     """The metrics that a list has the truth for."""
     unknown = set() if len(scores.boxes) else {"max_box_acc", "max_box_acc_v2", "gt_known_loc"}
     unknown |= set() if len(scores.pixels) else {"pxap"}

@@ -6,15 +6,16 @@ import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.pseudo_labels import UNLABELLED, LabelFolder
+from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.records import Source
 from wsol_jax.data.transforms import Window, cut_labels
-from wsol_jax.metrics.segmentation import IGNORE, ConfusionMatrix
+from wsol_jax.metrics.segmentation import ConfusionMatrix
 
 
 def check_classes(num_classes: int) -> None:
     """Raises UserError for more classes than ``score_labels`` can tell apart."""
-    most = IGNORE - 2  # beside background and what has no label
+    most = UNLABELLED - 2  # beside background and what has no label
     if num_classes > most:
         raise UserError(f"eval.labels: scores {most} classes at most, not {num_classes}.")
 

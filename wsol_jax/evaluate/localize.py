@@ -4,17 +4,20 @@ import contextlib
 import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
 from wsol_jax.base import sharding
 from wsol_jax.base.progress import Progress
 from wsol_jax.data import pipeline
 from wsol_jax.data.records import Source
-from wsol_jax.methods import Method, shared
+from wsol_jax.methods import Segmentation, Variables, shared
+from wsol_jax.runs.opened import Network
 
 
 class LocalizedImage(NamedTuple):
@@ -27,8 +30,10 @@ class LocalizedImage(NamedTuple):
       class_maps: (min(5, C), h, w) float32, their raw maps.
       true_map: (h, w) float32, the raw map of the image's (first) label.
       size: (width, height) of the stored image.
-      maps: (h, w, C) float32, the raw maps of all classes, where they were asked for.
-      parts: the same of the maps that these were put together from, by name.
+      maps: (h, w, C) float32, the raw maps of all classes, where they were asked for; always of a
+        segmentation.
+      segmented: whether the maps are a segmentation's probabilities.
+      parts: the same of what is scored beside the whole, by name.
     """
 
     index: int
@@ -38,6 +43,7 @@ class LocalizedImage(NamedTuple):
     true_map: np.ndarray
     size: tuple[int, int]
     maps: np.ndarray | None = None
+    segmented: bool = False
     parts: Mapping[str, "LocalizedImage"] = types.MappingProxyType({})
 
 
@@ -47,14 +53,14 @@ def _localize(
     scores: str,
     every_map: bool,
     with_parts: bool,
-    variables: Any,
+    variables: Variables,
     batch: Mapping[str, jax.Array],
-    given: Any,
+    given: jax.Array | None,
 ):
     """One pass: class probabilities, the five best classes, and maps by part ("" is the whole).
 
-    A part's maps are (B, 6, h, w), those of the five and of the true class; with ``every_map``
-    (B, h, w, C).
+    Of a segmentation, and with ``every_map``, a part's maps are (B, h, w, C); else (B, 6, h, w),
+    those of the five and of the true class.
     """
     logits, maps, parts = localize(variables, batch["image"])
     if given is not None:
@@ -71,35 +77,32 @@ def _localize(
     chosen = jnp.concatenate([ranked, batch["label"][:, None]], axis=1)
 
     def pick(maps):
+        if every_map or isinstance(maps, Segmentation):
+            return maps
         picked = jnp.take_along_axis(maps, chosen[:, None, None, :], axis=-1)
         return jnp.moveaxis(picked, -1, 1)
 
     everything = {"": maps, **(parts if with_parts else {})}
-    return probabilities, ranked, everything if every_map else jax.tree.map(pick, everything)
+    return probabilities, ranked, {name: pick(part) for name, part in everything.items()}
 
 
 def localize_list(
-    config: Any,
-    method: Method,
-    variables: Any,
+    network: Network,
     source: Source,
-    mesh: Any,
     *,
     class_scores: np.ndarray | None = None,
     every_map: bool = False,
     parts: bool = True,
     exif: bool = False,
-    stop: Callable[[], Any] = lambda: None,
+    stop: Callable[[], object] = lambda: None,
     what: str = "",
 ) -> Iterator[LocalizedImage]:
     """Every readable image of a list, in order; unreadable ones are named and skipped.
 
     Args:
-      config: data and eval sections.
-      variables: replicated over the mesh.
       class_scores: (N, C) probabilities from another classifier, or None for the network's own.
-      every_map: the raw maps of all classes too.
-      parts: whether what the maps are put together from is wanted beside them.
+      every_map: the raw class maps of all classes too.
+      parts: whether what is scored beside the whole is wanted.
       exif: turn photos as their camera says; the boxes of data sets refer to stored pixels.
       stop: asked after each batch; anything true ends the list early.
       what: stands before the progress bar; "" shows none.
@@ -107,6 +110,7 @@ def localize_list(
     Raises:
       UserError: more unreadable images than data.max_corrupt.
     """
+    config = network.config
     scores = shared.score_kind(config)
     size = config.eval.size or config.data.crop
     crops = config.eval.ten_crop and class_scores is None
@@ -122,27 +126,27 @@ def localize_list(
             more["given"] = given.astype(np.float32)
         return more
 
-    batches = over_list(config, source, mesh, example, extend, what)
+    batches = over_list(config, source, network.mesh, example, extend, what)
     with contextlib.closing(batches):
         for host, batch in batches:
             given = batch.pop("given", None)
-            settings = (method.localize, scores, every_map, parts)
-            outputs = _localize(*settings, variables, batch, given)
+            settings = (network.method.localize, scores, every_map, parts)
+            outputs = _localize(*settings, network.variables, batch, given)
             probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
             for row in range(len(host["index"])):
                 if host["valid"][row]:
                     one = {name: value[row] for name, value in host.items()}
                     said = probabilities[row], ranked[row]
-                    found = {n: _image(one, *said, x[row], every_map) for n, x in maps.items()}
+                    found = {n: _image(one, *said, x, row, every_map) for n, x in maps.items()}
                     yield found.pop("")._replace(parts=found)
             if stop():
                 return
 
 
 def over_list(
-    config: Any,
+    config: ml_collections.ConfigDict,
     source: Source,
-    mesh: Any,
+    mesh: Mesh,
     example: pipeline.EvalExample,
     extend: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
     what: str = "",
@@ -199,19 +203,24 @@ def over_list(
 
 
 def _image(
-    host: Mapping[str, Any],
+    host: Mapping[str, np.ndarray],
     probabilities: np.ndarray,
     ranked: np.ndarray,
-    maps: np.ndarray,
+    maps: np.ndarray | Segmentation,
+    row: int,
     every_map: bool,
 ) -> LocalizedImage:
     """One image's row of ``_localize``'s outputs."""
     index, size = int(host["index"]), tuple(map(int, host["size"]))
-    if every_map:
-        picked = np.moveaxis(maps[..., [*ranked, host["label"]]], -1, 0)
+    segmented = isinstance(maps, Segmentation)
+    picked = whole = None
+    if segmented or every_map:
+        whole = (maps.probabilities if segmented else maps)[row]
+        picked = np.moveaxis(whole[..., [*ranked, host["label"]]], -1, 0)
     else:
-        picked, maps = maps, None
-    return LocalizedImage(index, probabilities, ranked, picked[:-1], picked[-1], size, maps)
+        picked = maps[row]
+    said = (index, probabilities, ranked, picked[:-1], picked[-1], size)
+    return LocalizedImage(*said, whole, segmented)
 
 
 def _gather(host: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,87 +1,103 @@
-"""The figures of a run: threshold from the tune list, every test list scored, metrics.json."""
+"""The figures of a run: thresholds from the tune list, then every test list scored."""
 
-import math
+import dataclasses
+import functools
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
-from absl import logging
+import jax
 
-from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate import multi_label, segment_evaluation
-from wsol_jax.evaluate.figures import add_list, add_tests
-from wsol_jax.evaluate.score_files import AnyScores
-from wsol_jax.evaluate.scoring import TUNE_METRICS, fit_central_box, score_list
-from wsol_jax.metrics.boxes import nearest_threshold
-from wsol_jax.runs.checkpoint import check_choice
-from wsol_jax.runs.opened import OpenedRun
-
-# Without a tune list there is nothing to choose a threshold on: the CAM paper's 20% of the peak.
-DEFAULT_THRESHOLD = 0.2
+from wsol_jax.evaluate import kinds
+from wsol_jax.evaluate.kind import Kind, Results, Task
+from wsol_jax.evaluate.score import score_list
+from wsol_jax.evaluate.shown import drawn
+from wsol_jax.runs.opened import Network, OpenedRun
 
 
-def evaluate_run(
-    run: OpenedRun, workdir: pathlib.Path, maps: OpenedRun | None = None
-) -> tuple[dict[str, Any], dict[str, AnyScores]]:
-    """Chooses the threshold on tune, scores every test list and writes scores/.
+class Evaluated(NamedTuple):
+    """Attributes:
+    figures: metrics.json's content but for the run's times.
+    scored: each test list's results.
+    kind: what was measured.
+    """
+
+    figures: dict[str, Any]
+    scored: dict[str, Results]
+    kind: Kind
+
+
+def evaluate_run(run: OpenedRun, workdir: pathlib.Path, maps: Network | None = None) -> Evaluated:
+    """Chooses thresholds on the tune list, scores every test list and writes scores/.
 
     Args:
-      maps: of a segmenter: the run whose class maps its cues come from, for the baseline.
-
-    Returns:
-      metrics.json's content but for the run's times, and each test list's scores.
+      maps: the network whose class maps the run's labels come from, for the baseline of kinds that
+        have one.
     """
-    if run.method.segments:
-        return segment_evaluation.evaluate_segmenter(run, workdir, maps)
     start = time.monotonic()
-    config, lists = run.config, run.lists
-    parts = (config, run.method, run.variables)
-    tune = None
-    options: dict[str, Any] = {}
-    score = multi_label.score_list if config.data.multi_label else score_list
-    if lists.tune is not None:
-        tune = score(*parts, lists.tune, run.mesh, what=f"evaluate {lists.tune.name}")
-    threshold, reason = choose_threshold(config, tune)
-    figures: dict[str, Any] = {"test": {}, "threshold": threshold, "threshold_from": reason}
-    if not config.data.multi_label:
-        options = {"threshold": threshold, "central": fit_central_box(lists.train)}
-        if tune is not None and tune.parts:
-            chosen = {name: choose_threshold(config, part)[0] for name, part in tune.parts.items()}
-            options["part_thresholds"] = chosen
-            figures["parts"] = {name: {"threshold": value} for name, value in chosen.items()}
-    if tune is not None:
-        add_list(figures, "tune", lists.tune.name, tune)
-    scored: dict[str, AnyScores] = {}
+    kind, lists = kinds.of(run), run.lists
+    figures, thresholds = _tuned(run, kind)
+    if kind.whole:
+        figures["whole"] = kind.whole
+    baseline = kind.baseline(run, maps) if maps is not None else None
+    if baseline is not None:
+        figures |= baseline.figures
+    task = kind.test_task(run, thresholds)
+    scored: dict[str, Results] = {}
     for name, source in lists.tests.items():
-        scored[name] = score(*parts, source, run.mesh, what=f"evaluate {name}", **options)
+        shown = drawn(source, run.config.eval.gallery) if kind.draws else frozenset()
+        its = dataclasses.replace(task, shown=shown)
+        scored[name] = score_list(run, source, kind, its, what=f"evaluate {name}")
+        if baseline is not None:
+            what = f"{name}: class maps"
+            scored[name].parts[baseline.name] = baseline.score(source, shown, what)
     add_tests(figures, scored, workdir)
-    if not config.data.multi_label:
-        figures["max_box_acc_note"] = "maximises over thresholds on the scored list itself"
-    figures["images_per_second"] = sum(len(s) for s in scored.values()) / max(
-        time.monotonic() - start, 1e-9
-    )
-    return figures, scored
+    figures |= kind.notes
+    spent = max(time.monotonic() - start, 1e-9)
+    figures["images_per_second"] = sum(map(len, scored.values())) / spent
+    return Evaluated(figures, scored, kind)
 
 
-def check_options(options: Any) -> None:
-    """Raises UserError for an ``eval`` section that could not be scored by, before any work."""
-    if options.threshold >= 1:
-        raise UserError(f"eval.threshold: expected below 1, got {options.threshold}.")
-    if options.best_metric not in TUNE_METRICS:
-        known = ", ".join(map(repr, TUNE_METRICS))
-        raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
-    if not 0 <= options.tolerance < math.inf:
-        raise UserError(f"eval.tolerance: expected 0 or more pixels, got {options.tolerance}.")
-    check_choice(options.checkpoint)
+def _tuned(run: OpenedRun, kind: Kind) -> tuple[dict[str, Any], dict[str, float]]:
+    """The figures of the tune list, and the box thresholds that it decides, by part."""
+    source, tune = run.lists.tune, None
+    if source is not None:
+        what = f"evaluate {source.name}"
+        tune = score_list(run, source, kind, Task(crf=False), what=what)
+    threshold, reason = kind.choose_threshold(tune)
+    figures: dict[str, Any] = {"test": {}, "threshold": threshold, "threshold_from": reason}
+    figures["kind"] = kind.name
+    thresholds = {"": threshold}
+    if tune is not None:
+        for name, part in tune.parts.items():
+            thresholds[name] = kind.parts[name].choose_threshold(part)[0]
+            figures.setdefault("parts", {})[name] = {"threshold": thresholds[name]}
+        add_list(figures, "tune", source.name, tune, kind.tune_part)
+    return figures, thresholds
 
 
-def choose_threshold(config: Any, tune: AnyScores | None) -> tuple[float, str]:
-    """The box threshold, and where it comes from in words."""
-    if config.eval.threshold >= 0:
-        return nearest_threshold(config.eval.threshold), "eval.threshold"
-    if config.data.multi_label:
-        return DEFAULT_THRESHOLD, "default: figures of several labels need none"
-    if tune is not None and len(tune.boxes):
-        return tune.boxes.best_threshold(), f"highest GT-known accuracy on {config.data.tune}"
-    logging.warning("no tune list with boxes: the box threshold is %.1f", DEFAULT_THRESHOLD)
-    return DEFAULT_THRESHOLD, "default, for want of a tune list with boxes"
+def add_tests(figures: dict[str, Any], scored: dict[str, Results], workdir: pathlib.Path) -> None:
+    """Adds figures and files of each test list, and of all together where there are several."""
+    everything = dict(scored)
+    if len(scored) > 1:
+        everything["+".join(scored)] = functools.reduce(lambda a, b: a.merge(b), scored.values())
+    for name, results in everything.items():
+        add_list(figures, "test", name, results)
+        if jax.process_index() == 0:
+            for part, own in {"": results, **results.parts}.items():
+                own.save(workdir / "scores" / part / f"{name}.npz")
+
+
+def add_list(
+    figures: dict[str, Any], kind: str, name: str, results: Results, part: str = ""
+) -> None:
+    """Writes a list's figures under figures[kind], those of its parts under parts/PART/kind.
+
+    ``part``: what the whole of these results is a part of, where it is one.
+    """
+    for own, one in {part: results, **results.parts}.items():
+        entry = figures
+        if own:
+            entry = figures.setdefault("parts", {}).setdefault(own, {})
+        threshold = entry.setdefault("threshold", figures["threshold"])
+        entry.setdefault(kind, {})[name] = one.figures(threshold)

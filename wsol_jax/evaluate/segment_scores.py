@@ -1,14 +1,11 @@
-"""What a list's segmentations were found to be: per-image rows, on disk and off it."""
+"""What a list's segmentations were found to be."""
 
-import dataclasses
-import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from wsol_jax.base.files import write_arrays
-from wsol_jax.evaluate.scores import merge_parts, rows_of, to_rows
+from wsol_jax.evaluate.kind import Results, known
 from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference
 from wsol_jax.metrics.per_image import PerImage
@@ -18,29 +15,31 @@ FIGURES = ("miou", "pixel_accuracy")
 BACKGROUND = "background"
 
 
-@dataclasses.dataclass
-class SegmentationScores:
-    """Segmentations of a list against its masks; merges.
+class SegmentationScores(Results):
+    """Segmentations of a list against its masks.
 
     Attributes:
-      class_names: C of them, background not among them.
       mean_classes: those that the mean IoU is taken over, and background; () for all.
       confusion: of 1 + C classes.
       ious: each image's mean IoU over the classes that it shows or was said to show.
-      parts: the same of other segmentations of the same images, by name.
       labels: index -> (H, W) uint8 classes of some images, for the report; not saved.
-      true_maps: index -> probability map of the first label, for the report.
     """
 
-    class_names: tuple[str, ...]
-    mean_classes: tuple[str, ...] = ()
-    parts: dict[str, "SegmentationScores"] = dataclasses.field(default_factory=dict)
-    labels: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
-    true_maps: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    ROWS: ClassVar[Mapping[str, type]] = {"confusion": ConfusionMatrix, "ious": PerImage}
+    SETTINGS = ("class_names", "mean_classes")
+    MARK = "confusion"
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        class_names: Sequence[str] = (),
+        mean_classes: Sequence[str] = (),
+        parts: Mapping[str, Results] | None = None,
+    ):
+        super().__init__(class_names, parts)
+        self.mean_classes = tuple(mean_classes)
         self.confusion = ConfusionMatrix(1 + len(self.class_names))
         self.ious = PerImage((), np.float32)
+        self.labels: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.confusion)
@@ -51,15 +50,6 @@ class SegmentationScores:
         alone = ConfusionMatrix(self.confusion.num_classes)
         alone.update(image_id, truth, found)
         self.ious.update([image_id], np.array([alone.compute()["miou"]]))
-
-    def merge(self, other: "SegmentationScores") -> "SegmentationScores":
-        """Both lists; an image in both counts once."""
-        merged = SegmentationScores(self.class_names, self.mean_classes)
-        for name in ("confusion", "ious"):
-            both = getattr(self, name).merge(getattr(other, name), overlap=True)
-            setattr(merged, name, both)
-        merged.parts = merge_parts(self.parts, other.parts)
-        return merged
 
     def options(self) -> dict[str, Any]:
         """What ``ConfusionMatrix`` takes the mean over."""
@@ -73,7 +63,7 @@ class SegmentationScores:
         if not len(self):
             return {**dict.fromkeys(FIGURES), "images": 0}
         values = self.confusion.compute(**self.options())
-        figures: dict[str, Any] = {name: _known(values[name]) for name in FIGURES}
+        figures: dict[str, Any] = {name: known(values[name]) for name in FIGURES}
         figures["images"] = len(self)
         if intervals:
             spans = self.confusion.intervals(**self.options())
@@ -81,10 +71,10 @@ class SegmentationScores:
                 name: list(map(float, spans[name])) for name in FIGURES if figures[name] is not None
             }
             names = (BACKGROUND, *self.class_names)
-            known = zip(names, map(float, values["iou"]), strict=True)
+            ious = zip(names, map(float, values["iou"]), strict=True)
             shown = zip(names, self._shown(), strict=True)
             figures["by_class"] = {
-                "iou": {name: value for name, value in known if np.isfinite(value)},
+                "iou": {name: value for name, value in ious if np.isfinite(value)},
                 "images": {name: int(count) for name, count in shown},
             }
         return figures
@@ -96,50 +86,30 @@ class SegmentationScores:
             counts[np.unique(row[:, 0] // self.confusion.num_classes)] += 1
         return counts
 
-    def save(self, path: pathlib.Path) -> None:
-        """Per-image rows, without pickles, for paired comparisons of runs."""
-        arrays = {
-            "class_names": np.array(self.class_names, np.str_),
-            "mean_classes": np.array(self.mean_classes, np.str_),
-        }
-        write_arrays(path, arrays | to_rows(self, ("confusion", "ious")))
+    def obstacle(self, other: Results) -> str:
+        """Why two runs' images cannot be paired, as the end of a sentence; "" if they can."""
+        if not isinstance(other, SegmentationScores):
+            return "were scored by different figures"
+        same = (self.class_names, self.mean_classes) == (other.class_names, other.mean_classes)
+        same = same and self.confusion.images.ids() == other.confusion.images.ids()
+        return "" if same else "did not score the same images"
 
     @classmethod
-    def load(cls, path: pathlib.Path) -> "SegmentationScores":
-        """The inverse of ``save``."""
-        with np.load(path, allow_pickle=False) as file:
-            made = cls(*(tuple(map(str, file[n])) for n in ("class_names", "mean_classes")))
-            for name in ("confusion", "ious"):
-                rows = rows_of(file, name)
-                setattr(made, name, type(getattr(made, name)).from_arrays(rows))
-        return made
+    def paired(
+        cls,
+        a: "Sequence[SegmentationScores]",
+        b: "Sequence[SegmentationScores]",
+        thresholds: tuple[Sequence[float], Sequence[float]] = ((), ()),
+        seed: int = 0,
+    ) -> dict[str, Difference]:
+        """Mean of b's runs minus that of a's, figure by figure, each with its 95% interval.
 
-    def is_comparable(self, other: "SegmentationScores") -> bool:
-        """Whether two runs were scored on the same images and classes."""
-        same = (self.class_names, self.mean_classes) == (other.class_names, other.mean_classes)
-        return same and self.confusion.images.ids() == other.confusion.images.ids()
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def compare_means(
-    a: Sequence[SegmentationScores], b: Sequence[SegmentationScores], seed: int = 0
-) -> dict[str, Difference]:
-    """Mean of b's runs minus that of a's, figure by figure, each with its 95% interval over images.
-
-    Raises:
-      ValueError: other images or classes.
-    """
-    if not all(a[0].is_comparable(run) for run in (*a, *b)):
-        raise ValueError("the runs were scored on different images or classes")
-    sides = [[run.confusion for run in side] for side in (a, b)]
-    values = accumulator.compare_means(*sides, seed, **a[0].options())
-    return {name: values[name] for name in FIGURES}
-
-
-def is_segmentation(path: pathlib.Path) -> bool:
-    """Whether a file of per-image rows is of this kind."""
-    with np.load(path, allow_pickle=False) as file:
-        return any(name.startswith("confusion/") for name in file.files)
+        Raises:
+          ValueError: other images or classes.
+        """
+        del thresholds
+        if any(a[0].obstacle(run) for run in (*a, *b)):
+            raise ValueError("the runs were scored on different images or classes")
+        sides = [[run.confusion for run in side] for side in (a, b)]
+        values = accumulator.compare_means(*sides, seed, **a[0].options())
+        return {name: values[name] for name in FIGURES}

@@ -1,12 +1,81 @@
-"""Which images of a list a report shows."""
+"""Which images of a list a report shows, and what of each."""
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from wsol_jax.data.records import Source
+from wsol_jax.metrics.boxes import boxes_from_score_map, iou
+from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a page shows of one image of a list, but for its photo.
+
+    Attributes:
+      index: of the record.
+      score_map: (h, w) float32 in [0, 1], the heat.
+      predicted: names of the predicted classes.
+      true_boxes: (N, 4) x0 y0 x1 y1 as fractions of the image's width and height.
+      box: (4,) ours, fractions; None where there is none.
+      iou: of our box with a true one, or of our segmentation; None where unknown.
+      layers: segmentations by name, (H, W) uint8 classes, 255 unlabelled; none where the image is
+        shown as heat and boxes.
+      split: the list's name.
+    """
+
+    index: int
+    score_map: np.ndarray
+    predicted: tuple[str, ...]
+    true_boxes: np.ndarray
+    box: np.ndarray | None = None
+    iou: float | None = None
+    layers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    split: str = ""
+
+
+def heat_card(
+    source: Source,
+    index: int,
+    raw_map: np.ndarray,
+    predicted: int,
+    threshold: float,
+    boxes: tuple[np.ndarray, np.ndarray],
+    size: tuple[int, int],
+) -> Card:
+    """A card of an image whose first class's map is heat, with the box at a threshold.
+
+    Args:
+      raw_map: (h, w). predicted: the likeliest class.
+      boxes: the true ones in the frame of the maps, and their classes. size: of the stored image.
+    """
+    record = source[index]
+    score_map = prepare_map(raw_map)
+    box = boxes_from_score_map(score_map, [threshold])[0, 0]
+    own = boxes[0][boxes[1] == record.labels[0]]
+    scale = np.array([*size, *size], np.float64)
+    return Card(
+        index=index,
+        score_map=score_map,
+        predicted=(source.class_names[predicted],),
+        true_boxes=np.asarray(record.boxes, np.float64).reshape(-1, 4) / scale,
+        box=box / MAP_SIZE,
+        iou=float(iou(box[None], own).max()) if len(own) else None,
+        split=source.name,
+    )
+
+
+WORST_SHARE = 1 / 3  # of a gallery
+
+
+def choose(image_ids: Sequence[str], ious: Sequence[float | None], wanted: int) -> list[int]:
+    """Positions of the images that a gallery of ``wanted`` shows, the worst among them."""
+    worst = round(wanted * WORST_SHARE)
+    chosen = select_examples(image_ids, ious, worst, wanted - worst)
+    return list(dict.fromkeys([*chosen[0], *chosen[1]]))
 
 
 def select_examples(
@@ -37,7 +106,7 @@ def _hash(image_id: str) -> str:
     return hashlib.sha256(image_id.encode()).hexdigest()
 
 
-def drawn(config: Any, source: Source) -> set[int]:
-    """The records of a list whose segmentations the report shows: the same draw in every run."""
+def drawn(source: Source, wanted: int) -> frozenset[int]:
+    """The records of a list whose segmentations a report shows: the same draw in every run."""
     ids = [source[index].image_id for index in range(len(source))]
-    return set(select_examples(ids, [None] * len(ids), 0, config.eval.gallery)[1])
+    return frozenset(select_examples(ids, [None] * len(ids), 0, wanted)[1])

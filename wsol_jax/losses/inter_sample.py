@@ -1,4 +1,4 @@
-"""CAMs2i between images of one class (Kou et al. 2019, section 3.3)."""
+"""The loss of CAMs2i between images of one class (Kou et al. 2019, section 3.3)."""
 
 import chex
 import jax
@@ -8,7 +8,7 @@ from wsol_jax.ops.images import resize_maps
 
 
 def weighted_images(images: jax.Array, weights: jax.Array) -> jax.Array:
-    """An image seen through a map (eq. 8): sigma(S^c) * I, or (1 - max_c sigma(S)) * I.
+    """Multiplies images by maps of weights (eq. 8): sigma(S^c) * I, or (1 - max_c sigma(S)) * I.
 
     Args:
       images: (B, H, W, 3), any range in which 0 is black.
@@ -23,7 +23,7 @@ def weighted_images(images: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def squared_distances(features: jax.Array) -> jax.Array:
-    """||x_i - x_j||^2 of every pair: (B, D) -> (B, B) float32, no less than 0."""
+    """Squares the distance of every pair of rows: (B, D) -> (B, B) float32, no less than 0."""
     chex.assert_rank(features, 2)
     features = features.astype(jnp.float32)
     norms = jnp.sum(features**2, axis=-1)
@@ -35,7 +35,7 @@ def squared_distances(features: jax.Array) -> jax.Array:
 def inter_sample_loss(
     foreground: jax.Array, background: jax.Array, classes: jax.Array, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Objects of a class near each other, its backgrounds too, the two kinds apart (eqs. 9, 10).
+    """Pulls a class's objects together, its backgrounds too, and the two apart (eqs. 9, 10).
 
     d+_ij = (|f_i - f_j|^2 + |b_i - b_j|^2) / 2c, d-_ij = (|f_i - b_i|^2 + |f_j - b_j|^2) / 2c,
     L_inter = -sum log p_ij with p_ij = 1 / (1 + exp(d+ - d-)), over the pairs i < j of one class;

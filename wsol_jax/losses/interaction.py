@@ -1,4 +1,4 @@
-"""CAMs2i between two classifiers of one image (Kou et al. 2019, section 3.2); per example."""
+"""Losses of CAMs2i between two classifiers of one image (Kou et al. 2019, section 3.2)."""
 
 import chex
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 
 def interaction_mask(maps: jax.Array) -> jax.Array:
-    """How far each pixel stands from its map's mean, negative where that is little (eq. 3).
+    """Weighs pixels by how far they stand from their map's mean; negative where little (eq. 3).
 
     mu0 = mean(S2), mask = |S2 - mu0|, mu1 = mean(mask), mask = (-1)^(mu1 > mask) * mask. Above 0
     the other classifier should agree with this one, below 0 it should look for something else.
@@ -31,7 +31,7 @@ def interaction_loss(
     stop_gradient: bool = True,
     explore: float = 1.0,
 ) -> jax.Array:
-    """L_int = sum_ij (S1 - S2)^2 * mask (eq. 4): where S2 is sure, S1 follows; elsewhere it flees.
+    """Pulls map S1 to S2 where S2 is sure, and away elsewhere: sum_ij (S1 - S2)^2 * mask (eq. 4).
 
     Args:
       first: (B, H, W), S1. The negative terms are bounded only if the maps are: in [0, 1], say.
@@ -54,7 +54,7 @@ def interaction_loss(
 
 
 def agreement_loss(first: jax.Array, second: jax.Array, *, stop_gradient: bool = True) -> jax.Array:
-    """L_adn = sum_c (softmax(y1)^c - softmax(y2)^c)^2 (eq. 6): y1 teaches y2.
+    """Squares the difference of two classifiers' probabilities, summed over classes: L_adn (eq. 6).
 
     Args:
       first: (B, C) logits y1 of the last classifier.
@@ -73,9 +73,9 @@ def agreement_loss(first: jax.Array, second: jax.Array, *, stop_gradient: bool =
 
 
 def linear_ramp(step: jax.Array, num_steps: int) -> jax.Array:
-    """w0 of eq. 7: from 0 at step 0 to 1 at ``num_steps`` and after.
+    """Fades a loss in: 0 at step 0, 1 at ``num_steps`` and after (w0 of eq. 7).
 
-    Where that is 0, 1 from step 0 on.
+    With ``num_steps`` 0 it is 1 from step 0 on.
 
     Eq. 7 divides by w0, which would be infinite at first; its text wants these losses to "not
     influence the beginning", so w0 multiplies.

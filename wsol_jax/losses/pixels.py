@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.ops import seeds
 
 
@@ -23,7 +24,7 @@ def masked_binary_cross_entropy(logits: jax.Array, mask: jax.Array) -> tuple[jax
     """
     chex.assert_rank([logits, mask], 3)
     chex.assert_equal_shape([logits, mask])
-    labelled = mask != seeds.IGNORE
+    labelled = mask != UNLABELLED
     target = (mask == seeds.FOREGROUND).astype(jnp.float32)
     loss = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), target)
     sums = jnp.sum(jnp.where(labelled, loss, 0.0), axis=(1, 2))

@@ -12,7 +12,7 @@ FOREGROUND_DECAY, BACKGROUND_DECAY = 0.996, 0.999
 
 
 def segmenter_probabilities(scores: jax.Array, floor: float = 1e-4) -> jax.Array:
-    """Softmax over the classes with every class kept off zero, as SEC's released code has it.
+    """Turns a segmenter's scores into probabilities that are never 0, as SEC's released code does.
 
     (softmax(s) + floor) / (1 + C floor): a logarithm of it is finite, and so is its gradient.
 
@@ -47,7 +47,7 @@ def seed_loss(probs: jax.Array, cues: jax.Array) -> jax.Array:
 
 
 def global_weighted_rank_pooling(probs: jax.Array, decay: float) -> jax.Array:
-    """A class's score: the mean over its pixels in falling order, weighted by decay^rank (SEC 3.2).
+    """Pools a class's pixels, in falling order, to a mean weighted by decay^rank (SEC, sec. 3.2).
 
     GWRP_d(x) = sum_j d^j x_(j) / sum_j d^j: the maximum as d goes to 0, the mean at d = 1. The
     order takes part in no gradient; each pixel's weight does.
@@ -79,7 +79,7 @@ def expand_loss(
     foreground: float = FOREGROUND_DECAY,
     background: float = BACKGROUND_DECAY,
 ) -> jax.Array:
-    """Classes of the image fill a fair part of it, and the others nothing (SEC, eq. 4).
+    """Asks the image's classes to fill a fair part of it and the others nothing (SEC, eq. 4).
 
         - mean_{c present} log GWRP_c - mean_{c absent} log(1 - max_u f_{u, c}) - log GWRP_0
 
@@ -116,7 +116,7 @@ def expand_loss(
 
 
 def constrain_loss(probs: jax.Array, crf_probs: jax.Array) -> jax.Array:
-    """The segmentation agrees with its own CRF, which knows the edges (SEC, eq. 6).
+    """Measures how far a segmentation is from what its CRF makes of it: KL divergence (SEC, eq. 6).
 
         mean_u KL(crf_u || f_u) = 1/n sum_{u, c} crf_{u, c} log(crf_{u, c} / f_{u, c})
 

@@ -15,11 +15,26 @@ import jax
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Labels, Tree
 from wsol_jax.data.label_formats import Format, LabelSpec
 from wsol_jax.data.pseudo_labels import Arrays, Photo
 
-Variables = Mapping[str, Any]
+Variables = Tree
 Batch = Mapping[str, jax.Array]
+
+
+class Segmentation(NamedTuple):
+    """A segmentation where class maps could stand: what it is scored as, its type says.
+
+    Attributes:
+      probabilities: (B, h, w, C) float32 of each class in each cell; with background's they sum
+        to 1.
+    """
+
+    probabilities: jax.Array
+
+
+Maps = jax.Array | Segmentation
 
 
 class Localization(NamedTuple):
@@ -27,14 +42,15 @@ class Localization(NamedTuple):
 
     Attributes:
       logits: (B, C) float32, class scores before softmax.
-      maps: (B, h, w, C) float32, raw class maps of any range; more is more object.
-      parts: where ``maps`` are put together from several, those by name, each like ``maps``: they
-        are scored beside the whole.
+      maps: (B, h, w, C) float32, raw class maps of any range, more is more object; or a
+        ``Segmentation``.
+      parts: what is scored beside the whole, by name, each like ``maps``: what they are put
+        together from, as a rule.
     """
 
     logits: jax.Array
-    maps: jax.Array
-    parts: Mapping[str, jax.Array] = {}  # a pytree, so no read-only view
+    maps: Maps
+    parts: Mapping[str, Maps] = {}  # a pytree, so no read-only view
 
 
 class Aux(NamedTuple):
@@ -47,7 +63,7 @@ class Aux(NamedTuple):
     """
 
     metrics: dict[str, jax.Array]
-    collections: dict[str, Any]
+    collections: dict[str, Tree]
     pictures: dict[str, jax.Array]
 
 
@@ -91,16 +107,14 @@ class Method:
       wants: the pseudo-labels that the loss reads, by their names in the batch: an array's shape
         and dtype for one image, and the value where there is no label.
       tap: see ``Tap``; None for a network that nobody explains.
-      segments: whether the maps are probabilities, which with background's sum to 1.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
-    param_groups: Callable[[Any], Any]
+    param_groups: Callable[[Tree], Labels]
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
     localize: Callable[[Variables, jax.Array], Localization]
     wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict, hash=False)
     tap: Tap | None = None
-    segments: bool = False
 
 
 class Trained(NamedTuple):

@@ -5,14 +5,13 @@ the mean of its map, so the map says where the score came from. The baseline tha
 here starts from, and what SPG calls its plain network.
 """
 
-from typing import Any
-
+from wsol_jax.base.types import Config
 from wsol_jax.methods import Aux, Method, shared
 from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 
 
-def cam(config: Any, num_classes: int) -> Method:
+def cam(config: Config, num_classes: int) -> Method:
     """The method of Zhou et al. 2016, from a config's ``model`` section."""
     model = config.model
     scores = shared.score_kind(config)

@@ -10,17 +10,19 @@ There is no public code. What the paper leaves open is a field of ``configs/cams
 """
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Tree
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.losses.inter_sample import inter_sample_loss, weighted_images
 from wsol_jax.losses.interaction import agreement_loss, interaction_loss, linear_ramp
-from wsol_jax.methods import Aux, Localization, Method, shared
+from wsol_jax.methods import Aux, Localization, Method, Variables, shared
 from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.ops import cam as cam_ops
@@ -85,12 +87,12 @@ class Cams2iNetwork(nn.Module):
         return x.astype(jnp.float32)
 
     def __call__(self, images):
-        """Everything once, for the parameters."""
+        """Runs every part once, to make the parameters."""
         outputs = self.classify(images)
         return outputs, self.embed(images) if self.feature_trunk is not None else None
 
 
-def cams2i(config: Any, num_classes: int) -> Method:
+def cams2i(config: Config, num_classes: int) -> Method:
     """The method of Kou et al. 2019, from the sections ``model``, ``cams2i`` and ``features``.
 
     Loss: CE(y1), with ``intra`` + CE(y2) + w0 (L_int + L_adn) (eq. 7), with ``inter`` + L_inter of
@@ -182,20 +184,20 @@ def cams2i(config: Any, num_classes: int) -> Method:
 _FEATURE_MODULES = ("feature_trunk", "projection")
 
 
-def _part(names: list[str], config: Any) -> str:
+def _part(names: list[str], config: Config) -> str:
     if names[0] not in _FEATURE_MODULES:
         return "head"
     return "frozen" if config.features.freeze else "features"
 
 
-def _stop_features(variables: Any) -> dict[str, Any]:
+def _stop_features(variables: Variables) -> dict[str, Tree]:
     """The variables, those of the network f as constants."""
     stop = lambda name, tree: jax.lax.stop_gradient(tree) if name in _FEATURE_MODULES else tree
     params = {name: stop(name, tree) for name, tree in variables["params"].items()}
     return {**variables, "params": params}
 
 
-def _network(config: Any, num_classes: int) -> Cams2iNetwork:
+def _network(config: Config, num_classes: int) -> Cams2iNetwork:
     model, options = config.model, config.cams2i
     dtype = shared.compute_dtype(config.dtype)
     head = lambda: shared.cam_head(model, num_classes, dtype, options.head_kernel)
@@ -236,7 +238,10 @@ def _pictures(outputs, objects, labels, fuse, size) -> dict[str, jax.Array]:
     return pictures
 
 
-def _chosen(table: dict[str, Any], name: str, options: Any) -> Any:
+Choice = TypeVar("Choice")
+
+
+def _chosen(table: Mapping[str, Choice], name: str, options: Config) -> Choice:
     if options[name] not in table:
         known = ", ".join(map(repr, table))
         raise UserError(f"cams2i.{name}: {options[name]!r} is not one of {known}.")

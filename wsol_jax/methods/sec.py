@@ -9,25 +9,24 @@ last of the three.
 The seeds are a label stage's (``cues``), one class a cell in ``batch["cues"]``.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.base.types import Config
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Labeller, LabelSpec, Localization, Method, shared
+from wsol_jax.methods import Aux, Labeller, LabelSpec, Localization, Method, Segmentation, shared
 from wsol_jax.methods.confident import confident_cells
 from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import LargeFovHead
-from wsol_jax.ops.crf import check_settings, dense_crf
-from wsol_jax.ops.cues import UNLABELLED
+from wsol_jax.ops.crf import CrfSettings
 
 
-def sec(config: Any, num_classes: int) -> Method:
+def sec(config: Config, num_classes: int) -> Method:
     """The method of Kolesnikov and Lampert 2016, from the sections ``model`` and ``sec``.
 
     Loss: seed + expand + constrain, weighted by ``sec.seed``, ``sec.expand``, ``sec.constrain``;
@@ -35,6 +34,7 @@ def sec(config: Any, num_classes: int) -> Method:
     """
     model, options = config.model, config.sec
     _check(config)
+    crf = CrfSettings.of(options, "sec", "exact")
     dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     head = LargeFovHead(
@@ -52,25 +52,6 @@ def sec(config: Any, num_classes: int) -> Method:
         preprocessing=shared.preprocessing(model),
     )
 
-    def constrained(scores, images):
-        """What the CRF makes of the scores: a target.
-
-        Cells stand for equal parts of the photo here, as in the cues and at test time; Caffe's
-        pools put them on its corners, up to 0.43 cells from there.
-        """
-        shape = (*scores.shape[:3], 3)
-        small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
-        found = dense_crf(
-            -jax.lax.stop_gradient(scores),
-            jnp.round(small).astype(jnp.uint8),
-            bilateral=tuple(options.bilateral),
-            spatial=tuple(options.spatial),
-            iterations=options.iterations,
-            method="exact",
-        )
-        found = jnp.maximum(found, options.floor)
-        return found / jnp.sum(found, axis=-1, keepdims=True)
-
     def loss(variables, batch, rng, step):
         del step
         scores, updates = shared.forward(network, variables, batch, rng)
@@ -85,7 +66,7 @@ def sec(config: Any, num_classes: int) -> Method:
             decays = dict(foreground=options.foreground, background=options.background)
             parts["expand"] = losses.expand_loss(probs, shown, **decays)
         if options.constrain:
-            target = constrained(scores, batch["image"])
+            target = shared.crf_target(scores, batch["image"], crf, options.floor)
             parts["constrain"] = losses.constrain_loss(probs, target)
         metrics = {name: masked_mean(x, batch["valid"]) for name, x in parts.items()}
         total = sum(options[name] * value for name, value in metrics.items())
@@ -95,7 +76,7 @@ def sec(config: Any, num_classes: int) -> Method:
         probs = jax.nn.softmax(network.apply(variables, images))[..., 1:]
         # A sigmoid of these is the class's surest pixel.
         peak = jnp.clip(jnp.max(probs, axis=(1, 2)), 1e-7, 1 - 1e-7)
-        return Localization(jnp.log(peak) - jnp.log1p(-peak), probs)
+        return Localization(jnp.log(peak) - jnp.log1p(-peak), Segmentation(probs))
 
     return Method(
         init=shared.initialiser(network, model),
@@ -108,11 +89,10 @@ def sec(config: Any, num_classes: int) -> Method:
         localize=localize,
         wants={"cues": LabelSpec((options.cells, options.cells), np.uint8, UNLABELLED)},
         tap=tapper(lambda variables, images: localize(variables, images).logits),
-        segments=True,
     )
 
 
-def cues(config: Any, num_classes: int) -> Labeller:
+def cues(config: Config, num_classes: int) -> Labeller:
     """SEC's localization cues (section 3.1), from the section ``cues``."""
     return confident_cells(config, num_classes)
 
@@ -122,7 +102,7 @@ def _at(cues: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jax.image.resize(cues, (len(cues), *size), "nearest")
 
 
-def _check(config: Any) -> None:
+def _check(config: Config) -> None:
     options = config.sec
     weights = (options.seed, options.expand, options.constrain)
     if not all(weight >= 0 for weight in weights) or not any(weights):
@@ -135,9 +115,5 @@ def _check(config: Any) -> None:
             raise UserError(f"sec.{name}: expected a decay in [0, 1], got {options[name]}.")
     if not options.floor > 0:
         raise UserError(f"sec.floor: expected more than 0, got {options.floor}.")
-    try:
-        check_settings(options.bilateral, options.spatial, options.iterations)
-    except ValueError as error:
-        raise UserError(f"sec: {error}.") from None
     if not options.cells > 0:
         raise UserError(f"sec.cells: expected cells a side, got {options.cells}.")

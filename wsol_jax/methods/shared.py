@@ -1,18 +1,22 @@
-"""What every method does alike: compute dtype, pretrained weights, parameter groups."""
+"""Parts that methods have in common: dtype, pretrained weights, parameter groups, a CRF target."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Labels, Tree
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, softmax_cross_entropy
 from wsol_jax.methods import Batch, Localization, Variables
 from wsol_jax.networks import weights
 from wsol_jax.networks.heads import CamHead
+from wsol_jax.ops.crf import CrfSettings, dense_crf
 from wsol_jax.ops.images import normalise
 
 
@@ -32,7 +36,7 @@ class TrunkAndHead(nn.Module):
         return self.head(endpoints[self.endpoint], train=train)
 
 
-def compute_dtype(name: str) -> Any:
+def compute_dtype(name: str) -> jnp.dtype:
     """The dtype that a config's ``dtype`` means: "auto" is bfloat16 on accelerators alone."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
@@ -41,12 +45,12 @@ def compute_dtype(name: str) -> Any:
     return jnp.dtype(name)
 
 
-def preprocessing(model: Any) -> str:
-    """How pixels are prepared; "auto", with no weight file that decides, is "tf"."""
+def preprocessing(model: Config) -> str:
+    """The way pixels are prepared; "auto", with no weight file that decides, is "tf"."""
     return "tf" if model.preprocessing == "auto" else model.preprocessing
 
 
-def cam_head(model: Any, num_classes: int, dtype: Any, kernel: int = 3) -> CamHead:
+def cam_head(model: Config, num_classes: int, dtype: DTypeLike, kernel: int = 3) -> CamHead:
     """The class-map head that a config's ``model`` section describes."""
     return CamHead(
         num_classes=num_classes,
@@ -59,8 +63,8 @@ def cam_head(model: Any, num_classes: int, dtype: Any, kernel: int = 3) -> CamHe
     )
 
 
-def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization:
-    """A head's output as a method gives it, clipped at zero where ``model.positive_maps`` says so.
+def localization(logits: jax.Array, maps: jax.Array, model: Config) -> Localization:
+    """Makes a Localization of a head's output, clipped at zero if ``model.positive_maps`` says so.
 
     What speaks against a class says nothing of where it is (Grad-CAM's rule). The logits average
     the raw maps either way, and so do seeds come from raw maps.
@@ -68,15 +72,18 @@ def localization(logits: jax.Array, maps: jax.Array, model: Any) -> Localization
     return Localization(logits, jax.nn.relu(maps) if model.positive_maps else maps)
 
 
+Outputs = TypeVar("Outputs")
+
+
 def forward(
     network: nn.Module,
     variables: Variables,
     batch: Batch,
     rng: jax.Array,
-    method: Any = None,
-    **inputs: Any,
-):
-    """A network's outputs on a training batch, and its updated collections.
+    method: Callable[..., Outputs] | None = None,
+    **inputs: jax.Array,
+) -> tuple[Outputs, dict[str, Tree]]:
+    """Runs a network on a training batch: its outputs, and its updated collections.
 
     ``method``: of the network, its ``__call__`` if None. ``inputs``: further arguments of it.
     """
@@ -92,8 +99,8 @@ def forward(
     )
 
 
-def score_kind(config: Any) -> str:
-    """What makes class scores of logits: "softmax" (one class an image) or "sigmoid" (each alone).
+def score_kind(config: Config) -> str:
+    """The function from logits to scores: "softmax" (one class an image) or "sigmoid" (several).
 
     Raises:
       UserError: ``model.scores`` is neither of them, nor "auto": what the labels are like.
@@ -110,14 +117,14 @@ _LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
 
 
 def probabilities(logits: jax.Array, scores: str) -> jax.Array:
-    """(B, C) logits -> class scores in [0, 1]; see ``score_kind``."""
+    """Turns (B, C) logits into class scores in [0, 1]; see ``score_kind``."""
     return jax.nn.softmax(logits) if scores == "softmax" else jax.nn.sigmoid(logits)
 
 
 def classification(
     logits: jax.Array, batch: Batch, scores: str = "softmax"
 ) -> tuple[jax.Array, jax.Array]:
-    """(loss, accuracy) on the image labels, means over the valid examples.
+    """Computes loss and accuracy on the image labels, means over the valid examples.
 
     ``scores``: see ``score_kind``. Accuracy: is the highest class one of the image's.
     """
@@ -126,7 +133,7 @@ def classification(
     return masked_mean(_LOSSES[scores](logits, labels), valid), masked_mean(hit, valid)
 
 
-def single_label(config: Any) -> None:
+def single_label(config: Config) -> None:
     """Raises UserError where a method that needs one class an image is given several."""
     if config.data.multi_label:
         raise UserError(
@@ -135,10 +142,38 @@ def single_label(config: Any) -> None:
         )
 
 
+def crf_target(
+    scores: jax.Array, images: jax.Array, settings: CrfSettings, floor: float
+) -> jax.Array:
+    """Makes a target of a segmenter's scores by a dense CRF over the photos, for its training step.
+
+    Cells stand for equal parts of the photo here, as in the cues and at test time; Caffe's pools
+    put them on its corners, up to 0.43 cells from there.
+
+    Args:
+      scores: (B, h, w, C) before softmax; where the CRF shall see the whole photo, (B, H, W, C).
+      images: (B, H, W, 3) in 0..255; shrunk to h x w.
+      settings: its deviations in cells of ``scores``.
+      floor: the least probability.
+
+    Returns:
+      (B, h, w, C) float32 probabilities above 0, without a gradient.
+    """
+    shape = (*scores.shape[:3], 3)
+    small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
+    found = dense_crf(
+        -jax.lax.stop_gradient(scores),
+        jnp.round(small).astype(jnp.uint8),
+        **dataclasses.asdict(settings),
+    )
+    found = jnp.maximum(found, floor)
+    return found / jnp.sum(found, axis=-1, keepdims=True)
+
+
 def initialiser(
-    network: nn.Module, model: Any, **trunks: Any
+    network: nn.Module, model: Config, **trunks: Config
 ) -> Callable[[jax.Array, jax.Array], Variables]:
-    """``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
+    """Makes ``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
 
     Args:
       model: the config's section of the backbone.
@@ -193,8 +228,8 @@ def param_grouper(
     backbone: nn.Module,
     freeze_until: str = "",
     part_of: Callable[[list[str]], str] = lambda names: "head",
-) -> Callable[[Any], Any]:
-    """``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
+) -> Callable[[Tree], Labels]:
+    """Makes ``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
 
     part: "backbone", "frozen", or for what is not the backbone what ``part_of`` says of the
     parameter's path, "head" as a rule; its learning rate is the config's ``optimizer.<part>_lr``.
@@ -202,7 +237,7 @@ def param_grouper(
     """
     frozen = _frozen_layers(backbone, freeze_until)
 
-    def label(path: tuple[Any, ...], leaf: Any) -> str:
+    def label(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> str:
         names = [key.key for key in path]
         part = "backbone" if names[0] == "backbone" else part_of(names)
         if part == "backbone" and names[1] in frozen:

@@ -10,13 +10,15 @@ Where the paper and its released code differ, ``PRESETS`` has both; the code's i
 the paper's figures were made with it.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.base.types import Config
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Method, shared
 from wsol_jax.methods.explain import tapper
@@ -24,7 +26,7 @@ from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import SpgBranches
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
-from wsol_jax.ops.seeds import IGNORE, seed_mask
+from wsol_jax.ops.seeds import seed_mask
 
 
 class Thresholds(NamedTuple):
@@ -60,7 +62,7 @@ def guidance(
     *,
     min_foreground: int = 30,
 ) -> Guidance:
-    """The stagewise masks of SPG (algorithm 1): A teaches B2, B2 teaches B1, both teach C.
+    """Makes SPG's masks stage by stage (algorithm 1): A teaches B2, B2 teaches B1, both teach C.
 
     Args:
       class_map: (B, H, W) the labelled class's map, in [0, 1].
@@ -89,7 +91,7 @@ class SpgNetwork(nn.Module):
     preprocessing: str
 
     def localize(self, images, train: bool = False, valid: jax.Array | None = None):
-        """The A path alone: logits, class maps, and the features that the branches tap."""
+        """Runs the A path alone: logits, class maps, and the features that the branches tap."""
         mask = None if valid is None else valid[:, None, None, None]
         x = normalise(images, self.preprocessing)
         endpoints = self.backbone(x, train=train, mask=mask)
@@ -102,7 +104,7 @@ class SpgNetwork(nn.Module):
         return logits, maps, self.branches(*taps)
 
 
-def spg(config: Any, num_classes: int) -> Method:
+def spg(config: Config, num_classes: int) -> Method:
     """The method of Zhang et al. 2018, from a config's ``model`` and ``spg`` sections.
 
     Loss (section 3.2, released code): CE + BCE(B2, M_A) + BCE(B1, M_B2) + BCE(C, M_fused), each BCE
@@ -145,7 +147,7 @@ def spg(config: Any, num_classes: int) -> Method:
         since = step + 1.0 - options.start_step
         ramp = jnp.clip(since / max(options.ramp_steps, 1), 0.0, 1.0)
         for name, mask in masks._asdict().items():
-            mask = jnp.where(valid[:, None, None], mask, IGNORE)
+            mask = jnp.where(valid[:, None, None], mask, UNLABELLED)
             sums, counts = masked_binary_cross_entropy(branches[name], mask)
             bce = jnp.sum(sums) / jnp.maximum(jnp.sum(counts), 1.0)
             metrics[f"bce_{name}"] = bce
@@ -174,7 +176,7 @@ def _part_of(names: list[str]) -> str:
     return "guide" if names[1].startswith("c_") else "branch"
 
 
-def thresholds_of(options: Any) -> Thresholds:
+def thresholds_of(options: Config) -> Thresholds:
     """The preset that a config names, or its own six numbers.
 
     Raises:

@@ -10,16 +10,16 @@ Each phase is a stage of its own (``configs/two_phase.py``); the networks of ear
 constants among the variables of a later one, under their stages' names.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Tree
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Labeller, Localization, Method, shared
+from wsol_jax.methods import Aux, Labeller, Localization, Method, Variables, shared
 from wsol_jax.methods.confident import confident_cells
 from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
@@ -56,7 +56,7 @@ class TwoPhaseNetwork(nn.Module):
         return logits, maps
 
 
-def two_phase(config: Any, num_classes: int) -> Method:
+def two_phase(config: Config, num_classes: int) -> Method:
     """The method of Kim et al. 2017, from the sections ``model`` and ``two_phase``.
 
     ``two_phase.suppressors`` names the networks that hide what they find: none in phase one,
@@ -155,12 +155,12 @@ def two_phase(config: Any, num_classes: int) -> Method:
     )
 
 
-def cues(config: Any, num_classes: int) -> Labeller:
+def cues(config: Config, num_classes: int) -> Labeller:
     """The segmenter's cues (section 4.1): SEC's, of the maps that the phases vote for."""
     return confident_cells(config, num_classes)
 
 
-def _with_trunk(variables: Any, other: Any) -> dict[str, Any]:
+def _with_trunk(variables: Variables, other: Variables) -> dict[str, Tree]:
     """The same head on another's trunk; XLA sees one trunk on one batch, and runs it once."""
     return {
         kind: {**tree, "backbone": other[kind]["backbone"]} if "backbone" in tree else tree
@@ -168,7 +168,7 @@ def _with_trunk(variables: Any, other: Any) -> dict[str, Any]:
     }
 
 
-def _phase(options: Any, suppressors: tuple[str, ...], reads: Sequence[str]) -> str:
+def _phase(options: Config, suppressors: tuple[str, ...], reads: Sequence[str]) -> str:
     """The phase's name.
 
     Raises:
@@ -198,7 +198,7 @@ def _phase(options: Any, suppressors: tuple[str, ...], reads: Sequence[str]) -> 
     return PHASES[phase]
 
 
-def _parts(config: Any, num_classes: int) -> tuple[nn.Module, nn.Module]:
+def _parts(config: Config, num_classes: int) -> tuple[nn.Module, nn.Module]:
     """The trunk, and the paper's head or the one that CAM has here."""
     model = config.model
     dtype = shared.compute_dtype(config.dtype)
@@ -212,7 +212,7 @@ def _parts(config: Any, num_classes: int) -> tuple[nn.Module, nn.Module]:
     return backbones.build(model, dtype), head
 
 
-def _part_of(config: Any):
+def _part_of(config: Config) -> Callable[[list[str]], str]:
     """The FC layer of the paper's network learns at its own rate."""
     paper = config.two_phase.head == "fcn"
     return lambda names: "classifier" if paper and names[1] == "class_maps" else "head"

@@ -1,7 +1,7 @@
-"""What the accumulators share: images by id, merging, intervals, and the comparison of two runs."""
+"""The base of all accumulators: images by id, merging, intervals, comparison of two runs."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from wsol_jax.metrics.bootstrap import (
     figures_once,
 )
 from wsol_jax.metrics.per_image import PerImage
+
+# Of a figure: the classes of a mean, the interpolation of a curve.
+Option = Sequence[int] | str | None
 
 
 class Accumulator:
@@ -28,11 +31,11 @@ class Accumulator:
     def __len__(self) -> int:
         return len(self.images)
 
-    def _settings(self) -> tuple[Any, ...]:
+    def _settings(self) -> tuple[object, ...]:
         raise NotImplementedError
 
     def merge(self, other: Self, *, overlap: bool = False) -> Self:
-        """Both lists of images; overlap lets an image be in both (counted once).
+        """Joins two lists of images; with ``overlap`` an image may be in both, and counts once.
 
         Raises:
           ValueError: other settings; without overlap, an image in both.
@@ -59,28 +62,28 @@ class FigureAccumulator(Accumulator):
     COMPARED_NAMES: ClassVar[str] = "images or classes"
     num_classes: int
 
-    def _figures(self, **options: Any) -> Figures:
+    def _figures(self, **options: Option) -> Figures:
         raise NotImplementedError
 
     def _width(self) -> int:
         raise NotImplementedError
 
-    def compute(self, *args: Any, **options: Any) -> dict[str, float | np.ndarray]:
-        """The figures, each a float in [0, 1] or, by class, (C,); NaN where undefined.
+    def compute(self, *args: Option, **options: Option) -> dict[str, float | np.ndarray]:
+        """Computes the figures: each a float in [0, 1] or, by class, (C,); NaN where undefined.
 
         Here and below, ``options`` are those of the class.
         """
         return figures_once(self._figures(*args, **options), len(self))
 
     def intervals(
-        self, seed: int = 0, resamples: int = RESAMPLES, **options: Any
+        self, seed: int = 0, resamples: int = RESAMPLES, **options: Option
     ) -> dict[str, tuple[float, float] | np.ndarray]:
         """95% bootstrap intervals over images of ``compute``'s figures; (C, 2) by class."""
         figures = self._figures(**options)
         return bootstrap_figures(figures, len(self), self._width(), seed=seed, resamples=resamples)
 
     def compare(
-        self, other: Self, seed: int = 0, resamples: int = RESAMPLES, **options: Any
+        self, other: Self, seed: int = 0, resamples: int = RESAMPLES, **options: Option
     ) -> dict[str, Difference | tuple[Difference, ...]]:
         """other - self on the same images, each figure of ``compute`` with its interval.
 
@@ -95,9 +98,9 @@ def compare_means(
     b: Sequence[FigureAccumulator],
     seed: int = 0,
     resamples: int = RESAMPLES,
-    **options: Any,
+    **options: Option,
 ) -> dict[str, Difference | tuple[Difference, ...]]:
-    """Mean of b's runs minus that of a's, each figure with its interval over images.
+    """Subtracts the mean of a's runs from that of b's: each figure, with its interval over images.
 
     Every resample draws the images once and uses them for all runs: the interval is that of the
     images, the runs being what they are.

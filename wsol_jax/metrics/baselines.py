@@ -1,4 +1,4 @@
-"""What localizes without looking: a fixed box and a fixed map in the middle of the image."""
+"""Baselines that never look at the image: a fixed box and a fixed map in its middle."""
 
 from collections.abc import Sequence
 

@@ -90,7 +90,7 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
 ) -> Difference:
-    """mean(b) - mean(a) over the same images, both resampled together.
+    """The difference of two means over the same images, both resampled together.
 
     Args:
       per_image_a, per_image_b: (N,), the same images in the same order.

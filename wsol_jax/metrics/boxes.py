@@ -198,7 +198,7 @@ def nearest_threshold(threshold: float) -> float:
 
 
 def resize_box(box: np.ndarray, from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:
-    """Boxes carried from an image of one size to another, truncated to whole pixels.
+    """Scales boxes from an image of one size to another, truncated to whole pixels.
 
     Args:
       box: (..., 4) x0 y0 x1 y1.

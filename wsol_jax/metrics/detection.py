@@ -48,7 +48,7 @@ def nms(
     iou_threshold: float = NMS_IOU,
     labels: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Greedy non-maximum suppression: the best box stays, those that overlap it more go.
+    """Suppresses boxes greedily: the best one stays, those that overlap it more than a bound go.
 
     A box goes if its IoU with a box that stays is above the threshold. Of equal scores the one
     given first is better.
@@ -92,7 +92,7 @@ def judge(
     difficult: np.ndarray,
     ious: Sequence[float] = IOUS,
 ) -> np.ndarray:
-    """Right, wrong or neither: one image's boxes of one class against its objects (VOC devkit).
+    """Judges one image's boxes of one class: right, wrong, or not counted (VOC's devkit).
 
     Each box belongs to the object that it overlaps most, the first of equals, if their IoU is at
     least the wanted one. The best-scored box of an object is right, its further ones are wrong;

@@ -1,4 +1,4 @@
-"""What happens to a raw class map before anything is measured on it."""
+"""The preparation of a raw class map before anything is measured on it."""
 
 import cv2
 import numpy as np

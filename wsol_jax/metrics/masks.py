@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.metrics.accumulator import Accumulator
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference, bootstrap_statistic
 from wsol_jax.metrics.boxes import THRESHOLDS
@@ -13,14 +14,14 @@ _BLOCK = 1024  # images whose histograms become floating-point numbers at once
 
 
 def class_target(mask: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a class's score map should light, and which pixels count for nothing.
+    """The pixels that a class's score map should light, and those that count for nothing.
 
     Args:
       mask: (H, W) uint8, 0 background, 1 + c class c, 255 ignore. label: c.
     Returns:
       foreground, ignore: (H, W) bool. Pixels of other classes are background.
     """
-    return mask == label + 1, mask == 255
+    return mask == label + 1, mask == UNLABELLED
 
 
 def _bin(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""How well class maps light their objects' pixels, and whether they peak on an object."""
+"""Average precision of class maps by pixel, and of their peaks as object locations."""
 
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.metrics.accumulator import FigureAccumulator
 from wsol_jax.metrics.bootstrap import Figures, mean_defined
 from wsol_jax.metrics.boxes import THRESHOLDS
@@ -110,7 +111,7 @@ class SaliencyAP(FigureAccumulator):
                 f"not {maps.shape}"
             )
         require_finite(maps)
-        present = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)[1:255])
+        present = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)[1:UNLABELLED])
         if len(present) and present[-1] >= self.num_classes:
             raise ValueError(f"the mask holds class {present[-1]}, not 0 to {self.num_classes - 1}")
         rows = np.empty(len(present), self.images.dtype)
@@ -190,7 +191,7 @@ class SaliencyAP(FigureAccumulator):
 
 
 def peaks(maps: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where each class's map is highest, once enlarged bilinearly to its image.
+    """Finds the highest point of each class's map, enlarged bilinearly to its image.
 
     Args:
       maps: (h, w, C), float and finite. size: (width, height) of the image in pixels.

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.metrics.accumulator import FigureAccumulator
 from wsol_jax.metrics.bootstrap import Figures, mean_defined
 from wsol_jax.metrics.per_image import RaggedPerImage
-
-IGNORE = 255
 
 
 class ConfusionMatrix(FigureAccumulator):
@@ -29,8 +28,8 @@ class ConfusionMatrix(FigureAccumulator):
     SETTINGS = "classes"
 
     def __init__(self, num_classes: int):
-        if not 1 <= num_classes <= IGNORE:
-            raise ValueError(f"a uint8 mask holds 1 to {IGNORE} classes, not {num_classes}")
+        if not 1 <= num_classes <= UNLABELLED:
+            raise ValueError(f"a uint8 mask holds 1 to {UNLABELLED} classes, not {num_classes}")
         self.num_classes = int(num_classes)
         self.images = RaggedPerImage((2,), np.int32)  # truth * C + prediction, pixels
 
@@ -52,7 +51,7 @@ class ConfusionMatrix(FigureAccumulator):
                 raise ValueError(f"the {name} mask holds whole numbers, not {mask.dtype}")
         if truth.shape != prediction.shape:
             raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} differ")
-        counted = truth != IGNORE
+        counted = truth != UNLABELLED
         pairs = []
         for name, mask in (("truth", truth), ("prediction", prediction)):
             classes = mask[counted]

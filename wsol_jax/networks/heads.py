@@ -1,12 +1,13 @@
-"""What sits on a backbone's endpoint: class-map heads, SPG's branches, DeepLab's LargeFOV."""
+"""Heads on a backbone's endpoints: class maps, SPG's branches, DeepLab's LargeFOV."""
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.ops import cam
@@ -35,7 +36,7 @@ class CamHead(nn.Module):
     kernel: int = 3
     dropout: float = 0.0
     map_mean: float = 0.0
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False):
@@ -72,7 +73,7 @@ class FcnHead(nn.Module):
     num_classes: int
     channels: int = 1024
     dropout: float = 0.5
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False):
@@ -87,7 +88,7 @@ class FcnHead(nn.Module):
 
 
 def non_negative(scale: float = 3.0) -> nn.initializers.Initializer:
-    """Absolute normal values of mean 0.8 * scale / fan-in: a layer that adds its inputs up."""
+    """Initialises a layer that adds its inputs up: |normal| values of mean 0.8 * scale / fan-in."""
 
     def init(key, shape, dtype=jnp.float32):
         fan_in = math.prod(shape[:-1])
@@ -112,7 +113,7 @@ class SpgBranches(nn.Module):
 
     channels: int = 512
     c_start: Literal["random", "non_negative"] = "random"
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, b1: jax.Array, b2: jax.Array, c: jax.Array) -> dict[str, jax.Array]:
@@ -153,7 +154,7 @@ class LargeFovHead(nn.Module):
     dilation: int = 12
     average: bool = True
     dropout: float = 0.5
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool = False) -> jax.Array:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 
 def class_logits(maps: jax.Array) -> jax.Array:
-    """Global average pooling: a class's score is the mean of its map (Zhou 2016, eq. 1).
+    """Averages class maps to class scores: global average pooling (Zhou 2016, eq. 1).
 
     Args:
       maps: (B, H, W, C), raw class maps.
@@ -19,7 +19,7 @@ def class_logits(maps: jax.Array) -> jax.Array:
 
 
 def select_map(maps: jax.Array, labels: jax.Array) -> jax.Array:
-    """One class's map per image.
+    """Selects one class's map of each image.
 
     Args:
       maps: (B, H, W, C).
@@ -33,7 +33,7 @@ def select_map(maps: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def min_max(maps: jax.Array) -> jax.Array:
-    """Each map brought to 0..1 by itself; a constant map becomes zeros.
+    """Scales each map to 0..1 by its own extremes; a constant map becomes zeros.
 
     Args:
       maps: (B, H, W) or (B, H, W, C), finite, any range.
@@ -50,7 +50,7 @@ def min_max(maps: jax.Array) -> jax.Array:
 
 
 def against_mean(maps: jax.Array) -> jax.Array:
-    """Each map against its own mean, m / (m + mean): 1/2 at the mean, 2/3 at twice the mean.
+    """Squashes each map by its own mean, m / (m + mean): 1/2 at the mean, 2/3 at twice the mean.
 
     A threshold on the result keeps its meaning while a map grows sharper or flatter, as the twice
     the mean of Achanta et al. 2009 (frequency-tuned saliency) does.

@@ -7,11 +7,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
-UNLABELLED = 255  # data.cues has it too, which knows nothing of JAX
+from wsol_jax.base.labels import UNLABELLED
 
 
 def foreground_cues(maps: jax.Array, labels: jax.Array, share: float = 0.2) -> jax.Array:
-    """Where a class of the image reaches a share of its map's maximum: H > share max(H).
+    """Marks where a class of the image reaches a share of its map's maximum: H > share max(H).
 
     Args:
       maps: (B, h, w, C), raw class maps, finite.
@@ -28,7 +28,7 @@ def foreground_cues(maps: jax.Array, labels: jax.Array, share: float = 0.2) -> j
 
 
 def background_cue(saliency: jax.Array, share: float = 0.1) -> jax.Array:
-    """The least salient pixels of each image (Simonyan 2014, as SEC uses it).
+    """Marks the least salient pixels of each image as background (Simonyan 2014, as SEC uses it).
 
     Args:
       saliency: (B, h, w), finite.
@@ -45,7 +45,7 @@ def background_cue(saliency: jax.Array, share: float = 0.1) -> jax.Array:
 
 
 def median_filter(maps: jax.Array) -> jax.Array:
-    """3x3 median; the map is mirrored past its border, edge repeated (scipy.ndimage's "reflect").
+    """Filters maps by a 3x3 median; past the border they are mirrored, as scipy's "reflect" does.
 
     Args:
       maps: (B, h, w).
@@ -61,7 +61,7 @@ def median_filter(maps: jax.Array) -> jax.Array:
 
 
 def resolve_cues(foreground: jax.Array, background: jax.Array) -> jax.Array:
-    """One class a pixel: a class goes before background, of two classes the smaller region.
+    """Merges cues to one class a pixel: a class before background, of two the smaller region.
 
     Args:
       foreground: (B, h, w, C) bool.

@@ -1,4 +1,4 @@
-"""Images and maps between pixel conventions: pure functions on arrays."""
+"""Conversions of images and maps between pixel conventions."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
 def normalise(images: jax.Array, preprocessing: Preprocessing) -> jax.Array:
-    """Pixels in the range that a set of pretrained weights expects.
+    """Brings pixels to the range that a set of pretrained weights expects.
 
     Args:
       images: (B, H, W, 3) RGB in 0..255, any dtype; uint8 travels cheapest to the device.
@@ -35,7 +35,7 @@ def normalise(images: jax.Array, preprocessing: Preprocessing) -> jax.Array:
 
 
 def resize_maps(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Bilinear resize with half-pixel centres (PyTorch's align_corners=False).
+    """Resizes maps bilinearly, with half-pixel centres (PyTorch's align_corners=False).
 
     Args:
       maps: (B, h, w), finite, any range.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def suppression_mask(maps: jax.Array, labels: jax.Array, share: float = 0.6) -> jax.Array:
-    """Where none of the image's classes has fired yet (Kim et al. 2017, eqs. 1 and 2).
+    """Makes the mask that hides where the image's classes have fired (Kim et al. 2017, eqs. 1, 2).
 
         M_u = prod_c [H_u^c <= share * max_v H_v^c], over the classes c that the image shows
 
@@ -32,7 +32,7 @@ def suppression_mask(maps: jax.Array, labels: jax.Array, share: float = 0.6) -> 
 
 
 def vote(maps: Sequence[jax.Array], probabilities: Sequence[jax.Array]) -> jax.Array:
-    """Weighted map voting (Kim et al. 2017, eq. 5): max over the networks of p^c H^c, by pixel.
+    """Votes over networks' maps: the highest of p^c H^c in each pixel (Kim et al. 2017, eq. 5).
 
     Args:
       maps: of each network (B, h, w, C), raw class maps of one shape.

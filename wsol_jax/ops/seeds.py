@@ -4,7 +4,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-BACKGROUND, FOREGROUND, IGNORE = 0, 1, 255
+from wsol_jax.base.labels import BACKGROUND, UNLABELLED
+
+FOREGROUND = 1  # of a mask of one class
 
 
 def seed_mask(
@@ -30,7 +32,7 @@ def seed_mask(
       fallback: share of the map's maximum, in (0, 1).
 
     Returns:
-      (B, H, W) uint8 of BACKGROUND, FOREGROUND and IGNORE.
+      (B, H, W) uint8 of BACKGROUND, FOREGROUND and UNLABELLED.
 
     Raises:
       ValueError: thresholds out of order.
@@ -42,7 +44,7 @@ def seed_mask(
     count = jnp.sum(maps > high, axis=(1, 2), keepdims=True)
     peak = jnp.max(maps, axis=(1, 2), keepdims=True)
     threshold = jnp.where(count < min_foreground, fallback * peak, high)
-    mask = jnp.where(maps > threshold, FOREGROUND, IGNORE)
+    mask = jnp.where(maps > threshold, FOREGROUND, UNLABELLED)
     return jnp.where(maps < low, BACKGROUND, mask).astype(jnp.uint8)
 
 
@@ -57,12 +59,12 @@ def deviation_mask(maps: jax.Array) -> jax.Array:
       maps: (B, H, W), finite, any range.
 
     Returns:
-      (B, H, W) uint8 of BACKGROUND, FOREGROUND and IGNORE; a constant map is ignored.
+      (B, H, W) uint8 of BACKGROUND, FOREGROUND and UNLABELLED; a constant map is ignored.
     """
     chex.assert_rank(maps, 3)
     maps = jax.lax.stop_gradient(maps.astype(jnp.float32))
     deviation = maps - jnp.mean(maps, axis=(1, 2), keepdims=True)
     spread = jnp.mean(jnp.abs(deviation), axis=(1, 2), keepdims=True)
-    mask = jnp.where(deviation >= spread, FOREGROUND, IGNORE)
+    mask = jnp.where(deviation >= spread, FOREGROUND, UNLABELLED)
     mask = jnp.where(deviation <= -spread, BACKGROUND, mask)
-    return jnp.where(spread > 0, mask, IGNORE).astype(jnp.uint8)
+    return jnp.where(spread > 0, mask, UNLABELLED).astype(jnp.uint8)

@@ -10,7 +10,8 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_arrays
-from wsol_jax.evaluate import score_files
+from wsol_jax.evaluate import kinds
+from wsol_jax.evaluate.kind import Results
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage
@@ -43,15 +44,13 @@ def load_maps(workdir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
     return rows or {}
 
 
-def load_scores(
-    workdir: str | os.PathLike, names: Iterable[str]
-) -> dict[str, score_files.AnyScores]:
+def load_scores(workdir: str | os.PathLike, names: Iterable[str]) -> dict[str, Results]:
     """The per-image results of a run's lists, those without a file left out.
 
     Raises: UserError for a damaged file.
     """
     folder = pathlib.Path(workdir) / "scores"
-    found = {name: _read(folder / f"{name}.npz", score_files.load_scores) for name in names}
+    found = {name: _read(folder / f"{name}.npz", kinds.load) for name in names}
     return {name: scores for name, scores in found.items() if scores is not None}
 
 

@@ -1,75 +1,17 @@
 """Figures class by class: one run's, or several runs' beside one another."""
 
-import dataclasses
 import html
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from wsol_jax.evaluate.scores import Scores
-from wsol_jax.metrics.masks import average_precision
+from wsol_jax.evaluate.figures import BY_CLASS, SEVERAL
+from wsol_jax.evaluate.kind import ClassFigures
 from wsol_jax.report import tables
 
 _FEW = 24  # classes that need no fold
 _SHOWN = 10  # at either end of the order, where there are more
-_FIGURES = (
-    ("iou", "IoU", "pixels of the class, over all images"),
-    ("gt_known_loc", "GT-known", "box with IoU ≥ 0.5 at the run's threshold, the class given"),
-    ("pxap", "PxAP", "average precision of the pixels of the class's images"),
-    ("top1_acc", "Top-1", "images whose first class is right"),
-    (
-        "saliency_ap",
-        "saliency AP",
-        "pixels of the images that show it, ranked by its raw map",
-    ),
-    ("location_ap", "location AP", "images ranked by the map's peak, right inside a box"),
-    ("class_ap", "class AP", "images ranked by the class score"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassFigures:
-    """A list's figures by class, all (C,), in the order of the class names.
-
-    Attributes:
-      images: how many images have the class, where they have one each as their first.
-      values: figure -> float64 in [0, 1], NaN where no image of the class has it known.
-    """
-
-    names: tuple[str, ...]
-    images: np.ndarray
-    values: Mapping[str, np.ndarray]
-
-
-def class_figures(scores: Scores, threshold: float) -> ClassFigures:
-    """GT-known at a threshold of the grid, PxAP and Top-1 accuracy of each class's images."""
-    count = len(scores.class_names)
-    labels = {image_id: int(row[0]) for image_id, row in scores.classes.items()}
-    of = lambda ids: np.array([labels[i] for i in ids], np.int64)
-
-    def rate(ids, hits):
-        with np.errstate(invalid="ignore"):
-            mine = of(ids)
-            return np.bincount(mine, hits, count) / np.bincount(mine, minlength=count)
-
-    counts: dict[int, np.ndarray] = {}
-    for image_id, row in scores.pixels.images.items():  # one image at a time keeps memory flat
-        label = labels[image_id]
-        counts[label] = counts.get(label, 0) + row.astype(np.int64)
-    pxap = np.full(count, np.nan)
-    for label, total in counts.items():
-        pxap[label] = average_precision(total)
-    known = scores.boxes.gt_known_hits(threshold) if len(scores.boxes) else np.zeros(0)
-    return ClassFigures(
-        scores.class_names,
-        np.bincount(of(labels), minlength=count),
-        {
-            "gt_known_loc": rate(scores.boxes.images.ids(), known),
-            "pxap": pxap,
-            "top1_acc": rate(*scores.hits.values("top1_acc")),
-        },
-    )
 
 
 def from_figures(entry: Mapping) -> ClassFigures | None:
@@ -103,10 +45,10 @@ def table(runs: Mapping[str, ClassFigures]) -> str:
                     float(run.values[f][p[name]]) if name in p and f in run.values else math.nan
                     for run, p in zip(runs.values(), places, strict=True)
                 ]
-                for f, *_ in _FIGURES
+                for f, *_ in BY_CLASS
             }
             rows.append((name, images, values))
-    figures = [f for f in _FIGURES if any(np.isfinite(v[f[0]]).any() for _, _, v in rows)]
+    figures = [f for f in BY_CLASS if any(np.isfinite(v[f[0]]).any() for _, _, v in rows)]
     if not figures:
         return ""
     first, label, _ = figures[0]
@@ -114,7 +56,7 @@ def table(runs: Mapping[str, ClassFigures]) -> str:
     rows.sort(key=lambda row: ranks[row[0]], reverse=len(runs) > 1)
     rows.sort(key=lambda row: not math.isfinite(ranks[row[0]]))  # the unknown last
     empty = len(dict.fromkeys(names)) - len(rows)
-    several = any({"location_ap", "iou"} & run.values.keys() for run in runs.values())
+    several = any(SEVERAL & run.values.keys() for run in runs.values())
     which = "" if several else ", by each image's first class"
     note = f"{len(rows)} classes{which}; figures in per cent"
     if empty:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate.score_files import AnyScores
-from wsol_jax.evaluate.scores import Scores
+from wsol_jax.evaluate.kind import Results
 
 PHOTO_SIDE = 320  # pixels kept of a photo's longer side; more would only fill memory and disk
 
@@ -64,7 +63,6 @@ class Run:
       config_text: the configuration, as text.
       facts: short facts for the header, e.g. {"Method": "SPG", "Data": "embedded"}.
       scores: per-image results by list, where known.
-      several: the same of lists whose images have several labels, and of segmentations.
       maps: list -> image id -> (h, w) raw class map, where kept.
       classes: of a segmenter: what the colours of its pictures mean, in order.
     """
@@ -76,7 +74,6 @@ class Run:
     title: str = ""
     config_text: str = ""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    scores: Mapping[str, Scores] = dataclasses.field(default_factory=dict)
-    several: Mapping[str, AnyScores] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, Results] = dataclasses.field(default_factory=dict)
     maps: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     classes: Sequence[str] = ()

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.index_png import voc_palette
 
 # Okabe and Ito's colour-blind safe set, lightened to stand out on dark heat; RGB.
@@ -14,7 +15,7 @@ TRUTH = (0, 224, 150)
 OURS = (255, 176, 0)
 CASING = (16, 16, 16)
 # Guidance masks: background, object, ignored.
-MASK_COLOURS = {0: (36, 52, 94), 1: (255, 176, 0), 255: (176, 176, 184)}
+MASK_COLOURS = {0: (36, 52, 94), 1: (255, 176, 0), UNLABELLED: (176, 176, 184)}
 
 
 def quantise(score_map: np.ndarray) -> np.ndarray:
@@ -46,7 +47,7 @@ def colour_mask(mask: np.ndarray) -> np.ndarray:
     out[...] = MASK_COLOURS[1]
     out[mask == 0] = MASK_COLOURS[0]
     if mask.dtype != np.bool_:
-        out[mask == 255] = MASK_COLOURS[255]
+        out[mask == UNLABELLED] = MASK_COLOURS[UNLABELLED]
     return out
 
 
@@ -64,7 +65,7 @@ def paint_classes(image: np.ndarray, classes: np.ndarray, alpha: float = 0.6) ->
     classes = cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST)
     grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
     painted = (1 - alpha) * grey + alpha * voc_palette()[classes]
-    unknown = (classes == 255)[..., None]
+    unknown = (classes == UNLABELLED)[..., None]
     return np.where(unknown, 160 + grey * 0.37, painted).round().astype(np.uint8)
 
 

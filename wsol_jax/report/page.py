@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.files import write_whole
-from wsol_jax.evaluate.scores import Scores
+from wsol_jax.evaluate.kind import ClassFigures, Results
 from wsol_jax.evaluate.shown import select_examples
 from wsol_jax.report import (
     cards,
@@ -31,7 +31,6 @@ __all__ = [
     "Example",
     "Run",
     "compare_workdirs",
-    "select_examples",
     "write_comparison",
     "write_report",
 ]
@@ -50,7 +49,7 @@ def write_report(
     sample: int = 32,
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
-    scores: Mapping[str, Scores] | None = None,
+    scores: Mapping[str, Results] | None = None,
     classes: Sequence[str] = (),
 ) -> None:
     """Write a run's page, and report_data.npz beside it for ``compare_workdirs``.
@@ -139,8 +138,6 @@ def write_comparison(
     segmented = strips.comparison(runs)
     columns = columns_of(runs)
     lists = _lists(runs)
-    several = dict.fromkeys(name for run in runs.values() for name in run.several)
-    lists += [name for name in several if name not in lists]
     differences = [(n, pairs.difference_table(n, runs)) for n in lists]
     body = [
         shell.part(
@@ -199,11 +196,9 @@ def _load(workdir: str) -> Run:
     """A finished run with its per-image results and maps, as far as its folder holds them."""
     run = saved.load(workdir)
     names = run.figures.get("test", {})
-    every = cases.load_scores(workdir, names)
-    scores = {name: one for name, one in every.items() if isinstance(one, Scores)}
-    several = {name: one for name, one in every.items() if name not in scores}
+    scores = cases.load_scores(workdir, names)
     maps = {name: cases.load_maps(workdir, name) for name in scores}
-    return dataclasses.replace(run, scores=scores, several=several, maps=maps)
+    return dataclasses.replace(run, scores=scores, maps=maps)
 
 
 def columns_of(runs: Mapping[str, Run], parts: bool = False) -> list[tuple[str, str, Mapping]]:
@@ -247,22 +242,18 @@ def _over_thresholds(runs: Mapping[str, Run]) -> str:
 
 
 def _by_class(runs: Mapping[str, Run]) -> str:
-    lists = _lists(runs)
     content = []
-    for name in lists:
-        known = {
-            r: by_class.class_figures(x.scores[name], x.threshold)
-            for r, x in _having(runs, name)
-            if x.scores[name].class_names
-        }
-        content.append((name, by_class.table(known) if known else ""))
+    for name in _lists(runs):
+        known = {r: x.scores[name].by_class(x.threshold) for r, x in _having(runs, name)}
+        content.append((name, _class_table(known)))
     for name, columns in itertools.groupby(columns_of(runs, parts=True), key=lambda c: c[0]):
-        known = {r: by_class.from_figures(f) for _, r, f in columns}
-        known = {r: found for r, found in known.items() if found is not None}
-        if known:
-            lists = [*lists, name]
-            content.append((name, by_class.table(known)))
-    return shell.part("Class by class", shell.named(content, len(lists)))
+        content.append((name, _class_table({r: by_class.from_figures(f) for _, r, f in columns})))
+    return shell.part("Class by class", shell.named(content, len({name for name, _ in content})))
+
+
+def _class_table(runs: Mapping[str, ClassFigures | None]) -> str:
+    known = {name: found for name, found in runs.items() if found is not None}
+    return by_class.table(known) if known else ""
 
 
 def _having(runs: Mapping[str, Run], name: str) -> list[tuple[str, Run]]:

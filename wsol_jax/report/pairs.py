@@ -5,14 +5,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from wsol_jax.evaluate import compare, score_files
-from wsol_jax.evaluate.scores import Scores
+from wsol_jax.evaluate.figures import FIGURES
+from wsol_jax.evaluate.kind import Results
 from wsol_jax.metrics.bootstrap import RESAMPLES, Difference
 from wsol_jax.report import cards, cases, tables
 from wsol_jax.report.example import Example, Run
 
-_ORDER = [key for _, rows in tables.ROWS for key, *_ in rows]
-_NAMES = {key: (name, meaning) for _, rows in tables.ROWS for key, name, meaning, _ in rows}
 _WIDTH, _HEIGHT = 180, 20  # of the picture of an interval
 
 
@@ -31,7 +29,7 @@ def obstacles(runs: Mapping[str, Run]) -> list[str]:
     """A sentence for each list and pair of runs that cannot be compared image by image."""
     sentences = []
     for name, run in runs.items():
-        known = any(s.class_names for s in run.scores.values()) or run.several
+        known = any(s.class_names for s in run.scores.values())
         if run.figures.get("test") and not known:
             sentences.append(
                 f"{name} was scored before classes and IoUs were kept image by image: "
@@ -46,38 +44,23 @@ def obstacles(runs: Mapping[str, Run]) -> list[str]:
                 "test list in common: nothing can be paired."
             )
         for name in common_lists(a, b):
-            if why := compare.obstacle(a.scores[name], b.scores[name]):
+            if why := a.scores[name].obstacle(b.scores[name]):
                 sentences.append(f"{first} and {other} {why} of list {name}: it is not paired.")
-        for name in a.several.keys() & b.several.keys():
-            if not score_files.are_comparable(a.several[name], b.several[name]):
-                sentences.append(
-                    f"{first} and {other} did not score the same images of list {name}: it is not "
-                    "paired."
-                )
     return sentences
 
 
 def paired_lists(a: Run, b: Run) -> list[str]:
     """The lists on which both runs scored the same images."""
-    return [name for name in common_lists(a, b) if _is_paired(a, b, name)]
-
-
-def _is_paired(a: Run, b: Run, name: str) -> bool:
-    both = name in a.scores and name in b.scores
-    return both and not compare.obstacle(a.scores[name], b.scores[name])
+    return [name for name in common_lists(a, b) if not a.scores[name].obstacle(b.scores[name])]
 
 
 def _differences(a: Run, b: Run, name: str) -> tuple[dict[str, Difference], int]:
     """Paired figures of a list, b - a, and how many images they are of."""
-    if _is_paired(a, b, name):
-        thresholds = (a.threshold, b.threshold)
-        found = compare.paired_figures(a.scores[name], b.scores[name], thresholds)
-        return found, len(a.scores[name])
-    both = name in a.several and name in b.several
-    if both and score_files.are_comparable(a.several[name], b.several[name]):
-        found = score_files.compare_means([a.several[name]], [b.several[name]])
-        return found, len(a.several[name])
-    return {}, 0
+    if name not in paired_lists(a, b):
+        return {}, 0
+    one, other = a.scores[name], b.scores[name]
+    found = type(one).paired([one], [other], ([a.threshold], [b.threshold]))
+    return found, len(one)
 
 
 def difference_table(name: str, runs: Mapping[str, Run]) -> str:
@@ -103,15 +86,14 @@ def difference_table(name: str, runs: Mapping[str, Run]) -> str:
             'difference</th><th scope="col">95 % interval</th><td></td></tr>'
         )
         values = [runs[n].figures.get("test", {}).get(name, {}) for n in (first, other)]
-        for key in [k for k in _ORDER if k in found]:
-            title, meaning = _NAMES[key]
-            note = f"<small>{html.escape(meaning)}</small>" if meaning else ""
-            d = found[key]
-            cells = "".join(f"<td>{tables.percent(v.get(key))}</td>" for v in values)
+        for figure in (f for f in FIGURES if f.key in found):
+            note = f"<small>{html.escape(figure.meaning)}</small>" if figure.meaning else ""
+            d = found[figure.key]
+            cells = "".join(f"<td>{tables.percent(v.get(figure.key))}</td>" for v in values)
             sure = ' class="best"' if d.low > 0 or d.high < 0 else ""
             ends = " … ".join(tables.points(v, signed=True) for v in (d.low, d.high))
             lines.append(
-                f'<tr><th scope="row">{html.escape(title)}{note}</th>{cells}'
+                f'<tr><th scope="row">{html.escape(figure.label)}{note}</th>{cells}'
                 f"<td{sure}>{tables.points(d.value, signed=True)}</td><td>{ends}</td>"
                 f"<td>{_picture(d, reach)}</td></tr>"
             )
@@ -125,7 +107,7 @@ def difference_table(name: str, runs: Mapping[str, Run]) -> str:
 
 
 def differ_most(
-    a: Scores, b: Scores, count: int, among: set[str] | None = None
+    a: Results, b: Results, count: int, among: set[str] | None = None
 ) -> tuple[list[str], list[str]]:
     """The images on which two runs' boxes differ most in IoU, each at its own run's threshold.
 
@@ -158,7 +140,7 @@ def shelves(
     for first, other in partners(runs):
         a, b = runs[first], runs[other]
         # The union of several lists shows nothing that its parts do not.
-        lists = [n for n in paired_lists(a, b) if "+" not in n]
+        lists = [n for n in paired_lists(a, b) if "+" not in n and a.scores[n].boxes]
         for name in lists:
             known = a.scores[name].ious.ids()
             among = cases.pictured(a, name) & cases.pictured(b, name)
@@ -179,17 +161,17 @@ def shelves(
                 note = f"furthest ahead in IoU of {where}, each run at its own threshold"
                 if missing := sum(i not in seen for i in mine):
                     note += f"; {missing} photos are not on this machine"
-                cards = [{n: pictures[n][i] for n in (first, other)} for i in mine]
+                pairs = [{n: pictures[n][i] for n in (first, other)} for i in mine]
                 prefix = f"{name}: " if len(lists) > 1 else ""
-                found.append((f"{prefix}{better} ahead of {worse}", note, cards))
+                found.append((f"{prefix}{better} ahead of {worse}", note, pairs))
     return found
 
 
 def section(shelves: Sequence, maps: cards.MapStore, index: Mapping[str, int]) -> list[str]:
     """The shelves as HTML."""
     return [
-        cards.section(heading, note, cards, maps, {n: index[n] for n in cards[0]})
-        for heading, note, cards in shelves
+        cards.section(heading, note, chosen, maps, {n: index[n] for n in chosen[0]})
+        for heading, note, chosen in shelves
     ]
 
 

@@ -18,14 +18,15 @@ from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.label_pictures import encode_classes
 from wsol_jax.data.records import Record
 from wsol_jax.data.sources.folder import EXTENSIONS
+from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD
 from wsol_jax.evaluate.localize import LocalizedImage, localize_list
-from wsol_jax.evaluate.run import DEFAULT_THRESHOLD
-from wsol_jax.evaluate.segmenting import apply_crf, segment_probabilities
+from wsol_jax.evaluate.photo_size import apply_crf, segment_probabilities
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
 from wsol_jax.report import encode, overlays, page
 from wsol_jax.report.example import PHOTO_SIDE, Example
 from wsol_jax.runs import workdirs
+from wsol_jax.runs.opened import Network
 from wsol_jax.runs.plan import restore_variables, without_weights
 
 _SHOWN = 48  # photos on the page
@@ -111,8 +112,7 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     method = methods.build(config, len(class_names))
     variables, step = restore_variables(config, folder, method, mesh)
     threshold = run_threshold(config, workdir)
-    boxes = "boxes of the masks" if method.segments else f"box threshold {threshold:.3f}"
-    logging.info("%s at step %d, %s", config.method, step, boxes)
+    logging.info("%s at step %d, box threshold %.3f", config.method, step, threshold)
     result: dict[str, Any] = {
         "info": {
             "description": f"wsol_jax {config.method}, {workdir}, step {step}",
@@ -123,14 +123,15 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(class_names)],
     }
     shown: list[Example] = []
-    options = dict(every_map=method.segments, parts=False, exif=True, what="predict")
-    found = localize_list(config, method, variables, photos, mesh, **options)
-    for image in found:
+    segmented = False
+    network = Network(config, method, variables, mesh)
+    for image in localize_list(network, photos, parts=False, exif=True, what="predict"):
         record = photos[image.index]
         pixels = decode_rgb(record.image, record.image_id, exif=True)
-        classes = _segment(image, pixels, config.eval.crf) if method.segments else None
+        classes = _segment(image, pixels, config.eval.crf) if image.segmented else None
         example = _write_one(out, photos, image, pixels, threshold, result, classes)
         if classes is not None:
+            segmented = True
             example = _write_mask(out, photos, image, classes, example)
         if len(shown) < _SHOWN:
             shown.append(example)
@@ -147,7 +148,7 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
         worst=0,
         sample=_SHOWN,
         facts={"Run": str(workdir), "Method": config.method, "Step": str(step)},
-        classes=class_names if method.segments else (),
+        classes=class_names if segmented else (),
         notes=[f"{skipped} unreadable photos were skipped."] if skipped else [],
     )
     print(f"{len(result['images'])} photos -> {out / 'predictions.json'}, {out / 'index.html'}")

@@ -4,74 +4,11 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
+from wsol_jax.evaluate.figures import Figure, by_key, groups, headlines, unknown
+
 DASH = "\N{EN DASH}"  # an unknown figure
 MINUS = "\N{MINUS SIGN}"
 DELTA = "\N{GREEK CAPITAL LETTER DELTA}"  # the second run minus the first
-
-# (heading, [(key, name, meaning, is it a baseline)]), in the order of the page.
-ROWS = (
-    (
-        "Segmentation",
-        (
-            ("miou", "mean IoU", "of classes, background among them", False),
-            ("pixel_accuracy", "pixel accuracy", "background among them", False),
-        ),
-    ),
-    (
-        "Boxes, at the run's one threshold",
-        (
-            ("gt_known_loc", "GT-known", "box with IoU ≥ 0.5, the class given", False),
-            ("central_box", "central box", "baseline: the best fixed box, fit on train", True),
-            ("top1_loc", "Top-1 localization", "box and first class both right", False),
-            ("top5_loc", "Top-5 localization", "box, and class among the first five", False),
-            ("top5_star_loc", "Top-5* localization", "SPG's five boxes of three classes", False),
-        ),
-    ),
-    (
-        "Boxes, maximised over thresholds on the scored split itself",
-        (
-            ("max_box_acc", "MaxBoxAcc", "IoU ≥ 0.5, largest contour", False),
-            ("max_box_acc_v2", "MaxBoxAccV2", "mean over IoU 0.3, 0.5, 0.7; any contour", False),
-        ),
-    ),
-    (
-        "Pixels, over all thresholds",
-        (
-            ("pxap", "PxAP", "average precision of the pixels", False),
-            ("gaussian_pxap", "centred Gaussian", "baseline: looks at no pixel", True),
-            ("saliency_ap", "saliency AP", "raw maps of the classes shown, pixels pooled", False),
-            ("saliency_ap_per_map", "saliency AP, per map", "mean over the maps", False),
-        ),
-    ),
-    (
-        "Places: where the maps peak",
-        (
-            ("location_map", "location mAP", "peak in a box of its class, mean of classes", False),
-            ("centre_location_map", "image centre", "baseline: same confidences", True),
-            ("peak_distance", "peaks apart", "first part's from the second's, pixels", True),
-        ),
-    ),
-    (
-        "Classes",
-        (
-            ("top1_acc", "Top-1 accuracy", "", False),
-            ("top5_acc", "Top-5 accuracy", "", False),
-            ("class_map", "class mAP", "images ranked by each class score", False),
-        ),
-    ),
-)
-_KNOWN = {key for _, rows in ROWS for key, *_ in rows}
-# (figure, its name, the baseline that it has to beat, that baseline in words)
-_HEADLINES = (
-    ("miou", "mean IoU", "", "over the classes and background"),
-    ("pixel_accuracy", "pixel accuracy", "", "background included"),
-    ("gt_known_loc", "GT-known", "central_box", "central box"),
-    ("pxap", "PxAP", "gaussian_pxap", "Gaussian"),
-    ("top1_acc", "Top-1", "", "of the classes right"),
-    ("saliency_ap", "saliency AP", "", "pixels of the classes shown"),
-    ("location_map", "location mAP", "centre_location_map", "image centre"),
-    ("class_map", "class mAP", "", "mean over the classes"),
-)
 
 Columns = Sequence[tuple[str, str, Mapping]]  # (list's name, run's name, its figures)
 
@@ -111,18 +48,18 @@ def duration(seconds) -> str:
     return f"{minutes} min {total % 60:02d} s" if minutes else f"{total} s"
 
 
-def rows(columns: Columns) -> list[tuple[str, list[tuple[str, str, str, bool, list]]]]:
-    """[(heading, [(key, name, meaning, is baseline, value of each column)])], absent rows left out.
+def rows(columns: Columns) -> list[tuple[str, list[tuple[Figure, list]]]]:
+    """[(heading, [(figure, value of each column)])], absent rows left out.
 
-    Figures that this file does not know come last, under their own names.
+    Figures that the table does not know come last, under their own names.
     """
     present = {key for _, _, figures in columns for key in figures}
-    groups = [(heading, list(entries)) for heading, entries in ROWS]
-    others = sorted(k for k in present - _KNOWN if not isinstance(_first(columns, k), Mapping))
-    groups.append(("Other figures", [(k, k.replace("_", " "), "", False) for k in others]))
+    others = "Other figures"
+    strange = [k for k in unknown(present) if not isinstance(_first(columns, k), Mapping)]
+    named = {**groups(), others: [Figure(k, others, k.replace("_", " ")) for k in strange]}
     out = []
-    for heading, entries in groups:
-        kept = [(*e, [f.get(e[0]) for _, _, f in columns]) for e in entries if e[0] in present]
+    for heading, figures in named.items():
+        kept = [(f, [c.get(f.key) for _, _, c in columns]) for f in figures if f.key in present]
         if kept:
             out.append((heading, kept))
     return out
@@ -150,32 +87,33 @@ def html_table(columns: Columns) -> str:
             f'<tbody><tr class="group"><th colspan="{width}" scope="colgroup">'
             f"{html.escape(heading)}</th></tr>"
         )
-        for key, name, meaning, baseline, values in entries:
-            ranked = many and not baseline and key in _KNOWN
+        for figure, values in entries:
+            ranked = many and not figure.baseline and by_key(figure.key)
             best = _best(columns, values) if ranked else set()
             cells = "".join(_cell(v, i in best) for i, v in enumerate(values))
-            note = f"<small>{html.escape(meaning)}</small>" if meaning else ""
-            kind = ' class="baseline"' if baseline else ""
-            lines.append(f'<tr{kind}><th scope="row">{html.escape(name)}{note}</th>{cells}</tr>')
+            name = html.escape(figure.label)
+            note = f"<small>{html.escape(figure.meaning)}</small>" if figure.meaning else ""
+            kind = ' class="baseline"' if figure.baseline else ""
+            lines.append(f'<tr{kind}><th scope="row">{name}{note}</th>{cells}</tr>')
         lines.append("</tbody>")
     return "\n".join([*lines, "</table></div>"])
 
 
 def text_table(columns: Columns) -> str:
     """The same figures for a terminal, runs side by side, baselines under what they bound."""
-    groups = rows(columns)
-    names = ["  " * base + name for _, es in groups for _, name, _, base, _ in es]
+    found = rows(columns)
+    names = ["  " * figure.baseline + figure.label for _, rows in found for figure, _ in rows]
     if not names:
         return "no figures"
     label = max(len(n) for n in names) + 2
     heads = [f"{run} {name}".strip() for name, run, _ in columns]
     wide = [max(len(h), 8) + 2 for h in heads]
     lines = [" " * label + "".join(h.rjust(w) for h, w in zip(heads, wide, strict=True))]
-    for heading, entries in groups:
+    for heading, entries in found:
         lines.append(heading)
-        for _, name, _, base, values in entries:
+        for figure, values in entries:
             cells = "".join(percent(v).rjust(w) for v, w in zip(values, wide, strict=True))
-            lines.append(("  " * base + name).ljust(label) + cells)
+            lines.append(("  " * figure.baseline + figure.label).ljust(label) + cells)
     return "\n".join(lines)
 
 
@@ -185,18 +123,17 @@ def tiles(columns: Columns) -> str:
     most = 1
     for name, run, figures in columns:
         mine = len(out)
-        for key, title, base, words in _HEADLINES:
-            value = figures.get(key)
+        for figure in headlines():
+            value, bound, words = figures.get(figure.key), figures.get(figure.against), figure.words
             if not _finite(value):
                 continue
-            if _finite(figures.get(base)):
-                gap = points(value - figures[base], signed=True)
-                words = f"{gap} points over the {words}"
-            elif base:
+            if _finite(bound):
+                words = f"{points(value - bound, signed=True)} points over the {words}"
+            elif figure.against:
                 words = ""
             where = " · ".join(html.escape(w) for w in (name, run) if w)
             out.append(
-                f'<div class="tile"><span>{title} <em>{where}</em></span>'
+                f'<div class="tile"><span>{figure.headline} <em>{where}</em></span>'
                 f"<strong>{percent(value)}</strong><small>{words}</small></div>"
             )
         most = max(most, len(out) - mine)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wsol_jax.evaluate.scores import Scores
+from wsol_jax.evaluate.kind import Results
 from wsol_jax.report import svg
 
 
-def charts(runs: Mapping[str, tuple[Scores, float]]) -> str:
+def charts(runs: Mapping[str, tuple[Results, float]]) -> str:
     """The curves of a list as figures of inline SVG.
 
     One run has a line for each IoU; of several, each IoU has a chart and each run a line.
@@ -16,7 +16,7 @@ def charts(runs: Mapping[str, tuple[Scores, float]]) -> str:
     Args:
       runs: name -> per-image results and the run's box threshold.
     """
-    boxes = {n: (s.boxes, tau) for n, (s, tau) in runs.items() if len(s.boxes)}
+    boxes = {n: (s.boxes, tau) for n, (s, tau) in runs.items() if s.boxes}
     pixels = {n: s.pixels for n, (s, _) in runs.items() if len(s.pixels)}
     colours = {name: i for i, name in enumerate(runs)}
     figures = []

@@ -5,7 +5,6 @@ import math
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -14,6 +13,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.types import Json
+from wsol_jax.runs.state import TrainState
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
 
@@ -92,7 +93,7 @@ class Checkpoints:
         self._manager.reload()
 
     def save(
-        self, step: int, state: Any, data: Mapping[str, Any], best: float | None = None
+        self, step: int, state: TrainState, data: Mapping[str, Json], best: float | None = None
     ) -> None:
         """Starts a save; the state is copied before this returns, the writing goes on behind.
 
@@ -136,7 +137,7 @@ class Checkpoints:
             "Free some space and run the same command to go on."
         )
 
-    def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+    def restore(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Json]]:
         """The state and ``data`` of a step.
 
         Args:

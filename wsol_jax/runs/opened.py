@@ -2,29 +2,44 @@
 
 import dataclasses
 import pathlib
-from typing import Any
+
+import ml_collections
+from jax.sharding import Mesh
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.data.lists import Lists, open_lists
-from wsol_jax.methods import Method
+from wsol_jax.methods import Method, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.plan import restore_variables, trunks, without_weights
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenedRun:
+class Network:
+    """A method with its variables on a mesh: what can look at photos.
+
+    Attributes:
+      config: the run's.
+      variables: replicated over the mesh.
+    """
+
+    config: ml_collections.ConfigDict
+    method: Method
+    variables: Variables
+    mesh: Mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun(Network):
     """A run ready to be scored; ``step`` is its checkpoint's."""
 
-    config: Any
     lists: Lists
-    mesh: Any
-    method: Method
-    variables: Any
     step: int
 
 
-def begun_config(config: Any, workdir: pathlib.Path, class_names: tuple[str, ...]) -> Any:
+def begun_config(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, class_names: tuple[str, ...]
+) -> ml_collections.ConfigDict:
     """The config of a run that has begun, with what the weight file decided then.
 
     Raises:
@@ -42,7 +57,10 @@ def begun_config(config: Any, workdir: pathlib.Path, class_names: tuple[str, ...
 
 
 def open_run(
-    config: Any, workdir: pathlib.Path, devices: int | None = None, lists: Lists | None = None
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    devices: int | None = None,
+    lists: Lists | None = None,
 ) -> OpenedRun:
     """Opens the lists and restores the checkpoint of a finished or unfinished run.
 
@@ -58,4 +76,4 @@ def open_run(
     # The checkpoint has the weights; their file may be gone.
     method = methods.build(without_weights(config), len(lists.class_names))
     variables, step = restore_variables(config, workdir, method, mesh)
-    return OpenedRun(config, lists, mesh, method, variables, step)
+    return OpenedRun(config, method, variables, mesh, lists, step)

@@ -1,17 +1,19 @@
-"""From a config to the things of a run: its plan, its state, its compiled step."""
+"""Makes the parts of a run from its config: plan, state, compiled step."""
 
 import dataclasses
 import math
 import pathlib
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
 
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Tree
 from wsol_jax.methods import LabelSpec, Method, Variables
 from wsol_jax.networks import weights
 from wsol_jax.networks.weights.published import ensure_weights
@@ -21,7 +23,7 @@ from wsol_jax.runs.state import TrainState, learning_rate, optimizer, train_step
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How many steps of how many rows."""
+    """The size of a training: how many steps of how many rows."""
 
     num_records: int
     batch_size: int
@@ -31,7 +33,7 @@ class Plan:
     steps_per_epoch: int
 
     @classmethod
-    def of(cls, options: Any, num_records: int, mesh: Any) -> "Plan":
+    def of(cls, options: Config, num_records: int, mesh: Mesh) -> "Plan":
         """From the config's ``train`` section.
 
         Raises:
@@ -52,8 +54,8 @@ class Plan:
         )
 
 
-def resolve(config: Any) -> Any:
-    """The config with what its weight files decide: the files themselves, preprocessing, paddings.
+def resolve(config: Config) -> Config:
+    """Fills in what a config's weight files decide: the files themselves, preprocessing, paddings.
 
     "imagenet" becomes the path of the public file, fetched if need be; ``preprocessing`` and the
     trunk's arguments follow the file's publisher unless the config sets them.
@@ -79,12 +81,12 @@ def resolve(config: Any) -> Any:
     return config
 
 
-def trunks(config: Any) -> list[Any]:
+def trunks(config: Config) -> list[Config]:
     """The config's sections that describe a trunk: ``model``, and ``features`` if it has one."""
     return [config[name] for name in ("model", "features") if name in config]
 
 
-def without_weights(config: Any) -> Any:
+def without_weights(config: Config) -> Config:
     """A copy whose method reads no weight file: for shapes alone, or what a checkpoint fills."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -93,7 +95,7 @@ def without_weights(config: Any) -> Any:
     return config
 
 
-def _resolve_trunk(section: Any) -> None:
+def _resolve_trunk(section: Config) -> None:
     if section.weights == "imagenet":
         section.weights = str(ensure_weights(section.backbone))
     fields = {}
@@ -110,12 +112,12 @@ def _resolve_trunk(section: Any) -> None:
 
 
 def create_state(
-    config: Any,
+    config: Config,
     method: Method,
     plan: Plan,
-    mesh: Any,
+    mesh: Mesh | None,
     networks: Mapping[str, Variables] = types.MappingProxyType({}),
-) -> tuple[TrainState, Callable, Callable[[Any], Any]]:
+) -> tuple[TrainState, Callable, optax.Schedule]:
     """The state before step 1, the pure step function, and step -> learning-rate factor.
 
     Args:
@@ -141,7 +143,7 @@ def create_state(
     return (sharding.replicate(state, mesh) if mesh else state), step, schedule
 
 
-def _check_shapes(name: str, given: Any, expected: Any) -> None:
+def _check_shapes(name: str, given: Tree, expected: Tree) -> None:
     shapes = [
         {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(t)}
         for t in (given, expected)
@@ -154,7 +156,7 @@ def _check_shapes(name: str, given: Any, expected: Any) -> None:
             )
 
 
-def _check_trunk(name: str, given: Any, variables: Any) -> None:
+def _check_trunk(name: str, given: Tree, variables: Tree) -> None:
     """A trunk that nobody trains is one for all stages, as long as they read one file."""
     trunks = [jax.tree.leaves(tree["params"].get("backbone")) for tree in (given, variables)]
     if not all(bool(jnp.array_equal(*pair)) for pair in zip(*trunks, strict=True)):
@@ -164,7 +166,7 @@ def _check_trunk(name: str, given: Any, variables: Any) -> None:
         )
 
 
-def abstract_state(config: Any, method: Method, plan: Plan) -> tuple[Any, Callable]:
+def abstract_state(config: Config, method: Method, plan: Plan) -> tuple[TrainState, Callable]:
     """Shapes of the state, and the step function, with nothing computed (``--mode=describe``)."""
     mesh = sharding.data_mesh(config.train.devices)
     found = {}
@@ -183,9 +185,9 @@ def compile_step(
     step: Callable,
     state: TrainState,
     plan: Plan,
-    config: Any,
+    config: Config,
     num_classes: int,
-    mesh: jax.sharding.Mesh,
+    mesh: Mesh,
     wants: Mapping[str, LabelSpec] = types.MappingProxyType({}),
 ) -> jax.stages.Compiled:
     """The step ahead of time, for exactly these shapes: it cannot recompile, only refuse.
@@ -199,9 +201,9 @@ def lower_step(
     step: Callable,
     state: TrainState,
     plan: Plan,
-    config: Any,
+    config: Config,
     num_classes: int,
-    mesh: jax.sharding.Mesh,
+    mesh: Mesh,
     wants: Mapping[str, LabelSpec] = types.MappingProxyType({}),
 ) -> jax.stages.Lowered:
     """The traced step, ``compile_step`` without the compiler."""
@@ -220,7 +222,7 @@ def lower_step(
 
 
 def restore_variables(
-    config: Any, workdir: pathlib.Path, method: Method, mesh: Any
+    config: Config, workdir: pathlib.Path, method: Method, mesh: Mesh
 ) -> tuple[Variables, int]:
     """The variables of a run's checkpoint, and its step; ``eval.checkpoint`` says which.
 

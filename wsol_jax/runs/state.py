@@ -1,8 +1,7 @@
-"""What a run carries from step to step, and how a step changes it."""
+"""The state that a run carries from step to step, and the step that changes it."""
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 import optax
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Labels, Tree
 from wsol_jax.methods import Batch, Method
 
 # What of a batch a method's loss may see, beside what it ``wants``.
@@ -19,7 +19,7 @@ BATCH = ("image", "labels", "valid")
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a checkpoint must hold to go on bit for bit.
+    """The state of a training: all that a checkpoint must hold to go on bit for bit.
 
     Attributes:
       step: () int32, steps done.
@@ -30,19 +30,19 @@ class TrainState:
     """
 
     step: jax.Array
-    params: Any
-    collections: Any
-    opt_state: Any
+    params: Tree
+    collections: Tree
+    opt_state: optax.OptState
     rng: jax.Array
 
     @property
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, Tree]:
         """As the method's functions take them."""
         return {"params": self.params, **self.collections}
 
 
-def learning_rate(options: Any, num_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """step -> factor in [0, 1] on every group's learning rate.
+def learning_rate(options: Config, num_steps: int, steps_per_epoch: int) -> optax.Schedule:
+    """Makes the schedule: step -> factor in [0, 1] on every group's learning rate.
 
     Args:
       options: the config's ``optimizer`` section: schedule "constant", "cosine" (to 0 at the last
@@ -70,8 +70,10 @@ def learning_rate(options: Any, num_steps: int, steps_per_epoch: int) -> optax.S
     return schedule
 
 
-def optimizer(options: Any, labels: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """SGD with momentum (or Adam), with a learning rate and a decay for each parameter group.
+def optimizer(
+    options: Config, labels: Labels, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Makes SGD with momentum (or Adam), each parameter group with its own rate and decay.
 
     Args:
       options: the config's ``optimizer`` section. A group "<part>/<kind>" moves at
@@ -101,9 +103,9 @@ def optimizer(options: Any, labels: Any, schedule: optax.Schedule) -> optax.Grad
 
 
 def train_step(
-    method: Method, tx: optax.GradientTransformation, labels: Any, accumulate: int = 1
+    method: Method, tx: optax.GradientTransformation, labels: Labels, accumulate: int = 1
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The pure function (state, batch) -> (state, metrics) that the loop compiles.
+    """Makes the pure function (state, batch) -> (state, metrics) that the loop compiles.
 
     Args:
       method: its ``loss`` is differentiated.
@@ -187,8 +189,8 @@ def train_step(
     return step
 
 
-def fingerprint(variables: Any) -> str:
-    """A SHA-256 of a tree of arrays: names, shapes, types and every bit."""
+def fingerprint(variables: Tree) -> str:
+    """Hashes a tree of arrays by SHA-256: names, shapes, types and every bit."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         array = np.asarray(leaf)

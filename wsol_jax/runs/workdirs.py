@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-from typing import Any
 
 import ml_collections
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.types import Config, Json
 
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
@@ -18,7 +18,7 @@ _FREE += ("cues",)
 _FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(config: Config | dict[str, Json], prefix: str = "") -> dict[str, Json]:
     flat = {}
     for name, value in config.items():
         if isinstance(value, dict | ml_collections.ConfigDict):
@@ -28,7 +28,7 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def claim(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+def claim(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -> None:
     """Writes the config into a new folder, or checks that the folder's run is this config's.
 
     A folder counts as new as long as it holds no checkpoint.
@@ -65,7 +65,7 @@ def _has_begun(workdir: pathlib.Path) -> bool:
         return has_checkpoint(workdir)
 
 
-def write(workdir: pathlib.Path, config: Any, class_names: tuple[str, ...]) -> None:
+def write(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -> None:
     """Writes config.json, whatever stood there.
 
     Raises:
@@ -108,12 +108,17 @@ _NEWER = {
     "": {"stages": [], "stage": {}, "reads": [], "labels": "", "labeller": ""},
     "data": {"labels": ""},
     "model": {"scores": "auto"},
-    "eval": {"tolerance": 18.0, "stages": [], "labels": False},
+    "eval": {
+        "tolerance": 18.0,
+        "detection": {"threshold": 0.6, "nms_iou": 0.3},
+        "stages": [],
+        "labels": False,
+    },
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
 }
 
 
-def _with_newer_fields(config: dict[str, Any]) -> dict[str, Any]:
+def _with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
     for section, fields in _NEWER.items():
         if section in ("", *config):
             place = config[section] if section else config
@@ -126,7 +131,7 @@ def _with_newer_fields(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _with_named_labels(config: dict[str, Any]) -> None:
+def _with_named_labels(config: dict[str, Json]) -> None:
     """Rewrites, in place, the one kind of labels that runs of earlier days could train on."""
     size = config.get("data", {}).pop("cues", 0)
     if size and "sec" in config:
@@ -134,7 +139,7 @@ def _with_named_labels(config: dict[str, Any]) -> None:
         config["sec"].setdefault("cells", size)
 
 
-def _load(workdir: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
+def _load(workdir: pathlib.Path) -> tuple[dict[str, Json], list[str]]:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no run: {path} is missing. Train there first.")

@@ -14,7 +14,6 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pipeline import check_crop
 from wsol_jax.data.pseudo_labels import LabelFolder
-from wsol_jax.evaluate import segmenting
 from wsol_jax.evaluate.label_scores import check_classes
 from wsol_jax.methods import Labeller
 from wsol_jax.runs import workdirs
@@ -101,8 +100,7 @@ def check_training(
     check_crop(own.data)
     classes = lists.class_names
     method = methods.build(own, len(classes))
-    if method.segments:
-        segmenting.check_options(config.eval, classes)
+    if method.wants:
         for test, source in lists.tests.items():
             if all(source.mask(index) is None for index in range(len(source))):
                 logging.warning("list %s has no masks: no segmentation is scored on it", test)

@@ -12,13 +12,11 @@ from clu import parameter_overview
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
+from wsol_jax.data import sources
 from wsol_jax.networks import backbones
 from wsol_jax.networks.backbones import convolution
 from wsol_jax.runs import plan as assemble
 from wsol_jax.stages import recipe as stages
-
-# Classes of the data sets that are the same everywhere; elsewhere the data tells.
-_CLASSES = {"cub": 200, "ilsvrc": 1000, "embedded": 8, "voc": 20, "folder": 10}
 
 
 def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
@@ -56,7 +54,7 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         "classes": num_classes,
         "image": list(images.shape[1:]),
         "endpoints": {name: list(x.shape[1:]) for name, x in endpoints.items()},
-        "map_size": list(localization.maps.shape[1:3]),
+        "map_size": list(jax.tree.leaves(localization.maps)[0].shape[1:3]),
         "batch_size": config.train.batch_size,
         "step_flops": flops,
         "step_bytes": memory,
@@ -85,7 +83,7 @@ def _classes(config: Any) -> int:
             return len(open_lists(config.data).class_names)
         except UserError:
             pass  # no data needed: fall through to the data set's usual number
-    return _CLASSES[config.data.name]
+    return sources.DATASETS[config.data.name].classes
 
 
 def _step_cost(config: Any, method: methods.Method, num_classes: int):

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 from wsol_jax.base.files import write_whole
-from wsol_jax.evaluate.run import check_options, evaluate_run
+from wsol_jax.evaluate import kinds
+from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.report import collect
 from wsol_jax.runs.opened import OpenedRun, open_run
 
@@ -26,14 +27,10 @@ def score_run(
     Returns:
       metrics.json's content but for the run's times.
     """
-    figures, scored = evaluate_run(run, workdir, maps)
+    evaluated = evaluate_run(run, workdir, maps)
     if jax.process_index() == 0:
-        if run.method.segments:
-            collect.collect_segmentations(run.config, workdir, run.lists, scored)
-        else:
-            parts = (run.method, run.variables, run.lists, scored, figures["threshold"])
-            collect.collect(run.config, workdir, *parts)
-    return figures
+        collect.collect(run, workdir, evaluated)
+    return evaluated.figures
 
 
 def finish_run(
@@ -56,8 +53,8 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       UserError: the folder holds no checkpoint of this config.
     """
     start = time.monotonic()
-    check_options(config.eval)
     run = open_run(config, workdir)
+    kinds.check_options(run.config, run.lists.class_names)
     figures = score_run(run, workdir)
     figures["steps"] = run.step
     with contextlib.suppress(OSError, json.JSONDecodeError, KeyError):

@@ -22,8 +22,8 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
+from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import score_labels
-from wsol_jax.evaluate.run import check_options
 from wsol_jax.methods import Labeller, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import OpenedRun, open_run
@@ -66,8 +66,8 @@ def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> d
         if name not in config.stages:
             known = ", ".join(config.stages)
             raise UserError(f"--stages: {name!r} is not one of this config's: {known}.")
-    check_options(config.eval)
     lists = open_lists(config.data)
+    kinds.check_options(config, lists.class_names)
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
     for name in trainings(config):  # not after the hours of the stages before it
@@ -285,8 +285,8 @@ def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, An
     """
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
-    check_options(config.eval)
     lists = open_lists(config.data)
+    kinds.check_options(config, lists.class_names)
     checks.check_evaluation(config, lists)
     run = train_run(config, workdir, lists)
     trained = time.monotonic()

@@ -22,12 +22,13 @@ from wsol_jax.base.signals import StopRequest
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
-from wsol_jax.evaluate import scoring
+from wsol_jax.evaluate import kinds, score
+from wsol_jax.evaluate.figures import best_value
 from wsol_jax.methods import Method, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.checkpoint import Checkpoints
 from wsol_jax.runs.history import MetricWriter
-from wsol_jax.runs.opened import OpenedRun
+from wsol_jax.runs.opened import Network, OpenedRun
 from wsol_jax.runs.plan import Plan, compile_step, create_state, resolve
 from wsol_jax.runs.state import TrainState
 from wsol_jax.stages.wanted import batch_labels
@@ -67,7 +68,7 @@ def train_run(
         chosen = checkpoints.choose(config.eval.checkpoint)
         if chosen != plan.num_steps:
             state, _ = checkpoints.restore(chosen, state)
-    return OpenedRun(config, lists, mesh, method, state.variables, plan.num_steps)
+    return OpenedRun(config, method, state.variables, mesh, lists, plan.num_steps)
 
 
 @dataclasses.dataclass
@@ -245,15 +246,16 @@ class _Loop:
     def _evaluate_tune(self) -> float | None:
         """The tune metric that decides which checkpoint is best; None if a signal cut it short."""
         begun = time.perf_counter()
-        run = (self.config, self.method, self.state.variables, self.lists.tune, self.mesh)
-        scores = scoring.score_tune(*run, lambda: self.stop.signum)
+        network = Network(self.config, self.method, self.state.variables, self.mesh)
+        kind = kinds.of(network)
+        scores = score.watch(network, self.lists.tune, kind, lambda: self.stop.signum)
         self.last_log += time.perf_counter() - begun  # evaluation is no training time
         if scores is None:
             return None
         if self.writer:
             rows = {f"tune/{name}": value for name, value in scores.items()}
             self.writer.write_scalars(self.step, rows)
-        return scoring.best_value(scores, self.config.eval.best_metric)
+        return best_value(scores, self.config.eval.best_metric)
 
     def _stop_asked(self) -> int | None:
         if jax.process_count() > 1:

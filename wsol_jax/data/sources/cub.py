@@ -3,14 +3,18 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data import decode
 from wsol_jax.data.records import Record
-from wsol_jax.data.sources.voc import clip_boxes
+from wsol_jax.data.sources import cub_files
+from wsol_jax.data.sources.annotations import clip_boxes
 
 LISTS = ("train", "fit", "tune", "test")
 _TUNE_EVERY = 10
@@ -81,7 +85,7 @@ class CubSource:
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:
-    """CUB's (N, 4) x, y, width, height to x0 y0 x1 y1, before clipping to the image.
+    """Converts CUB's (N, 4) x, y, width, height to x0 y0 x1 y1, before clipping to the image.
 
     The community's rule, as the wsolevaluation metadata have it: x and y count from 0 as they
     stand (the smallest is 0), x1 = min(x + width, W - 1) although an inclusive corner would be
@@ -127,6 +131,19 @@ def open_cub(root: str | os.PathLike, list_name: str) -> CubSource:
         boxes=np.array([boxes[key] for key in wanted], np.float32).reshape(-1, 4),
         mask_root=str(masks[0] / "segmentations") if masks else None,
     )
+
+
+def opener(data: Config, fetch: bool) -> Callable[[str], CubSource]:
+    """CUB's row in ``data.sources``: list name -> Source; ``fetch``: it may be downloaded now."""
+    root = cub_files.ensure_cub(data.root) if fetch else cub_files.find_cub(data.root)
+    if root is None:
+        raise UserError("CUB_200_2011 is not on this machine.")
+    if fetch and not data.root:  # the cache is ours to complete; a folder of the user's is not
+        try:
+            cub_files.ensure_cub_masks(root)
+        except UserError as error:  # boxes are enough to go on with
+            logging.warning("no segmentations, so no PxAP: %s", error)
+    return lambda name: open_cub(root, name)
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""CUB-200-2011's files: where they are, or fetched."""
+"""The files of CUB-200-2011, found on this disk or fetched."""
 
 import os
 import pathlib
@@ -19,14 +19,14 @@ CUB_MASKS = Remote(
 
 
 def find_cub(root: str | os.PathLike | None = None) -> pathlib.Path | None:
-    """The CUB_200_2011 folder where ``ensure_cub`` looks for it, or None."""
+    """Finds the CUB_200_2011 folder where ``ensure_cub`` looks for it; None where it is not."""
     root = pathlib.Path(root) if root else cache_folder() / "cub"
     there = (p for p in (root, root / "CUB_200_2011") if (p / "images.txt").is_file())
     return next(there, None)
 
 
 def ensure_cub(root: str | os.PathLike | None = None) -> pathlib.Path:
-    """The CUB_200_2011 folder: below root if it is there, else fetched and unpacked there.
+    """Finds the CUB_200_2011 folder below root, or fetches and unpacks it there.
 
     Args:
       root: CUB_200_2011, or the folder that holds or shall hold it; default cache_folder()/cub.
@@ -43,7 +43,7 @@ def ensure_cub(root: str | os.PathLike | None = None) -> pathlib.Path:
 
 
 def ensure_cub_masks(cub: str | os.PathLike) -> pathlib.Path:
-    """The segmentations folder of a CUB_200_2011 folder; fetched into it if in neither place.
+    """Finds the segmentations folder of a CUB_200_2011 folder, or fetches it into that.
 
     Raises UserError as fetch and unpack do.
     """

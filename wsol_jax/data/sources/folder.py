@@ -8,11 +8,13 @@ import hashlib
 import math
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data import decode
 from wsol_jax.data.records import Record, no_boxes
 
@@ -99,6 +101,13 @@ def open_folder(
     if boxes_csv and not any(len(record.boxes) for record in records):
         logging.warning("%s has no box for the list %s.", boxes_csv, list_name)
     return FolderSource(list_name, class_names, tuple(records))
+
+
+def opener(data: Config, fetch: bool) -> Callable[[str], FolderSource]:
+    """A folder's row in ``data.sources``: list name -> Source; nothing is ever fetched."""
+    del fetch
+    settings = dict(boxes_csv=data.boxes or None, train_list=data.train)
+    return lambda name: open_folder(data.root, name, **settings)
 
 
 def _folders(folder: pathlib.Path) -> list[str]:

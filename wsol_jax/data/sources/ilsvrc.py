@@ -5,12 +5,14 @@ import dataclasses
 import os
 import pathlib
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data.records import Record, no_boxes
-from wsol_jax.data.sources.voc import clip_boxes, read_annotation
+from wsol_jax.data.sources.annotations import clip_boxes, read_annotation
 
 LISTS = ("train", "val", "val_tune", "val_rest")
 _TUNE_EVERY = 10
@@ -129,6 +131,13 @@ def open_ilsvrc(
         labels=labels,
         boxes=train_boxes if part == "train" else True,
     )
+
+
+def opener(data: Config, fetch: bool) -> Callable[[str], IlsvrcSource]:
+    """ILSVRC's row in ``data.sources``: list name -> Source; nothing is ever fetched."""
+    del fetch
+    # The best fixed box is fit on the training list's boxes; batches never see them.
+    return lambda name: open_ilsvrc(data.root, name, train_boxes=True)
 
 
 def _classes(root: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

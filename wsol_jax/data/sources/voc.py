@@ -4,87 +4,20 @@ import dataclasses
 import difflib
 import os
 import pathlib
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
+from wsol_jax.data.sources.annotations import Annotation, clip_boxes, read_annotation
+from wsol_jax.data.sources.voc_labels import VOC_CLASSES, read_image_labels
 
-# fmt: off
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)
-# fmt: on
 _DOWNLOAD = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
-
-
-@dataclasses.dataclass(frozen=True)
-class Annotation:
-    """One XML file as it stands: size (width, height) or None; names; boxes (N, 4) as written."""
-
-    size: tuple[int, int] | None
-    names: tuple[str, ...]
-    boxes: np.ndarray
-
-
-def read_annotation(path: str | os.PathLike) -> Annotation:
-    """Reads a VOC or ILSVRC annotation file.
-
-    Boxes are xmin ymin xmax ymax, float32, exactly as in the file (VOC counts from 1, ILSVRC from
-    0). Only an <object>'s own box is read, not those of its <part>s. Objects marked ``difficult``
-    are kept: that flag is for scoring detectors, the object is in the photo all the same.
-
-    Raises UserError where the file is absent, no XML, or has an object without a name or box.
-    """
-    try:
-        root = ET.parse(path).getroot()
-    except FileNotFoundError:
-        raise UserError(
-            f"annotation {path} is missing: every image of a list needs one, for its labels"
-        ) from None
-    except ET.ParseError as e:
-        raise UserError(f"annotation {path} is not readable XML: {e}") from None
-    try:
-        size = (int(root.findtext("size/width", "0")), int(root.findtext("size/height", "0")))
-    except ValueError:
-        raise UserError(f"annotation {path}: <size> must hold whole numbers") from None
-    names, boxes = [], []
-    for number, obj in enumerate(root.findall("object"), start=1):
-        name = (obj.findtext("name") or "").strip()
-        corners = [obj.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-        try:
-            box = [float(c) for c in corners]  # VOC 2011 has corners such as 45.70000076293945
-        except (TypeError, ValueError):
-            box = []
-        if not name or not box or not np.isfinite(box).all():
-            raise UserError(
-                f"annotation {path}: object {number} needs a <name> and a <bndbox> with the "
-                "numbers xmin, ymin, xmax, ymax"
-            )
-        if box[2] < box[0] or box[3] < box[1]:
-            raise UserError(
-                f"annotation {path}: object {number} ({name}) has xmin, ymin, xmax, ymax = "
-                f"{', '.join(f'{v:g}' for v in box)}: the maxima must not lie below the minima"
-            )
-        names.append(name)
-        boxes.append(box)
-    known = size if min(size) > 0 else None
-    return Annotation(known, tuple(names), np.array(boxes, np.float32).reshape(-1, 4))
-
-
-def clip_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """(N, 4) 0-based inclusive corners moved inside an image of (width, height), if known."""
-    boxes = np.maximum(boxes, 0)
-    if size is not None:
-        width, height = size
-        boxes = np.minimum(boxes, np.array([width, height, width, height], np.float32) - 1)
-    return boxes.astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +49,11 @@ class VocSource:
         if path is None:
             return None
         codes = read_index_png(path)
-        bad = (codes > len(VOC_CLASSES)) & (codes != 255)
+        bad = (codes > len(VOC_CLASSES)) & (codes != UNLABELLED)
         if bad.any():
             raise UserError(
                 f"mask {path} holds the value {int(codes[bad][0])}: expected 0 (background), "
-                f"1 to {len(VOC_CLASSES)} (VOC's classes) or 255 (ignore)"
+                f"1 to {len(VOC_CLASSES)} (VOC's classes) or {UNLABELLED} (ignore)"
             )
         size = self.records[index].size
         if size is not None and codes.shape != size[::-1]:
@@ -129,7 +62,7 @@ class VocSource:
                 f"{size[0]}x{size[1]}: they must agree"
             )
         table = np.zeros(256, np.uint8)
-        table[255] = 255
+        table[UNLABELLED] = UNLABELLED
         for c, name in enumerate(self.class_names):
             table[1 + VOC_CLASSES.index(name)] = 1 + c
         return table[codes]
@@ -201,8 +134,17 @@ def open_voc(
     return VocSource(name, names, tuple(records), tuple(masks), known)
 
 
+def opener(data: Config, fetch: bool) -> Callable[[str], VocSource]:
+    """VOC's row in ``data.sources``: list name -> Source; nothing is ever fetched."""
+    del fetch
+    classes = None if data.multi_label else voc_classes_in(data.root, data.train)
+    labels = read_image_labels(data.labels) if data.labels else None
+    settings = dict(classes=classes, multi_label=data.multi_label, labels=labels)
+    return lambda name: open_voc(data.root, name, **settings)
+
+
 def voc_classes_in(root: str | os.PathLike, list_name: str) -> tuple[str, ...]:
-    """The classes with at least one object in a list, in VOC's order.
+    """Finds the classes with at least one object in a list, in VOC's order.
 
     For single-label use take the train list's classes for all lists, so that indices agree.
     """

@@ -9,22 +9,29 @@ import os
 import pathlib
 import pickle
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.sources.voc import VOC_CLASSES
+
+# fmt: off
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)
+# fmt: on
 
 
 class _Dtype:
     """Stands for numpy.dtype: whole numbers, booleans and floats alone, but for "O" of a list."""
 
-    def __init__(self, code: Any = None, *_: Any):
+    def __init__(self, code: object = None, *_: object):
         self.code, self.order = code, "="
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: Sequence) -> None:
         self.order = state[1]
 
     def make(self) -> np.dtype:
@@ -37,10 +44,10 @@ class _Dtype:
 class _Array:
     """Stands for numpy.ndarray; ``value`` is the array, or the one object of an array of one."""
 
-    def __init__(self, *_: Any):
-        self.value: Any = None
+    def __init__(self, *_: object):
+        self.value: object = None
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: Sequence) -> None:
         *_, shape, dtype, is_fortran, data = state
         if isinstance(data, list):
             (self.value,) = data
@@ -48,13 +55,15 @@ class _Array:
             self.value = _from_buffer(data, dtype, shape, "F" if is_fortran else "C")
 
 
-def _from_buffer(data: Any, dtype: _Dtype, shape: Any, order: str) -> np.ndarray:
+def _from_buffer(
+    data: bytes | str, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]
+) -> np.ndarray:
     if isinstance(data, str):  # bytes, as Python 2 wrote them
         data = data.encode("latin1")
     return np.frombuffer(data, dtype.make()).reshape(shape, order=order)
 
 
-def _scalar(dtype: _Dtype, data: Any) -> Any:
+def _scalar(dtype: _Dtype, data: bytes | str) -> np.generic:
     return _from_buffer(data, dtype, (), "C")[()]
 
 
@@ -68,9 +77,9 @@ _KNOWN = {"_reconstruct": _Array, "scalar": _scalar, "_frombuffer": _from_buffer
 
 
 class _Arrays(pickle.Unpickler):
-    """Arrays, numbers and dictionaries, and nothing that runs."""
+    """An unpickler of arrays, numbers and dictionaries that refuses whatever could run."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> Callable[..., object]:
         if re.fullmatch(r"numpy\.(_?core)\.(multiarray|numeric)", module) and name in _KNOWN:
             return _KNOWN[name]
         if module == "numpy" and name in ("ndarray", "dtype"):
@@ -81,7 +90,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def read_image_labels(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
-    """Image id -> indices of VOC's classes, ascending.
+    """Reads image id -> indices of VOC's classes, ascending.
 
     Args:
       path: ``cls_labels.npy``: a dictionary from image ids, as text or with the dash left out as a
@@ -121,11 +130,11 @@ def read_image_labels(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.value if isinstance(value, _Array) else value
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
     if isinstance(key, str):
         return key
     if isinstance(key, bool) or not isinstance(key, int | np.integer):

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +21,7 @@ from wsol_jax.evaluate.stored.summary import (
     NEED_BOXES,
     NEED_CLASSES,
     TOP_LOC_METRICS,
+    Entry,
     summarise,
 )
 from wsol_jax.metrics.boxes import THRESHOLDS, best_ious, nearest_threshold, resize_box
@@ -66,7 +66,7 @@ class Result:
     notes: what else the reader of the figures should know.
     """
 
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Entry]
     images: int
     bad: list[str]
     notes: list[str]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import find_inside
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.evaluate.stored.layout import BadFile, Metadata, read_mask_paths
 from wsol_jax.metrics.maps import MAP_SIZE, resize_mask
 
@@ -90,7 +91,7 @@ def load_masks(files: MaskFiles) -> tuple[np.ndarray, np.ndarray]:
     """
     if files.plain:
         mask = resize_mask(_read_indices(files.objects[0]))
-        return (mask > 0) & (mask < 255), mask == 255
+        return (mask > 0) & (mask < UNLABELLED), mask == UNLABELLED
     nothing = np.zeros((MAP_SIZE, MAP_SIZE), bool)
     foreground, ignore = nothing, nothing
     for path in files.objects:

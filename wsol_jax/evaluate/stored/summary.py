@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 from wsol_jax.metrics.bootstrap import bootstrap_interval
 from wsol_jax.metrics.localization import BoxAccuracy, HitRates
@@ -16,13 +16,25 @@ NEED_CLASSES = (*CLASS_METRICS, *TOP_LOC_METRICS)
 METRICS = (*BOX_METRICS, "pxap", *CLASS_METRICS, *TOP_LOC_METRICS)
 
 
+class Entry(TypedDict, total=False):
+    """A metric as ``--out`` writes it; see ``summarise``."""
+
+    value: float | None
+    interval: list[float] | None
+    images: int
+    skipped: int
+    threshold: float
+    threshold_from: str
+    deltas: dict[str, float]
+
+
 def summarise(
     metrics: Sequence[str],
     boxes: BoxAccuracy,
     pixels: PixelAP,
     hits: HitRates,
     threshold: tuple[float, str] | None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Entry]:
     """Every metric with its 95% bootstrap interval over images.
 
     Args:
@@ -34,7 +46,7 @@ def summarise(
       "threshold", "threshold_from", "deltas" where they say something. A value that cannot be
       computed is None.
     """
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, Entry] = {}
     computed = boxes.compute() if len(boxes) else {}
     at = dict(zip(("threshold", "threshold_from"), threshold or (), strict=False))
     for name in metrics:
@@ -65,7 +77,7 @@ def summarise(
     return result
 
 
-def _entry(value: float, span: tuple[float, float] | None, images: int) -> dict[str, Any]:
+def _entry(value: float, span: tuple[float, float] | None, images: int) -> Entry:
     known = not math.isnan(value)
     return {
         "value": float(value) if known else None,
@@ -74,7 +86,7 @@ def _entry(value: float, span: tuple[float, float] | None, images: int) -> dict[
     }
 
 
-def table(result: Mapping[str, Mapping[str, Any]]) -> str:
+def table(result: Mapping[str, Entry]) -> str:
     """``summarise``'s result as text, in %."""
     lines = [f"{'metric':<16}{'value':>8}   {'95% interval':<16}{'images':>8}"]
     for name, entry in result.items():
@@ -86,7 +98,7 @@ def table(result: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _note(entry: Mapping[str, Any]) -> str:
+def _note(entry: Entry) -> str:
     if "deltas" in entry:
         parts = entry["deltas"]
         return f"IoU {' / '.join(parts)}: {' / '.join(f'{100 * v:.2f}' for v in parts.values())}"

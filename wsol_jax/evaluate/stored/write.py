@@ -8,6 +8,7 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, write_whole
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.localize import LocalizedImage
 
@@ -56,7 +57,9 @@ class MapStore:
         self._write(f"scoremaps/{name}.npy", buffer.getvalue())
         mask = self._source.mask(image.index)
         if mask is not None:
-            own = np.where(mask == 255, 255, mask == record.labels[0] + 1).astype(np.uint8)
+            own = np.where(mask == UNLABELLED, UNLABELLED, mask == record.labels[0] + 1).astype(
+                np.uint8
+            )
             self._write(f"masks/{name}.png", cv2.imencode(".png", own)[1].tobytes())
         self._kept[image.index] = (image.size, image.probabilities)
 

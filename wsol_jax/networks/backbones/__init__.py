@@ -1,13 +1,17 @@
-"""Trunks: images -> a dict of named endpoints, each (B, H, W, C)."""
+"""Trunks: images -> a dict of named endpoints, each (B, H, W, C). ``table``: what there is."""
 
-from typing import Any
-
-import flax.linen as nn
+from typing import TYPE_CHECKING
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.networks.backbones.table import BACKBONES
+
+if TYPE_CHECKING:  # configs import the table, which lies beside this, and need no Flax
+    import flax.linen as nn
+    import ml_collections
+    from jax.typing import DTypeLike
 
 
-def build(model: Any, dtype: Any = None) -> nn.Module:
+def build(model: "ml_collections.ConfigDict", dtype: "DTypeLike | None" = None) -> "nn.Module":
     """The trunk that a config's ``model`` section describes.
 
     Args:
@@ -18,21 +22,9 @@ def build(model: Any, dtype: Any = None) -> nn.Module:
     Raises:
       UserError: an unknown backbone, or an argument that its module does not take.
     """
-    # Imported here, so that a run loads the one module that it uses.
-    match model.backbone:
-        case "mobilenet_v2":
-            from wsol_jax.networks.backbones.mobilenet import MobileNetV2 as Module
-        case "vgg16":
-            from wsol_jax.networks.backbones.vgg import VGG16 as Module
-        case "inception_v3":
-            from wsol_jax.networks.backbones.inception import InceptionV3 as Module
-        case "alexnet":
-            from wsol_jax.networks.backbones.alexnet import AlexNet as Module
-        case other:
-            raise UserError(
-                f"model.backbone: {other!r} is not one of 'vgg16', 'inception_v3', 'mobilenet_v2', "
-                "'alexnet'."
-            )
+    if model.backbone not in BACKBONES:
+        known = ", ".join(map(repr, BACKBONES))
+        raise UserError(f"model.backbone: {model.backbone!r} is not one of {known}.")
     if model.batch_norm not in ("inference", "batch"):
         raise UserError(
             f"model.batch_norm: {model.batch_norm!r} is not one of 'inference', 'batch'."
@@ -45,9 +37,11 @@ def build(model: Any, dtype: Any = None) -> nn.Module:
         dtype=dtype,
         **model.trunk,
     )
-    fields = Module.__dataclass_fields__
+    row = BACKBONES[model.backbone]
+    module = getattr(row.load(), row.network)
+    fields = module.__dataclass_fields__
     unknown = [name for name in model.trunk if name not in fields]
     if unknown:
         raise UserError(f"model.trunk: {model.backbone} takes no {unknown[0]!r}.")
     # VGG16 and AlexNet have no normalisation layers, so no batch_norm field either.
-    return Module(**{name: value for name, value in arguments.items() if name in fields})
+    return module(**{name: value for name, value in arguments.items() if name in fields})

@@ -5,15 +5,16 @@ before it is averaged to 6x6.
 """
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.layers import round_channels
 from wsol_jax.networks.backbones.pooling import adaptive_average_pool, max_pool
+from wsol_jax.networks.backbones.published import PublishedNames, single
 
 # Name, channels, kernel, stride, padding; a pool of 3x3 at stride 2 follows where the name says.
 _LAYERS = (
@@ -27,6 +28,17 @@ _LAYERS = (
     "pool5",
 )
 _CELLS = 6  # a side of what the classifier takes
+
+_TORCH = {
+    **{"features.0": "conv1", "features.3": "conv2", "features.6": "conv3"},
+    **{"features.8": "conv4", "features.10": "conv5"},
+    **{"classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": "fc8"},
+}
+NAMES = PublishedNames(
+    layers=tuple((name,) for name in _TORCH.values()),
+    torch=single(_TORCH),
+    last_conv="features.10.weight",
+)
 
 
 class AlexNet(nn.Module):
@@ -42,7 +54,7 @@ class AlexNet(nn.Module):
     width: float = 1.0
     final_endpoint: str = "fc7"
     num_classes: int | None = None
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

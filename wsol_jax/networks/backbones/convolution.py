@@ -26,7 +26,7 @@ _AS_WRITTEN = contextvars.ContextVar("as_written", default=False)
 
 @contextlib.contextmanager
 def as_written():
-    """Traces convolutions as XLA's own, whatever runs fast: for counting operations."""
+    """A context that traces convolutions as XLA's own, so that their operations can be counted."""
     token = _AS_WRITTEN.set(True)
     try:
         yield

@@ -4,104 +4,62 @@ Layers carry torchvision's names. Two geometries share every parameter: the stan
 and SPG's, which pads the stem and leaves Mixed_6a at stride 1 (224 -> 28, 299 -> 37, 321 -> 40).
 """
 
-from typing import Any, Literal
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.inception_blocks import BLOCKS, Conv
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
+from wsol_jax.networks.backbones.published import Module, PublishedNames
 
-# One convolution of a branch: (name, channels, kernel, whether it strides where the block does).
-_Conv = tuple[str, int, tuple[int, int], bool]
-
-
-def _conv(name: str, channels: int, kernel: tuple[int, int] = (1, 1), reduces: bool = False):
-    return (name, channels, kernel, reduces)
+_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 
 
-def _block_5(pool: int) -> tuple:
-    """Mixed_5b..5d: 1x1, 5x5, double 3x3 and pooled branches."""
-    return (
-        (_conv("branch1x1", 64),),
-        (_conv("branch5x5_1", 48), _conv("branch5x5_2", 64, (5, 5))),
-        (
-            _conv("branch3x3dbl_1", 64),
-            _conv("branch3x3dbl_2", 96, (3, 3)),
-            _conv("branch3x3dbl_3", 96, (3, 3)),
-        ),
-        ("average", _conv("branch_pool", pool)),
-    )
+def _flat(layers: tuple) -> Iterator[str]:
+    """Names of a block's convolutions, in the order in which Keras creates them."""
+    for layer in layers:
+        if isinstance(layer, tuple) and isinstance(layer[0], str) and len(layer) == 4:
+            yield layer[0]
+        elif isinstance(layer, tuple):
+            yield from _flat(layer)
 
 
-def _block_6(inner: int) -> tuple:
-    """Mixed_6b..6e: 7x7 convolutions as pairs of 1x7 and 7x1."""
-    wide, tall = (1, 7), (7, 1)
-    return (
-        (_conv("branch1x1", 192),),
-        (
-            _conv("branch7x7_1", inner),
-            _conv("branch7x7_2", inner, wide),
-            _conv("branch7x7_3", 192, tall),
-        ),
-        (
-            _conv("branch7x7dbl_1", inner),
-            _conv("branch7x7dbl_2", inner, tall),
-            _conv("branch7x7dbl_3", inner, wide),
-            _conv("branch7x7dbl_4", inner, tall),
-            _conv("branch7x7dbl_5", 192, wide),
-        ),
-        ("average", _conv("branch_pool", 192)),
-    )
+# The 94 convolutions in the order in which Keras creates, and so numbers, them.
+_CONVS: list[Module] = [(name,) for name in _STEM] + [
+    (block, name) for block, branches in BLOCKS.items() for name in _flat(branches)
+]
+_LAYERS = (*((*conv, kind) for conv in _CONVS for kind in ("conv", "bn")), ("fc",))
 
 
-# A block ends with a tuple of convolutions side by side where its branch forks (Mixed_7b, 7c).
-_BLOCK_7 = (
-    (_conv("branch1x1", 320),),
-    (
-        _conv("branch3x3_1", 384),
-        (_conv("branch3x3_2a", 384, (1, 3)), _conv("branch3x3_2b", 384, (3, 1))),
-    ),
-    (
-        _conv("branch3x3dbl_1", 448),
-        _conv("branch3x3dbl_2", 384, (3, 3)),
-        (_conv("branch3x3dbl_3a", 384, (1, 3)), _conv("branch3x3dbl_3b", 384, (3, 1))),
-    ),
-    ("average", _conv("branch_pool", 192)),
+def _keras_names(arrays: Iterable[str]) -> dict[str, Module]:
+    """Keras' layers, which carry numbers, by the order of these."""
+    modules: dict[str, Module] = {"predictions": ("fc",)}
+    for pattern, kind in (("conv2d", "conv"), ("batch_normalization", "bn")):
+        numbered = {}
+        for name in arrays:
+            if found := re.fullmatch(rf"({pattern}(?:_(\d+))?)/\w+", name):
+                numbered[found[1]] = int(found[2] or 0)
+        # A session that had built other networks before starts at a number above 0 or 1.
+        first = min(numbered.values(), default=0)
+        for layer, number in numbered.items():
+            if number - first < len(_CONVS):
+                modules[layer] = (*_CONVS[number - first], kind)
+    return modules
+
+
+NAMES = PublishedNames(
+    layers=_LAYERS, torch={".".join(layer): layer for layer in _LAYERS}, keras=_keras_names
 )
 
-BLOCKS: dict[str, tuple] = {
-    "Mixed_5b": _block_5(32),
-    "Mixed_5c": _block_5(64),
-    "Mixed_5d": _block_5(64),
-    "Mixed_6a": (
-        (_conv("branch3x3", 384, (3, 3), True),),
-        (
-            _conv("branch3x3dbl_1", 64),
-            _conv("branch3x3dbl_2", 96, (3, 3)),
-            _conv("branch3x3dbl_3", 96, (3, 3), True),
-        ),
-        ("maximum",),
-    ),
-    "Mixed_6b": _block_6(128),
-    "Mixed_6c": _block_6(160),
-    "Mixed_6d": _block_6(160),
-    "Mixed_6e": _block_6(192),
-    "Mixed_7a": (
-        (_conv("branch3x3_1", 192), _conv("branch3x3_2", 320, (3, 3), True)),
-        (
-            _conv("branch7x7x3_1", 192),
-            _conv("branch7x7x3_2", 192, (1, 7)),
-            _conv("branch7x7x3_3", 192, (7, 1)),
-            _conv("branch7x7x3_4", 192, (3, 3), True),
-        ),
-        ("maximum",),
-    ),
-    "Mixed_7b": _BLOCK_7,
-    "Mixed_7c": _BLOCK_7,
-}
+
+Padding = Literal["SAME", "VALID"] | tuple[tuple[int, int], tuple[int, int]]
 
 
 class ConvBN(nn.Module):
@@ -110,10 +68,10 @@ class ConvBN(nn.Module):
     channels: int
     kernel: tuple[int, int]
     stride: int = 1
-    padding: Any = "SAME"
+    padding: Padding = "SAME"
     batch_norm: BatchNormMode = "inference"
     epsilon: float = 1e-3
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
@@ -149,14 +107,14 @@ class _Mixed(nn.Module):
     width: float
     stride: int
     # What its strided convolutions and its max pool do at the border: "VALID" or one zero a side.
-    reduction_padding: Any
+    reduction_padding: Padding
     count_include_pad: bool
     batch_norm: BatchNormMode
-    dtype: Any
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-        def apply(layer: _Conv, x: jax.Array) -> jax.Array:
+        def apply(layer: Conv, x: jax.Array) -> jax.Array:
             name, channels, kernel, reduces = layer
             module = ConvBN(
                 round_channels(channels * self.width),
@@ -214,7 +172,7 @@ class InceptionV3(nn.Module):
     num_classes: int | None = None
     batch_norm: BatchNormMode = "inference"
     count_include_pad: bool = True
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

@@ -1,16 +1,17 @@
-"""What the backbones share: normalisation that can be frozen, and a depthwise convolution."""
+"""Layers of several backbones: normalisation that can be frozen, a depthwise convolution."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 BatchNormMode = Literal["inference", "batch"]
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """Channels rounded to a multiple of ``divisor``, at most 10% below (MobileNet's rule)."""
+    """Rounds channels to a multiple of ``divisor``, at most 10% below (MobileNet's rule)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
@@ -24,7 +25,7 @@ def batch_norm(
     mask: jax.Array | None = None,
     momentum: float = 0.99,
     epsilon: float = 1e-3,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> jax.Array:
     """Batch normalisation whose statistics move only when ``mode`` says so; call in a module.
 
@@ -74,7 +75,7 @@ def depthwise_conv(
     padding: str | int = "SAME",
     implementation: Literal["auto", "shifted", "grouped"] = "auto",
 ) -> jax.Array:
-    """Depthwise 2-D convolution, the same sum in the form that is fast where it runs.
+    """Convolves each channel by itself, in the form that is fast on this device.
 
     Args:
       x: (B, H, W, C).
@@ -119,7 +120,7 @@ class DepthwiseConv(nn.Module):
     stride: int = 1
     dilation: int = 1
     padding: str | int = "SAME"
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

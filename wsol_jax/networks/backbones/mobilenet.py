@@ -5,11 +5,11 @@ name by name.
 """
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.layers import (
@@ -18,6 +18,7 @@ from wsol_jax.networks.backbones.layers import (
     batch_norm,
     round_channels,
 )
+from wsol_jax.networks.backbones.published import PublishedNames, single
 
 # (expansion, channels, stride at output stride 32) of the 17 inverted residual blocks.
 _BLOCKS = (
@@ -28,6 +29,35 @@ _BLOCKS = (
     *((6, 96, 1), (6, 96, 1), (6, 96, 1)),
     *((6, 160, 2), (6, 160, 1), (6, 160, 1)),
     (6, 320, 1),
+)
+
+
+def _torch_names() -> dict[str, str]:
+    """torchvision's names of the layers -> those here, first to last, classifier included."""
+    names = {"features.0.0": "Conv1", "features.0.1": "bn_Conv1"}
+    for index, (expansion, _, _) in enumerate(_BLOCKS):
+        block = f"block_{index}" if index else "expanded_conv"
+        parts = ["depthwise", "depthwise_BN", "project", "project_BN"]
+        places = ["0.0", "0.1", "1", "2"]
+        if expansion > 1:
+            parts = ["expand", "expand_BN", *parts]
+            places = ["0.0", "0.1", "1.0", "1.1", "2", "3"]
+        for part, place in zip(parts, places, strict=True):
+            names[f"features.{index + 1}.conv.{place}"] = f"{block}_{part}"
+    last = {"features.18.0": "Conv_1", "features.18.1": "Conv_1_bn", "classifier.1": "predictions"}
+    return names | last
+
+
+_TORCH = _torch_names()
+# The trunk's names are Keras' own; the first release called the classifier Logits.
+_KERAS = {name: name for name in _TORCH.values()} | {"Logits": "predictions"}
+NAMES = PublishedNames(
+    layers=tuple((name,) for name in _TORCH.values()),
+    torch=single(_TORCH),
+    # The trunk's names are Keras' own; the first release called the classifier Logits.
+    keras=lambda arrays: single(
+        {name: name for name in _TORCH.values()} | {"Logits": "predictions"}
+    ),
 )
 
 
@@ -53,7 +83,7 @@ class MobileNetV2(nn.Module):
     batch_norm: BatchNormMode = "inference"
     padding: str = "SAME"
     epsilon: float = 1e-3
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

@@ -9,7 +9,7 @@ import numpy as np
 def max_pool(
     x: jax.Array, window: int, stride: int, *, padding: int = 0, ceil_mode: bool = False
 ) -> jax.Array:
-    """Max over square windows; padding never wins.
+    """Pools by the maximum over square windows; padding never wins.
 
     Args:
       x: (B, H, W, C).
@@ -35,7 +35,7 @@ def max_pool(
 
 
 def adaptive_average_pool(x: jax.Array, cells: int) -> jax.Array:
-    """Means over cells x cells windows that cover the map, whatever its size (PyTorch's rule).
+    """Averages a map of any size to cells x cells windows that cover it (PyTorch's rule).
 
     Window i covers floor(i n / cells) to ceil((i + 1) n / cells) of n pixels: windows overlap where
     ``cells`` does not divide n, and repeat pixels where n is smaller.

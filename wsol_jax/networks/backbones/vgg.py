@@ -5,18 +5,39 @@ keep them at stride 1 with a 3x3 window, the VGG of wsolevaluation leaves pool5 
 """
 
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
+from wsol_jax.networks.backbones.published import PublishedNames, single
 
 # Channels and convolutions of the five blocks.
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+_CONVS = [f"conv{b}_{i + 1}" for b, (_, depth) in enumerate(_BLOCKS, 1) for i in range(depth)]
+_DENSE = ("fc6", "fc7", "fc8")
+_KERAS = {
+    **{f"block{name[4]}_conv{name[6]}": name for name in _CONVS},
+    **dict(zip(("fc1", "fc2", "predictions"), _DENSE, strict=True)),
+}
+
+NAMES = PublishedNames(
+    layers=tuple((name,) for name in (*_CONVS, *_DENSE)),
+    torch=single(
+        {
+            # In torchvision's ``features`` a convolution and a ReLU each, one pool a block.
+            **{f"features.{2 * k + int(name[4]) - 1}": name for k, name in enumerate(_CONVS)},
+            **{f"classifier.{3 * k}": name for k, name in enumerate(_DENSE)},
+        }
+    ),
+    keras=lambda arrays: single(_KERAS),
+    last_conv="features.28.weight",
+)
 
 
 class VGG16(nn.Module):
@@ -53,7 +74,7 @@ class VGG16(nn.Module):
     normalise: bool = False
     batch_norm: BatchNormMode = "inference"
     stem_stride: Literal[1, 2] = 1
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(

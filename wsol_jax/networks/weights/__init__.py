@@ -1,53 +1,27 @@
-"""Published ImageNet weights -> a backbone's variables, checked name by name, shape by shape.
+"""Reads published ImageNet weights into a backbone, checked name by name, shape by shape.
 
-What a file's weights were trained on is a matter of who published it ("tf": x / 127.5 - 1; "torch":
-x / 255 minus the ImageNet mean, over its deviation; "caffe": BGR minus 103.939, 116.779, 123.68):
-
-=============  ==========================  ===============================================
-backbone       Keras layout                torchvision layout
-=============  ==========================  ===============================================
-VGG16          caffe                       torch
-Inception-v3   tf, count_include_pad off   tf (what torchvision's transform_input makes of
-                                           "torch" images), count_include_pad on
-MobileNetV2    tf, padding "SAME",         torch, padding "symmetric", epsilon 1e-5
-               epsilon 1e-3
-AlexNet        (there is none)             torch
-=============  ==========================  ===============================================
-
-``conventions`` gives the same table to a program.
+What a file's weights were trained on is a matter of who published it. ``backbones.table`` holds the
+conventions: the pixels ("tf": x / 127.5 - 1; "torch": x / 255 minus the ImageNet mean, over its
+deviation; "caffe": BGR minus 103.939, 116.779, 123.68) and arguments of the module. ``conventions``
+finds those of a file.
 """
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Tree
+from wsol_jax.networks.backbones.published import PublishedNames
+from wsol_jax.networks.backbones.table import BACKBONES, Fields, Layout
 from wsol_jax.networks.weights import files, names
 
 _SHOWN = 10
-
-_TORCH_HOME = "https://download.pytorch.org/models/"
-_KERAS_HOME = "https://storage.googleapis.com/tensorflow/keras-applications/"
-_SOURCES = {
-    "vgg16": (
-        f"{_TORCH_HOME}vgg16-397923af.pth",
-        f"{_KERAS_HOME}vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    ),
-    "inception_v3": (
-        f"{_TORCH_HOME}inception_v3_google-0cc3c7bd.pth",
-        f"{_KERAS_HOME}inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    ),
-    "mobilenet_v2": (
-        f"{_TORCH_HOME}mobilenet_v2-b0353104.pth",
-        f"{_KERAS_HOME}mobilenet_v2/"
-        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
-    ),
-    "alexnet": (f"{_TORCH_HOME}alexnet-owt-7be5be79.pth",),
-}
 
 
 class Conventions(NamedTuple):
@@ -57,45 +31,34 @@ class Conventions(NamedTuple):
     arguments of the backbone's module that reproduce the publisher's network.
     """
 
-    layout: files.Layout
+    layout: Layout
     preprocessing: str
-    fields: dict[str, Any]
+    fields: Fields
 
 
-_CONVENTIONS = {
-    ("vgg16", "keras"): ("caffe", {}),
-    ("vgg16", "torchvision"): ("torch", {}),
-    ("inception_v3", "keras"): ("tf", {"count_include_pad": False}),
-    ("inception_v3", "torchvision"): ("tf", {"count_include_pad": True}),
-    ("mobilenet_v2", "keras"): ("tf", {"padding": "SAME", "epsilon": 1e-3}),
-    ("mobilenet_v2", "torchvision"): ("torch", {"padding": "symmetric", "epsilon": 1e-5}),
-    ("alexnet", "torchvision"): ("torch", {}),
-}
-
-
-def conventions(path: str | pathlib.Path, backbone: Any) -> Conventions:
-    """How images must be prepared, and the module built, for the weights in a file.
+def conventions(path: str | pathlib.Path, backbone: str | nn.Module) -> Conventions:
+    """Finds how images must be prepared, and the module built, for the weights in a file.
 
     Args:
       path: the weight file.
-      backbone: "vgg16", "inception_v3", "mobilenet_v2", "alexnet", or such a module.
+      backbone: a name of ``backbones.table``, or such a module.
 
     Raises:
       UserError: no such file, not a readable one, or one in a layout that the network has not.
     """
     backbone = _name(backbone)
+    publishers = BACKBONES[backbone].weights
     layout = files.LAYOUTS.get(pathlib.Path(path).suffix.lower())
     if layout is None or not pathlib.Path(path).is_file():
         layout = files.layout_of(_read(path, backbone))
-    if (backbone, layout) not in _CONVENTIONS:
-        raise UserError(f"{path}: {backbone} is read from torchvision's layout, not {layout}'s.")
-    return Conventions(layout, *_CONVENTIONS[backbone, layout])
+    if layout not in publishers:
+        known = "'s or ".join(publishers)
+        raise UserError(f"{path}: {backbone} is read from {known}'s layout, not {layout}'s.")
+    return Conventions(layout, publishers[layout].preprocessing, dict(publishers[layout].fields))
 
 
-def load_pretrained(
-    path: str | pathlib.Path, backbone: Any, variables: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """The backbone's variables with the arrays of a published weight file.
+def load_pretrained(path: str | pathlib.Path, backbone: str | nn.Module, variables: Tree) -> Tree:
+    """Fills a backbone's variables with the arrays of a published weight file.
 
     Every array that the backbone has must be in the file with its shape and with finite values, and
     every array of the file must be known: one that the backbone has, or one of a later layer of the
@@ -104,7 +67,7 @@ def load_pretrained(
 
     Args:
       path: .npz, .h5, .keras (Keras' names), .safetensors, .pth or .pt (torchvision's names).
-      backbone: "vgg16", "inception_v3", "mobilenet_v2", "alexnet", or such a module; one whose
+      backbone: a name of ``backbones.table``, or such a module; one whose
         paddings or constants are not those of the file's publisher is warned about.
       variables: {"params": ..., "batch_stats": ...} of the backbone alone; arrays or
         ShapeDtypeStructs, only shapes and dtypes are used.
@@ -119,13 +82,13 @@ def load_pretrained(
     name = _name(backbone)
     arrays = _read(path, name)
     layout = files.layout_of(arrays)
-    known, unexpected, _ = names.targets(arrays, name, layout)
+    published: PublishedNames = BACKBONES[name].load().NAMES
+    known, unexpected, _ = names.targets(arrays, published, layout)
 
     leaves, treedef = jax.tree_util.tree_flatten_with_path(variables)
     template = {tuple(str(key.key) for key in keys): leaf for keys, leaf in leaves}
-    published = names.layers(name)
-    present = [index for index, layer in enumerate(published) if _has(template, layer)]
-    left_out = set(published[max(present, default=-1) + 1 :])
+    present = [index for index, layer in enumerate(published.layers) if _has(template, layer)]
+    left_out = set(published.layers[max(present, default=-1) + 1 :])
 
     found: dict[names.Path, np.ndarray] = {}
     misshapen, not_finite = [], []
@@ -143,7 +106,8 @@ def load_pretrained(
                 )
             elif array.dtype.kind != "f" or not np.isfinite(array).all():
                 not_finite.append(entry)
-    if name == "inception_v3" and layout == "keras" and not any(p[-1] == "scale" for p in found):
+    publisher = BACKBONES[name].weights.get(layout)
+    if publisher and publisher.no_gains and not any(p[-1] == "scale" for p in found):
         for place, leaf in template.items():
             if place[-1] == "scale":
                 found[place] = np.ones(leaf.shape, leaf.dtype)
@@ -165,7 +129,8 @@ def load_pretrained(
             f"{path}: its {len(arrays)} arrays ({layout} names) do not fit this {name}: "
             f"{'; '.join(problems)}."
         )
-    _warn_of_other_conventions(path, backbone, name, layout)
+    if publisher:
+        _warn_of_other_conventions(path, backbone, name, publisher.fields)
     new = [
         jax.numpy.asarray(found[tuple(str(key.key) for key in keys)], dtype=leaf.dtype)
         for keys, leaf in leaves
@@ -173,31 +138,34 @@ def load_pretrained(
     return jax.tree_util.tree_unflatten(treedef, new)
 
 
-def _has(template: Mapping[names.Path, Any], layer: names.Path) -> bool:
+def _has(template: Mapping[names.Path, jax.ShapeDtypeStruct], layer: names.Path) -> bool:
     return any(place[1:-1] == layer for place in template)
 
 
-def _name(backbone: Any) -> str:
+def _name(backbone: str | nn.Module) -> str:
     """The backbone's name, of a name or of a module."""
     text = backbone if isinstance(backbone, str) else type(backbone).__name__
-    for name in _SOURCES:
-        if text.lower().replace("_", "") == name.replace("_", ""):
+    for name, row in BACKBONES.items():
+        if text == row.network or text.lower().replace("_", "") == name.replace("_", ""):
             return name
-    raise UserError(f"no weight reader for backbone {text!r}; there are {', '.join(_SOURCES)}.")
+    raise UserError(f"no weight reader for backbone {text!r}; there are {', '.join(BACKBONES)}.")
 
 
 def _read(path: str | pathlib.Path, backbone: str) -> dict[str, np.ndarray]:
     if not pathlib.Path(path).is_file():
         there = "is a folder" if pathlib.Path(path).is_dir() else "does not exist"
+        urls = " or ".join(known.remote.url for known in BACKBONES[backbone].weights.values())
         raise UserError(
-            f"{path}: the weight file {there}. Fetch {' or '.join(_SOURCES[backbone])}, keep its "
+            f"{path}: the weight file {there}. Fetch {urls}, keep its "
             f"ending, put it there (or name it where it is), or train without weights."
         )
     return files.read_arrays(path)
 
 
-def _warn_of_other_conventions(path: Any, backbone: Any, name: str, layout: files.Layout) -> None:
-    for field, value in _CONVENTIONS.get((name, layout), ("", {}))[1].items():
+def _warn_of_other_conventions(
+    path: str | pathlib.Path, backbone: str | nn.Module, name: str, fields: Fields
+) -> None:
+    for field, value in fields.items():
         if getattr(backbone, field, value) != value:
             logging.warning(
                 "%s holds weights of a network with %s=%r; this %s has %r, so its features differ.",

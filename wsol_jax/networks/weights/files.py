@@ -1,19 +1,17 @@
-"""Weight files -> flat dicts of arrays. Nothing is unpickled, whatever a file claims to be."""
+"""Reads weight files as flat dicts of arrays; nothing is ever unpickled."""
 
 import io
 import pathlib
 import re
 import zipfile
 from collections.abc import Mapping
-from typing import Literal
 
 import h5py
 import numpy as np
 import safetensors
 
 from wsol_jax.base.errors import UserError
-
-Layout = Literal["keras", "torchvision"]
+from wsol_jax.networks.backbones.table import Layout
 
 # Endings that only one of the two writes.
 LAYOUTS: dict[str, Layout] = {
@@ -29,7 +27,7 @@ _KERAS_1 = re.compile(r".*_(?P<kind>[Wb])(_\d+)?$")
 
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a weight file by name.
+    """Reads the arrays of a weight file by name.
 
     Args:
       path: an .npz, .h5 or .keras (names become "layer/weight"), a .safetensors, .pth or .pt (names
@@ -58,7 +56,7 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def layout_of(names: Mapping[str, np.ndarray]) -> Layout:
-    """Whose names these are: Keras' have slashes ("Conv1/kernel"), PyTorch's dots."""
+    """Tells whose names these are: Keras' have slashes ("Conv1/kernel"), PyTorch's dots."""
     return "keras" if any("/" in name for name in names) else "torchvision"
 
 

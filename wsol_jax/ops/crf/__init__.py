@@ -7,7 +7,7 @@ code and of pydensecrf: Potts labels, symmetric normalisation, and a pixel's tie
 """
 
 import functools
-import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from wsol_jax.ops.crf.exact import exact_crf, exact_field, exact_kernel
 from wsol_jax.ops.crf.lattice import LatticeKernel, count_vertices, lattice_field, lattice_kernel
 from wsol_jax.ops.crf.photo import photo_field
+from wsol_jax.ops.crf_settings import CrfSettings
 
 __all__ = [
+    "CrfSettings",
     "LatticeKernel",
-    "check_settings",
     "count_vertices",
     "dense_crf",
     "exact_kernel",
@@ -31,13 +32,13 @@ def dense_crf(
     unary: jax.Array,
     image: jax.Array,
     *,
-    bilateral: tuple[float, float, float] = (10.0, 80.0, 13.0),
-    spatial: tuple[float, float] = (3.0, 3.0),
-    iterations: int = 10,
-    method: str = "exact",
+    bilateral: tuple[float, ...] = CrfSettings.bilateral,
+    spatial: tuple[float, ...] = CrfSettings.spatial,
+    iterations: int = CrfSettings.iterations,
+    method: Literal["exact", "lattice"] = CrfSettings.method,
     capacity: int | None = None,
 ) -> jax.Array:
-    """Mean-field inference in a dense CRF: labels that follow the image's edges.
+    """Infers class probabilities that follow the image's edges, by mean field in a dense CRF.
 
     k(i, j) = w1 exp(-|p_i - p_j|^2 / 2 sxy^2 - |I_i - I_j|^2 / 2 srgb^2)
     + w2 exp(-|p_i - p_j|^2 / 2 s^2), either term K normalised to D^-1/2 K D^-1/2, D its row sums;
@@ -64,9 +65,9 @@ def dense_crf(
     Raises:
       ValueError: shapes, parameters, a capacity too small or an image out of range outside jit.
     """
-    bilateral, spatial = _check(unary, image, bilateral, spatial, iterations)
-    if method not in ("exact", "lattice"):
-        raise ValueError(f'method is "exact" or "lattice", not {method!r}')
+    _check_shapes(unary, image)
+    checked = CrfSettings(bilateral, spatial, iterations, method)
+    bilateral, spatial = checked.bilateral, checked.spatial
     if method == "exact":
         return exact_crf(unary, image, bilateral, spatial, iterations)
     # Inside jit an image that is a constant becomes traced here: XLA would fold the lattice by its
@@ -88,7 +89,7 @@ def dense_crf(
 def mean_field(
     unary: jax.Array, kernel: jax.Array | LatticeKernel, *, iterations: int = 10
 ) -> jax.Array:
-    """Algorithm 1 of Kraehenbuehl and Koltun 2011 with a kernel that was built before.
+    """Runs mean-field inference with a kernel built before (Kraehenbuehl and Koltun 2011, alg. 1).
 
     Args:
       unary: (H, W, C), -log of each class's probability.
@@ -103,8 +104,7 @@ def mean_field(
     return field(scores, kernel, iterations).reshape(unary.shape)
 
 
-def _check(unary, image, bilateral, spatial, iterations):
-    """The parameters as tuples of floats; ValueError for what cannot be meant."""
+def _check_shapes(unary: jax.Array, image: jax.Array) -> None:
     if unary.ndim < 3 or image.ndim < 3:
         raise ValueError(
             f"unary is (..., H, W, C) and image (..., H, W, 3), not {unary.shape}, {image.shape}"
@@ -116,30 +116,3 @@ def _check(unary, image, bilateral, spatial, iterations):
         )
     if 0 in unary.shape[-3:]:
         raise ValueError(f"unary {unary.shape} is empty")
-    return check_settings(bilateral, spatial, iterations)
-
-
-def check_settings(bilateral, spatial, iterations) -> list[tuple[float, ...]]:
-    """``bilateral`` and ``spatial`` of `dense_crf` as tuples of floats.
-
-    Raises:
-      ValueError: other counts of numbers, a negative weight, a deviation of 0 or less, negative
-        iterations.
-    """
-    settings = []
-    for name, values, fields in (
-        ("bilateral", bilateral, ("weight", "sxy", "srgb")),
-        ("spatial", spatial, ("weight", "sxy")),
-    ):
-        try:
-            numbers = tuple(float(value) for value in values)
-        except TypeError:
-            numbers = ()
-        if len(numbers) != len(fields) or not all(map(math.isfinite, numbers)):
-            raise ValueError(f"{name} is ({', '.join(fields)}), finite numbers, not {values}")
-        if numbers[0] < 0 or min(numbers[1:]) <= 0:
-            raise ValueError(f"{name}={numbers}: expected a weight >= 0 and deviations > 0")
-        settings.append(numbers)
-    if iterations < 0:
-        raise ValueError(f"iterations={iterations}: expected 0 or more")
-    return settings

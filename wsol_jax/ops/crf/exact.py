@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wsol_jax.ops.crf_settings import CrfSettings
+
 _TINY = 1e-20  # pydensecrf's
 _AT_ONCE = 2**32
 
@@ -14,10 +16,10 @@ _AT_ONCE = 2**32
 def exact_kernel(
     image: jax.Array,
     *,
-    bilateral: tuple[float, float, float] = (10.0, 80.0, 13.0),
-    spatial: tuple[float, float] = (3.0, 3.0),
+    bilateral: tuple[float, ...] = CrfSettings.bilateral,
+    spatial: tuple[float, ...] = CrfSettings.spatial,
 ) -> jax.Array:
-    """Both kernels between all pairs of an image's pixels, normalised, weighted and summed.
+    """Builds the CRF's kernel between all pairs of an image's pixels: both terms, weighted, summed.
 
     Args:
       image: (H, W, 3) in 0..255.

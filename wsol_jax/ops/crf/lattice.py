@@ -11,13 +11,14 @@ import numpy as np
 
 from wsol_jax.ops.crf import permutohedral
 from wsol_jax.ops.crf.permutohedral import Lattice, Simplices
+from wsol_jax.ops.crf_settings import CrfSettings
 
 _TINY = 1e-20  # pydensecrf's
 _CPU_BLOCK = 1024  # pixels
 
 
 class LatticeKernel(NamedTuple):
-    """Both kernels of one image, built once by `lattice_kernel` and used in every iteration.
+    """A CRF's kernel of one image: both terms' lattices, built once, used in every iteration.
 
     lattices: those of the kernels whose weight is not 0; each one's ``weights`` hold its
       normalisation and the square root of its weight too, so that splat, blur, slice is all.
@@ -33,11 +34,11 @@ class LatticeKernel(NamedTuple):
 def lattice_kernel(
     image: jax.Array,
     *,
-    bilateral: tuple[float, float, float] = (10.0, 80.0, 13.0),
-    spatial: tuple[float, float] = (3.0, 3.0),
+    bilateral: tuple[float, ...] = CrfSettings.bilateral,
+    spatial: tuple[float, ...] = CrfSettings.spatial,
     capacity: int | None = None,
 ) -> LatticeKernel:
-    """Both kernels of an image on permutohedral lattices; vmap it for a batch.
+    """Builds a CRF's kernel of an image on permutohedral lattices; vmap it for a batch.
 
     Args:
       image: (H, W, 3) in 0..255. Of uint8 the lattice is pydensecrf's vertex by vertex.
@@ -59,7 +60,7 @@ def lattice_kernel(
 
 
 def count_vertices(image: jax.Array, *, bilateral: tuple[float, float, float]) -> jax.Array:
-    """The capacity that an image's bilateral lattice needs.
+    """Counts the vertices of an image's bilateral lattice: the capacity that it needs.
 
     Args:
       image: (H, W, 3) in 0..255.

@@ -20,7 +20,7 @@ _EMPTY = np.uint32(2**32 - 1)  # sorts behind every key
 
 
 class Lattice(NamedTuple):
-    """What `splat`, `blur` and `slice_values` need of N points in d dimensions, M = capacity.
+    """A permutohedral lattice of N points in d dimensions, with room for M = capacity vertices.
 
     vertices: (N, d+1) int32 in 0..M, the rows of a point's vertices; M is the row of nothing.
     weights: (N, d+1) float32, their barycentric coordinates: not negative, summing to 1.
@@ -37,7 +37,7 @@ class Lattice(NamedTuple):
 
 
 class Simplices(NamedTuple):
-    """Where points lie, before the vertices have rows; from `enclosing_simplices`.
+    """The simplices that hold N points, before their vertices are numbered.
 
     words: tuple of (N, d+1) uint32, most significant first: each vertex's coordinates in mixed
       radix, so that equal vertices have equal words and a step along an axis is an addition.

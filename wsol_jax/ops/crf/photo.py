@@ -34,7 +34,7 @@ def photo_field(
     capacity: int | None,
     iterations: int,
 ) -> jax.Array:
-    """`dense_crf` of one photo outside jit: (H, W, C), (H, W, 3) -> (H, W, C).
+    """Infers a dense CRF on one photo outside jit: (H, W, C), (H, W, 3) -> (H, W, C).
 
     The photo lies in the corner of a canvas, whose other pixels take part in nothing: they belong
     to the first pixel's vertices with weight 0, so that no vertex is there for them. The vertices
@@ -81,7 +81,7 @@ _enclose = functools.partial(jax.jit, static_argnums=2)(permutohedral.enclosing_
 
 
 def _photo_simplices(image: np.ndarray, shape: tuple[int, int], bilateral: tuple) -> Simplices:
-    """Of an image in the corner of a canvas; the rest are copies of its first pixel, weighing 0.
+    """Simplices of an image in a canvas's corner; the rest copy its first pixel and weigh 0.
 
     Their steps are made on the host: fused with the search they would cost four times the search.
     """
@@ -107,7 +107,7 @@ def _inside(shape: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _spatial_part(shape: tuple[int, int], size: tuple[int, int], spatial: tuple) -> Lattice:
-    """The same of the pixels of a canvas that belong to the image in its corner."""
+    """The spatial lattice of those pixels of a canvas that belong to the image in its corner."""
     whole = spatial_lattice(*shape, spatial)
     if shape == tuple(size):
         return whole

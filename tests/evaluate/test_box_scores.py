@@ -15,8 +15,12 @@ from configs import common
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Record
-from wsol_jax.evaluate import scoring
+from wsol_jax.evaluate import kinds
+from wsol_jax.evaluate.boxes import BoxScores
+from wsol_jax.evaluate.kind import Task
+from wsol_jax.evaluate.score import score_list
 from wsol_jax.methods import Localization
+from wsol_jax.runs.opened import Network
 
 SIDE = 56  # a quarter of the metrics' 224 pixels
 # The object of image i, in pixels of the stored image: half, a third, and a corner of it.
@@ -88,15 +92,10 @@ def config(**changes):
 
 
 def score(method=None, source=None, threshold=0.5, **changes):
-    return scoring.score_list(
-        config(**changes),
-        method or sees(),
-        {},
-        source or Scenes(),
-        sharding.data_mesh(1),
-        threshold=threshold,
-        central=np.array([0, 0, 223, 223]),
-    )
+    network = Network(config(**changes), method or sees(), {}, sharding.data_mesh(1))
+    thresholds = {} if threshold is None else {"": threshold}
+    task = Task(thresholds=thresholds, central=np.array([0, 0, 223, 223]))
+    return score_list(network, source or Scenes(), kinds.of(network), task)
 
 
 @pytest.fixture(scope="module")
@@ -164,18 +163,18 @@ def test_an_unreadable_image_is_left_out():
 def test_save_load_and_merge_round_trip(perfect, tmp_path):
     perfect.save(tmp_path / "deep" / "scenes.npz")
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["scenes.npz"]
-    again = scoring.Scores.load(tmp_path / "deep" / "scenes.npz")
+    again = BoxScores.load(tmp_path / "deep" / "scenes.npz")
     assert again.figures(0.5) == perfect.figures(0.5)
     merged = perfect.merge(again)
     assert merged.figures(0.5) == perfect.figures(0.5)
-    assert scoring.Scores().merge(perfect).figures(0.5) == perfect.figures(0.5)
+    assert BoxScores().merge(perfect).figures(0.5) == perfect.figures(0.5)
 
 
 def test_each_images_class_iou_and_truth_are_kept(tmp_path):
     """IoU 1 where the map lights exactly the object, at the run's threshold."""
     scores = score(sees(wrong=(1,)))
     scores.save(tmp_path / "s.npz")
-    for kept in (scores, scoring.Scores.load(tmp_path / "s.npz")):
+    for kept in (scores, BoxScores.load(tmp_path / "s.npz")):
         assert kept.class_names == ("a", "b", "c")
         found = dict(kept.classes.items())
         assert [found[f"id{i}"][0] for i in range(4)] == LABELS
@@ -189,8 +188,8 @@ def test_each_images_class_iou_and_truth_are_kept(tmp_path):
 
 
 def test_an_empty_score_saves_and_loads(tmp_path):
-    scoring.Scores().save(tmp_path / "none.npz")
-    figures = scoring.Scores.load(tmp_path / "none.npz").figures(0.5)
+    BoxScores().save(tmp_path / "none.npz")
+    figures = BoxScores.load(tmp_path / "none.npz").figures(0.5)
     assert figures["images"] == 0 and figures["gt_known_loc"] is None
 
 

@@ -5,16 +5,18 @@ import json
 import types
 
 import cv2
-import ml_collections
 import numpy as np
 import pytest
 
 from configs import sec as sec_config
+from wsol_jax import compare
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate import compare, score_files, segment_scores, segmenting
+from wsol_jax.evaluate import kinds, photo_size, segments, thresholded
+from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.segment_scores import SegmentationScores
-from wsol_jax.evaluate.segmenting import MapThresholds
+from wsol_jax.evaluate.thresholded import MapThresholds
+from wsol_jax.runs.opened import Network
 
 NAMES = ("bird", "cat", "dog")
 
@@ -122,7 +124,7 @@ def test_merging_counts_an_image_once():
     expected = scored(pairs).figures()
     assert merged.figures() == expected
     assert merged.parts["cam"].figures() == expected
-    assert one.merge(other).is_comparable(scored(pairs))
+    assert not one.merge(other).obstacle(scored(pairs))
     # A list of which nothing could be scored has no parts, and takes none away.
     empty = SegmentationScores(NAMES)
     assert one.merge(empty).figures() == empty.merge(one).figures() == one.figures()
@@ -139,13 +141,12 @@ def test_saved_and_loaded(tmp_path, means, count):
     scores.labels[0] = np.zeros((2, 2), np.uint8)  # for the report alone
     path = tmp_path / "deep" / "list.npz"
     scores.save(path)
-    assert segment_scores.is_segmentation(path)
-    found = score_files.load_scores(path)
+    found = kinds.load(path)
     assert isinstance(found, SegmentationScores)
     assert (found.class_names, found.mean_classes) == (NAMES, means)
     assert found.figures() == scores.figures()
     assert dict(found.ious.items()) == dict(scores.ious.items())
-    assert found.is_comparable(scores) and not found.labels
+    assert not found.obstacle(scores) and not found.labels
     with np.load(path, allow_pickle=False) as file:  # without pickles
         assert all(file[name].dtype.kind != "O" for name in file.files)
 
@@ -153,27 +154,27 @@ def test_saved_and_loaded(tmp_path, means, count):
 def test_what_is_comparable():
     pairs = random_pairs()
     scores = scored(pairs)
-    assert scores.is_comparable(scored(random_pairs(seed=5)))  # the same images, other pixels
-    assert not scores.is_comparable(scored(random_pairs(5)))
-    assert not scores.is_comparable(scored(pairs, names=("bird", "cat", "cow")))
-    assert not scores.is_comparable(scored(pairs, means=("cat",)))
-    assert score_files.are_comparable(scores, scored(pairs))
-    assert not score_files.are_comparable(scores, types.SimpleNamespace())
+    assert scores.obstacle(scored(random_pairs(seed=5))) == ""  # the same images, other pixels
+    assert scores.obstacle(scored(random_pairs(5)))
+    assert scores.obstacle(scored(pairs, names=("bird", "cat", "cow")))
+    assert scores.obstacle(scored(pairs, means=("cat",)))
+    assert scores.obstacle(scored(pairs)) == ""
+    assert scores.obstacle(BoxScores()) == "were scored by different figures"
 
 
 @pytest.mark.parametrize("means", [(), ("cat",)])
 def test_means_of_runs_are_compared_on_the_same_images(means):
     runs = [scored(random_pairs(8, right=r), means=means) for r in (0.3, 0.4, 0.8, 0.9)]
-    found = segment_scores.compare_means(runs[:2], runs[2:])
+    found = SegmentationScores.paired(runs[:2], runs[2:])
     assert set(found) == {"miou", "pixel_accuracy"}
     for name, difference in found.items():
         values = [run.figures(intervals=False)[name] for run in runs]
         assert difference.value == pytest.approx(np.mean(values[2:]) - np.mean(values[:2]))
         assert 0 < difference.low < difference.value < difference.high
-    nothing = segment_scores.compare_means(runs[:1], runs[:1])
+    nothing = SegmentationScores.paired(runs[:1], runs[:1])
     assert all((d.value, d.low, d.high) == (0, 0, 0) for d in nothing.values())
     with pytest.raises(ValueError, match="different images or classes"):
-        segment_scores.compare_means(runs[:1], [scored(random_pairs(3), means=means)])
+        SegmentationScores.paired(runs[:1], [scored(random_pairs(3), means=means)])
 
 
 # ---------------------------------------------------------------- class maps cut at thresholds
@@ -225,25 +226,23 @@ def listed(monkeypatch):
             assert every_map and not parts
             return iter(images)
 
-        monkeypatch.setattr(segmenting, "localize_list", localize_list)
+        monkeypatch.setattr(thresholded, "localize_list", localize_list)
 
     return say
 
 
-def config(**changes):
-    made = ml_collections.ConfigDict({"eval": {"mean_classes": (), **changes}})
-    return made
+NETWORK = Network(None, None, None, None)
 
 
-def score_maps(images, masks, thresholds, **options):
-    return segmenting.score_maps(config(), None, None, Truth(masks), None, thresholds, **options)
+def score_maps(masks, thresholds, shown=(0,)):
+    return thresholded.score_maps(NETWORK, Truth(masks), (), thresholds, shown)
 
 
 def test_maps_become_a_segmentation(listed):
     """Each map by its own maximum; a class by its score; below both, background."""
     listed([said(0, halves(), [0.9, 0.1, 0.8])])
     truth = np.zeros((SIDE, SIDE), np.uint8)
-    found = score_maps(None, [truth], MapThresholds(0.4, 0.5), keep=lambda i: True)
+    found = score_maps([truth], MapThresholds(0.4, 0.5))
     expected = np.zeros((SIDE, SIDE), np.uint8)
     expected[:, :6], expected[3:, 6:] = 1, 3
     np.testing.assert_array_equal(found.labels[0], expected)
@@ -258,7 +257,7 @@ def test_maps_become_a_segmentation(listed):
 def test_thresholds_decide(listed, share, presence, shown):
     listed([said(0, halves(), [0.9, 0.1, 0.8])])
     masks = [np.zeros((SIDE, SIDE), np.uint8)]
-    found = score_maps(None, masks, MapThresholds(share, presence), keep=lambda i: True)
+    found = score_maps(masks, MapThresholds(share, presence))
     assert set(np.unique(found.labels[0]).tolist()) == shown
 
 
@@ -268,7 +267,7 @@ def test_the_share_is_of_the_maximum_and_strict(listed):
     maps[1, :, 0], maps[2, :, 0], maps[3, :, 0] = 4.0, 4.1, -9.0
     listed([said(0, maps, [0.9, 0, 0])])
     masks = [np.zeros((SIDE, SIDE), np.uint8)]
-    found = score_maps(None, masks, MapThresholds(0.5, 0.5), keep=lambda i: True)
+    found = score_maps(masks, MapThresholds(0.5, 0.5))
     assert found.labels[0][:, 0].tolist() == [1, 0, 1, *[0] * 9]
 
 
@@ -277,7 +276,7 @@ def test_maps_that_found_nothing_are_background(listed, value):
     maps = np.full((SIDE, SIDE, 3), value, np.float32)
     listed([said(0, maps, [0.9, 0.9, 0.9])])
     truth = np.ones((SIDE, SIDE), np.uint8)
-    found = score_maps(None, [truth], MapThresholds(0.05, 0.1), keep=lambda i: True)
+    found = score_maps([truth], MapThresholds(0.05, 0.1))
     assert not found.labels[0].any() and found.figures()["pixel_accuracy"] == 0
 
 
@@ -287,7 +286,7 @@ def test_one_class_of_a_single_map_and_another_size(listed):
     maps[:, 1, 1] = 1
     listed([said(0, maps, [0, 0.9, 0])])
     truth = np.zeros((6, 10), np.uint8)
-    found = score_maps(None, [truth], MapThresholds(0.5, 0.5), keep=lambda i: True)
+    found = score_maps([truth], MapThresholds(0.5, 0.5))
     expected = np.zeros((6, 10), np.uint8)
     expected[:, 5:] = 2
     np.testing.assert_array_equal(found.labels[0], expected)
@@ -296,7 +295,7 @@ def test_one_class_of_a_single_map_and_another_size(listed):
 def test_images_without_a_mask_are_left_out(listed):
     listed([said(i, halves(), [0.9, 0.1, 0.8]) for i in range(3)])
     truth = np.zeros((SIDE, SIDE), np.uint8)
-    found = score_maps(None, [truth, None, truth], MapThresholds(), keep=lambda i: i == 2)
+    found = score_maps([truth, None, truth], MapThresholds(), shown={2})
     assert len(found) == 2 and set(found.labels) == {2}
 
 
@@ -312,9 +311,9 @@ def test_thresholds_are_chosen_on_the_tune_list(listed):
         c = int(scores.argmax())
         masks.append(np.where(maps[..., c] > 0.4 * maps[..., c].max(), 1 + c, 0).astype(np.uint8))
     listed(images)
-    chosen = segmenting.choose_map_thresholds(config(), None, None, Truth(masks), None)
+    chosen = thresholded.choose_map_thresholds(NETWORK, Truth(masks), ())
     assert chosen == MapThresholds(share=0.4, presence=0.7)
-    found = score_maps(None, masks, chosen)
+    found = score_maps(masks, chosen)
     assert found.figures()["miou"] == 1
 
 
@@ -331,18 +330,17 @@ def test_thresholds_follow_the_classes_that_are_meant(listed):
         masks[-1][masks[-1] == 255] = 0
     listed(images)
     for c, expected in ((0, 0.2), (1, 0.6)):
-        means = config(mean_classes=(NAMES[c],))
         own = [np.where(m == 2 - c, 255, m).astype(np.uint8) for m in masks]
         listed([x for x in images if x.index % 2 == c])
-        chosen = segmenting.choose_map_thresholds(means, None, None, Truth(own), None)
+        chosen = thresholded.choose_map_thresholds(NETWORK, Truth(own), (NAMES[c],))
         assert chosen.share == pytest.approx(expected)
 
 
 def test_without_a_tune_list_or_its_masks_the_defaults_stand(listed):
-    choose = functools.partial(segmenting.choose_map_thresholds, config(), None, None)
-    assert choose(None, None) == MapThresholds(0.2, 0.5)
+    choose = functools.partial(thresholded.choose_map_thresholds, NETWORK, mean_classes=())
+    assert choose(None) == MapThresholds(0.2, 0.5)
     listed([said(0, halves(), [0.9, 0.1, 0.8])])
-    assert choose(Truth([None]), None) == MapThresholds(0.2, 0.5)
+    assert choose(Truth([None])) == MapThresholds(0.2, 0.5)
 
 
 # ---------------------------------------------------------------- a segmenter's maps
@@ -351,16 +349,16 @@ def test_without_a_tune_list_or_its_masks_the_defaults_stand(listed):
 def test_probabilities_at_the_images_size():
     rng = np.random.default_rng(0)
     whole = rng.dirichlet(np.ones(4), (5, 6)).astype(np.float32)
-    found = segmenting.segment_probabilities(whole[..., 1:], (6, 5))
+    found = photo_size.segment_probabilities(whole[..., 1:], (6, 5))
     assert found.shape == (5, 6, 4) and found.dtype == np.float32
     np.testing.assert_allclose(found, whole, atol=1e-6)
-    large = segmenting.segment_probabilities(whole[..., 1:], (31, 17))
+    large = photo_size.segment_probabilities(whole[..., 1:], (31, 17))
     assert large.shape == (17, 31, 4)
     np.testing.assert_allclose(large.sum(axis=-1), 1, atol=1e-5)
     assert large.min() >= 0
-    one = segmenting.segment_probabilities(np.full((3, 3, 1), 0.25, np.float32), (4, 2))
+    one = photo_size.segment_probabilities(np.full((3, 3, 1), 0.25, np.float32), (4, 2))
     np.testing.assert_allclose(one[..., 0], 0.75)
-    over = segmenting.segment_probabilities(np.full((2, 2, 2), 0.6, np.float32), (2, 2))
+    over = photo_size.segment_probabilities(np.full((2, 2, 2), 0.6, np.float32), (2, 2))
     assert (over[..., 0] == 0).all()
 
 
@@ -379,17 +377,17 @@ def test_probabilities_at_the_images_size():
 )
 def test_options_are_checked(changes, sentence):
     made = sec_config.get_config("embedded")
-    segmenting.check_options(made.eval, NAMES)
+    segments.check_options(made.eval, NAMES)
     with made.unlocked():
         made.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=sentence):
-        segmenting.check_options(made.eval, NAMES)
+        segments.check_options(made.eval, NAMES)
 
 
 def test_two_hundred_classes():
     """More channels than OpenCV resizes at once."""
     maps = np.random.default_rng(0).dirichlet(np.ones(201), (3, 4))[..., 1:].astype(np.float32)
-    large = segmenting.segment_probabilities(maps, (8, 6))
+    large = photo_size.segment_probabilities(maps, (8, 6))
     assert large.shape == (6, 8, 201)
     whole = np.concatenate([1 - maps.sum(axis=-1, keepdims=True), maps], axis=-1)
     one = cv2.resize(whole[..., 150], (8, 6))

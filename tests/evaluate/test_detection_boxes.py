@@ -1,0 +1,213 @@
+"""Detection AP of boxes from class maps, through the whole pass, against plain loops."""
+
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.data.records import Record
+from wsol_jax.evaluate import multi_label, score
+from wsol_jax.evaluate.kind import Task
+from wsol_jax.evaluate.localize import LocalizedImage
+from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores, detect
+from wsol_jax.runs.opened import Network
+
+NAMES = ("ball", "bar", "cross")
+SHARE, NMS = 0.5, 0.3
+
+
+class Scenes:
+    """Images of up to two objects, one of them without an object, one whose boxes are unknown."""
+
+    name, class_names = "scenes", NAMES
+
+    def __init__(self, count=24):
+        rng = np.random.default_rng(3)
+        self.records = []
+        for i in range(count):
+            width, height = map(int, rng.integers(60, 120, 2))
+            labels = rng.integers(0, 3, 0 if i == 4 else 1 + i % 2)
+            corners = rng.integers(0, 30, (len(labels), 2))
+            boxes = np.concatenate([corners, corners + rng.integers(12, 29, (len(labels), 2))], 1)
+            if i == 7:
+                boxes, of = boxes[:0], labels[:0]
+            else:
+                of = labels
+            self.records.append(
+                Record(
+                    image_id=f"i{i:02}",
+                    image="",
+                    labels=tuple(sorted({int(c) for c in labels})),
+                    size=(width, height),
+                    boxes=boxes.astype(np.float32),
+                    box_labels=of.astype(np.int32),
+                )
+            )
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, index):
+        return self.records[index]
+
+    def mask(self, index):
+        return None
+
+
+def said(scenes):
+    """Maps that are bright near most objects, with noise of both signs."""
+    rng = np.random.default_rng(5)
+    for index, record in enumerate(scenes.records):
+        maps = rng.normal(0, 0.25, (14, 14, 3)).astype(np.float32)
+        maps[..., 2] -= 9 * (index % 5 == 0)  # a map that is nowhere positive
+        for (x0, y0, x1, y1), c in zip(record.boxes, record.box_labels, strict=True):
+            if rng.random() < 0.8:
+                at = np.array([x0, x1, y0, y1]) * 14
+                at = (at / np.repeat(record.size, 2)).astype(int)
+                maps[at[2] : at[3] + 1, at[0] : at[1] + 1, c] += rng.uniform(0.5, 2)
+        sure = np.full(3, 0.5, np.float32)
+        picked = np.moveaxis(maps, -1, 0)
+        yield LocalizedImage(index, sure, np.arange(3), picked, picked[0], record.size, maps)
+
+
+WITHOUT_PARTS = Task(parts=False)
+
+
+def scored(scenes, task=WITHOUT_PARTS, **detection):
+    given = {"threshold": SHARE, "nms_iou": NMS, **detection}
+    config = types.SimpleNamespace(
+        eval=types.SimpleNamespace(tolerance=4.0, class_scores="", detection=given),
+        data=types.SimpleNamespace(threads=2),
+    )
+    images = list(said(scenes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "localize_list", lambda *args, **options: iter(images))
+        return score.score_list(Network(config, None, None, None), scenes, MultiLabel(config), task)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return Scenes()
+
+
+# ---------------------------------------------------------------- the same by loops
+
+
+def regions(plane):
+    """Boxes and sums of the 8-connected regions above a share of the maximum, by flooding."""
+    top = plane.max()
+    left = {(y, x) for y, x in zip(*np.nonzero(plane > np.float32(SHARE) * top), strict=True)}
+    found = []
+    while left:
+        stack, mine = [left.pop()], []
+        while stack:
+            y, x = stack.pop()
+            mine.append((y, x))
+            near = {(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            stack += near
+        ys, xs = zip(*mine, strict=True)
+        total = sum(float(plane[at]) for at in mine)
+        found.append(((min(xs), min(ys), max(xs), max(ys)), total / plane.size))
+    return found
+
+
+def iou(a, b):
+    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    inside = max(width, 0) * max(height, 0)
+    area = lambda r: (r[2] - r[0] + 1) * (r[3] - r[1] + 1)
+    return inside / (area(a) + area(b) - inside)
+
+
+def naive_ap(scenes, wanted):
+    """AP of each class over the images whose boxes are known; all-point, from the right."""
+    aps = []
+    for c in range(len(NAMES)):
+        ranked, objects = [], 0
+        for image in said(scenes):
+            record = scenes[image.index]
+            if record.labels and not len(record.boxes):
+                continue
+            mine = [b for b, own in zip(record.boxes, record.box_labels, strict=True) if own == c]
+            objects += len(mine)
+            plane = cv2.resize(image.maps[..., c], record.size)
+            found = regions(plane) if image.maps[..., c].max() > 0 else []
+            boxes = sorted(found, key=lambda entry: -entry[1])
+            kept = []
+            for box, value in boxes:
+                if all(iou(box, other) <= NMS for other, _ in kept):
+                    kept.append((box, value))
+            taken = set()
+            for box, value in kept:
+                overlaps = [iou(box, true) for true in mine]
+                best = int(np.argmax(overlaps)) if mine else -1
+                right = best >= 0 and overlaps[best] >= wanted and best not in taken
+                if right:
+                    taken.add(best)
+                ranked.append((value, right))
+        ranked.sort(key=lambda entry: -entry[0])
+        hits, points = 0, []
+        for total, (_, right) in enumerate(ranked, start=1):
+            hits += right
+            points.append((hits / objects, hits / total))
+        ap, before = 0.0, 0.0
+        for k, (recall, _) in enumerate(points):
+            ap += (recall - before) * max(p for _, p in points[k:])
+            before = recall
+        aps.append(ap)
+    return np.array(aps)
+
+
+@pytest.mark.parametrize("wanted, name", [(0.5, "detection_map"), (0.2, "detection_map_20")])
+def test_detection_equals_a_loop(scenes, wanted, name):
+    figures = scored(scenes).figures()
+    expected = naive_ap(scenes, wanted)
+    assert figures[name] == pytest.approx(expected.mean(), abs=1e-9)
+    assert 0.02 < figures[name] < 0.98
+    if wanted == 0.5:
+        by_class = figures["by_class"]["detection_ap"]
+        np.testing.assert_allclose([by_class[n] for n in NAMES], expected, atol=1e-9)
+    low, high = figures["intervals_95"][name]
+    assert low <= figures[name] <= high
+
+
+def test_boxes_of_a_map_by_hand():
+    """Two regions of one class, one of another, and a class without a positive maximum."""
+    maps = np.zeros((120, 130, 3), np.float32)
+    maps[10:20, 30:50, 0] = 1.0
+    maps[100:104, 100:110, 0] = 0.7
+    maps[60, 60, 0] = 0.5  # not above the share
+    maps[5:7, 5:9, 1] = 3.0
+    maps[..., 2] = -1.0
+    boxes, scores, labels = detect(maps, 0.5, (130, 120))
+    assert labels.tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(boxes, [[30, 10, 49, 19], [100, 100, 109, 103], [5, 5, 8, 6]])
+    np.testing.assert_allclose(scores * 130 * 120, [200, 28, 24], rtol=1e-6)
+
+
+def test_a_quick_pass_and_lists_without_boxes_have_none(scenes):
+    quick = scored(scenes, Task(parts=False, contours=False)).figures(intervals=False)
+    assert quick["detection_map"] is None and quick["location_map"] is not None
+    unknown = Scenes()
+    unknown.records = [unknown.records[7]]
+    assert scored(unknown).figures()["detection_map_20"] is None
+
+
+def test_saved_with_its_suppression(scenes, tmp_path):
+    made = scored(scenes, nms_iou=0.6)
+    made.save(tmp_path / "s.npz")
+    again = MultiLabelScores.load(tmp_path / "s.npz")
+    assert again.detection.nms_iou == 0.6
+    expected = made.figures(intervals=False)
+    assert again.figures(intervals=False) == expected
+    assert again.merge(made).figures(intervals=False) == expected
+
+
+@pytest.mark.parametrize("field, value", [("threshold", 1.0), ("threshold", -0.1), ("nms_iou", 2)])
+def test_options_are_checked(field, value):
+    options = types.SimpleNamespace(detection={"threshold": 0.6, "nms_iou": 0.3, field: value})
+    with pytest.raises(UserError, match=rf"eval\.detection\.{field}: expected .* got {value}"):
+        multi_label.check_detection(options)

@@ -1,0 +1,20 @@
+"""`python -m wsol_jax.compare`: its two sides, its table, its JSON."""
+
+import json
+
+from wsol_jax import compare
+
+
+def test_compare_needs_two_sides(capsys, tmp_path):
+    assert compare.main([str(tmp_path)]) == 2
+    assert "B1,B2,..." in capsys.readouterr().err
+
+
+def test_compare_writes_its_table_as_json(monkeypatch, tmp_path, capsys):
+    spread = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    entry = {"a": {"pxap": spread}, "b": {"pxap": spread}, "b-a": {}}
+    monkeypatch.setattr(compare, "compare", lambda a, b: {"+".join([*a, *b]): entry})
+    out = tmp_path / "figures.json"
+    assert compare.main(["x,y", "z", f"--out={out}"]) == 0
+    assert json.loads(out.read_text()) == {"x+y+z": entry}
+    assert "50.0 (40.0-60.0)" in capsys.readouterr().out

@@ -1,0 +1,52 @@
+"""What the small commands share: their flags' parser, and how a mistake reaches the user."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from wsol_jax.base.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose mistakes are UserErrors; flags are written in full.
+
+    Args:
+      name: the command is ``python -m wsol_jax.NAME``.
+      description: its docstring, whose first line ``--help`` shows.
+      epilog: shown as it stands.
+    """
+
+    def __init__(self, name: str, description: str, epilog: str = ""):
+        super().__init__(
+            prog=f"python -m wsol_jax.{name}",
+            description=description.splitlines()[0],
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists the flags.")
+
+
+def run(command: Callable[[], None]) -> int:
+    """The exit status of a command: 0, or 2 after one sentence on what the user can mend."""
+    try:
+        command()
+    except UserError as error:
+        return fail(str(error))
+    except OSError as error:
+        if error.filename is None:  # no file of the user's: a defect, whose traceback is wanted
+            raise
+        return fail(f"{error.filename}: {error.strerror or error}.")
+    except KeyboardInterrupt:
+        print("stopped by SIGINT.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def fail(text: str) -> int:
+    """Prints ``error:`` and one line; the exit status of a user's mistake."""
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,74 @@
+"""Compares runs: means over seeds, their spread, and a paired interval over images.
+
+python -m wsol_jax.compare runs/cam0,runs/cam1,runs/cam2 runs/spg0,runs/spg1,runs/spg2
+python -m wsol_jax.compare runs/two_phase:first runs/two_phase    a part against the whole
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from wsol_jax.base import commands
+from wsol_jax.base.files import write_whole
+from wsol_jax.evaluate.compare import compare
+from wsol_jax.evaluate.figures import COMPARED
+
+_HELP = """
+Every test list that all runs have scored gives a table, in %: the mean of each side's seeds, the
+lowest and highest in brackets, and the difference of the means with its 95% interval over images.
+"""
+
+
+# Of a side, or of the difference: figure -> its numbers by name.
+Figures = Mapping[str, Mapping[str, float | Sequence[float]]]
+
+
+def _parser() -> commands.Parser:
+    parser = commands.Parser("compare", __doc__, _HELP)
+    side = "workdirs of finished runs, the seeds of one side; WORKDIR:PART is a part of one"
+    parser.add_argument("a", metavar="A1,A2,...", help=side)
+    parser.add_argument("b", metavar="B1,B2,...", help="those of the other side")
+    parser.add_argument("--out", metavar="FILE", help="the table's figures as JSON")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; 0, or 2 after one sentence on what the user can mend."""
+    return commands.run(lambda: _run(_parser().parse_args(arguments)))
+
+
+def _run(flags: argparse.Namespace) -> None:
+    result = compare(flags.a.split(","), flags.b.split(","))
+    print(table(result))
+    if flags.out:
+        write_whole(flags.out, json.dumps(result, indent=1))
+
+
+def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
+    """``compare``'s result as text: means in %, lowest and highest seed, paired differences."""
+    lines = []
+    for name, entry in result.items():
+        lines.append(f"{name}{'a':>28}{'b':>24}{'b - a [95% over images]':>32}")
+        for figure in COMPARED:
+            if not any(figure in entry[side] for side in ("a", "b")):
+                continue
+            cells = []
+            for side in ("a", "b"):
+                v = entry[side].get(figure)
+                cells.append(
+                    f"{100 * v['mean']:.1f} ({100 * v['low']:.1f}-{100 * v['high']:.1f})"
+                    if v
+                    else "-"
+                )
+            pair = entry["b-a"].get(figure)
+            tail = ""
+            if pair:
+                low, high = pair["interval_95"]
+                tail = f"{100 * pair['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+            lines.append(f"  {figure:16}{cells[0]:>24}{cells[1]:>24}{tail:>28}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

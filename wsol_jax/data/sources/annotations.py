@@ -1,0 +1,72 @@
+"""Annotation files of PASCAL VOC and ILSVRC: an XML file an image, with its objects' boxes."""
+
+import dataclasses
+import os
+import xml.etree.ElementTree as ET
+
+import numpy as np
+
+from wsol_jax.base.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """One XML file as it stands: size (width, height) or None; names; boxes (N, 4) as written."""
+
+    size: tuple[int, int] | None
+    names: tuple[str, ...]
+    boxes: np.ndarray
+
+
+def read_annotation(path: str | os.PathLike) -> Annotation:
+    """Reads a VOC or ILSVRC annotation file.
+
+    Boxes are xmin ymin xmax ymax, float32, exactly as in the file (VOC counts from 1, ILSVRC from
+    0). Only an <object>'s own box is read, not those of its <part>s. Objects marked ``difficult``
+    are kept: that flag is for scoring detectors, the object is in the photo all the same.
+
+    Raises UserError where the file is absent, no XML, or has an object without a name or box.
+    """
+    try:
+        root = ET.parse(path).getroot()
+    except FileNotFoundError:
+        raise UserError(
+            f"annotation {path} is missing: every image of a list needs one, for its labels"
+        ) from None
+    except ET.ParseError as e:
+        raise UserError(f"annotation {path} is not readable XML: {e}") from None
+    try:
+        size = (int(root.findtext("size/width", "0")), int(root.findtext("size/height", "0")))
+    except ValueError:
+        raise UserError(f"annotation {path}: <size> must hold whole numbers") from None
+    names, boxes = [], []
+    for number, obj in enumerate(root.findall("object"), start=1):
+        name = (obj.findtext("name") or "").strip()
+        corners = [obj.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        try:
+            box = [float(c) for c in corners]  # VOC 2011 has corners such as 45.70000076293945
+        except (TypeError, ValueError):
+            box = []
+        if not name or not box or not np.isfinite(box).all():
+            raise UserError(
+                f"annotation {path}: object {number} needs a <name> and a <bndbox> with the "
+                "numbers xmin, ymin, xmax, ymax"
+            )
+        if box[2] < box[0] or box[3] < box[1]:
+            raise UserError(
+                f"annotation {path}: object {number} ({name}) has xmin, ymin, xmax, ymax = "
+                f"{', '.join(f'{v:g}' for v in box)}: the maxima must not lie below the minima"
+            )
+        names.append(name)
+        boxes.append(box)
+    known = size if min(size) > 0 else None
+    return Annotation(known, tuple(names), np.array(boxes, np.float32).reshape(-1, 4))
+
+
+def clip_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """Moves (N, 4) 0-based inclusive corners inside an image of (width, height), if known."""
+    boxes = np.maximum(boxes, 0)
+    if size is not None:
+        width, height = size
+        boxes = np.minimum(boxes, np.array([width, height, width, height], np.float32) - 1)
+    return boxes.astype(np.float32)

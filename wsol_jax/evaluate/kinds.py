@@ -1,0 +1,84 @@
+"""The choice of a kind of evaluation: the one place that asks what a network gives."""
+
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.evaluate import figures, multi_label, segments
+from wsol_jax.evaluate.boxes import Boxes, BoxScores
+from wsol_jax.evaluate.kind import Kind, Results
+from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores
+from wsol_jax.evaluate.segment_scores import SegmentationScores
+from wsol_jax.evaluate.segments import Segments
+from wsol_jax.methods import Localization, Maps, Segmentation
+from wsol_jax.runs.checkpoint import check_choice
+from wsol_jax.runs.opened import Network
+
+
+def of(network: Network) -> Kind:
+    """The kind by which a network's whole is measured, with those of its parts.
+
+    A segmentation is measured as such; class maps by the labels that an image may have.
+    """
+    config, size = network.config, network.config.eval.size or network.config.data.crop
+    leaves, tree = jax.tree.flatten(network.variables)
+    shapes = tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
+    found = _given(network.method.localize, size, tree, shapes)
+    kinds = {name: _kind(maps, config) for name, maps in found.parts.items()}
+    whole = _kind(found.maps, config)(config, {n: kind(config) for n, kind in kinds.items()})
+    # One pass gives every part its maps.
+    whole.every_map = whole.every_map or any(kind.every_map for kind in kinds.values())
+    return whole
+
+
+def _kind(maps: Maps, config: ml_collections.ConfigDict) -> type[Kind]:
+    if isinstance(maps, Segmentation):
+        return Segments
+    return MultiLabel if config.data.multi_label else Boxes
+
+
+@functools.lru_cache(maxsize=32)
+def _given(
+    localize: Callable, size: int, tree: jax.tree_util.PyTreeDef, shapes: tuple
+) -> Localization:
+    """What a network gives, in shapes."""
+    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+    return jax.eval_shape(localize, jax.tree.unflatten(tree, leaves), images)
+
+
+def load(path: pathlib.Path) -> Results:
+    """The per-image rows of a list, of whichever kind the file is.
+
+    Raises:
+      OSError, ValueError, KeyError, zipfile.BadZipFile: no such file, or another one.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        owners = {name.partition("/")[0] for name in file.files}
+    for kind in (MultiLabelScores, SegmentationScores, BoxScores):
+        if kind.MARK in owners:
+            return kind.load(path)
+    raise ValueError("no per-image results of any kind")
+
+
+def check_options(config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
+    """Raises UserError for an ``eval`` section that could not be scored by, before any work."""
+    options = config.eval
+    if options.threshold >= 1:
+        raise UserError(f"eval.threshold: expected below 1, got {options.threshold}.")
+    if options.best_metric not in figures.WATCHED:
+        known = ", ".join(map(repr, figures.WATCHED))
+        raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
+    if not 0 <= options.tolerance < math.inf:
+        raise UserError(f"eval.tolerance: expected 0 or more pixels, got {options.tolerance}.")
+    if options.class_scores and config.data.multi_label:
+        raise UserError("eval.class_scores: only for images of one label each.")
+    check_choice(options.checkpoint)
+    multi_label.check_detection(options)
+    segments.check_options(options, class_names)

@@ -1,0 +1,169 @@
+"""The backbones, a row each: module, defaults, endpoints of each method, published weights.
+
+A new backbone is its file and a row here. Nothing of JAX or Flax is loaded: configs read the table.
+"""
+
+import dataclasses
+import importlib
+import types
+from collections.abc import Mapping
+from typing import Literal
+
+from wsol_jax.base.download import Remote
+
+Layout = Literal["keras", "torchvision"]
+Fields = Mapping[str, bool | int | float | str]
+
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+_TORCH = "https://download.pytorch.org/models"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """One publisher's ImageNet weights of a backbone, and what they assume.
+
+    Attributes:
+      remote: the file, which its publisher lets anyone fetch.
+      preprocessing: "tf", "torch" or "caffe"; see ``ops.images``.
+      fields: arguments of the backbone's module that reproduce the publisher's network.
+      no_gains: whether its normalisation layers have no gains: they become 1.
+    """
+
+    remote: Remote
+    preprocessing: str
+    fields: Fields = dataclasses.field(default_factory=dict)
+    no_gains: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A backbone's row: its module, and its fields unless a recipe says otherwise.
+
+    Attributes:
+      module: of its file, which also holds ``NAMES`` (``published.PublishedNames``).
+      network: the Flax module's class.
+      weights: by layout.
+      imagenet: the layout that ``model.weights="imagenet"`` fetches.
+      model: fields of the config's ``model`` section; none where it gives no class maps.
+      taps: section of a method -> its fields that name endpoints.
+      compares: the endpoint that compares images (CAMs2i's ``features``): the last layer before
+        the classifier.
+    """
+
+    module: str
+    network: str
+    weights: Mapping[Layout, Weights] = dataclasses.field(default_factory=dict)
+    imagenet: Layout = "keras"
+    model: Fields = dataclasses.field(default_factory=dict)
+    taps: Mapping[str, Fields] = dataclasses.field(default_factory=dict)
+    compares: str = ""
+
+    def load(self) -> types.ModuleType:
+        """Imports its module: a run loads the one that it needs."""
+        return importlib.import_module(self.module)
+
+
+# Keras' checksums are those of keras.applications, which states none for MobileNetV2: there it is
+# the SHA-256 that several projects pin for the same file. torchvision states the first digits
+# alone, in the file's name. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14
+# (VGG16-CAM). SPG's branches hang on A1's and A2's output (section 3.1) and their counterparts;
+# CAMs2i's second classifier a block before the trunk's last, at the same stride.
+BACKBONES: dict[str, Backbone] = {
+    "vgg16": Backbone(
+        module="wsol_jax.networks.backbones.vgg",
+        network="VGG16",
+        weights={
+            "torchvision": Weights(
+                Remote(f"{_TORCH}/vgg16-397923af.pth", sha256="397923af"), "torch"
+            ),
+            "keras": Weights(
+                Remote(
+                    f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                    md5="6d6bbae143d832006294945121d1f1fc",
+                ),
+                "caffe",
+            ),
+        },
+        model=dict(output_stride=16, final_endpoint="conv5_3", head_layers=1),
+        taps={
+            "spg": dict(b1_endpoint="conv4_3", b2_endpoint="conv5_3"),
+            "cams2i": dict(endpoint_2="conv4_3"),
+        },
+        compares="pool5",
+    ),
+    "inception_v3": Backbone(
+        module="wsol_jax.networks.backbones.inception",
+        network="InceptionV3",
+        weights={
+            # torchvision's transform_input makes "tf" of its usual "torch" images.
+            "torchvision": Weights(
+                Remote(f"{_TORCH}/inception_v3_google-0cc3c7bd.pth", sha256="0cc3c7bd"),
+                "tf",
+                {"count_include_pad": True},
+            ),
+            "keras": Weights(
+                Remote(
+                    f"{_KERAS}/inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop"
+                    ".h5",
+                    md5="bcbd6486424b2319ff4ef7d526e38f63",
+                ),
+                "tf",
+                {"count_include_pad": False},
+                no_gains=True,
+            ),
+        },
+        model=dict(output_stride=8, final_endpoint="Mixed_6e", head_layers=2),
+        taps={
+            "spg": dict(b1_endpoint="Mixed_5d", b2_endpoint="Mixed_6d"),
+            "cams2i": dict(endpoint_2="Mixed_5d"),
+        },
+        compares="Mixed_6e",
+    ),
+    "mobilenet_v2": Backbone(
+        module="wsol_jax.networks.backbones.mobilenet",
+        network="MobileNetV2",
+        weights={
+            "torchvision": Weights(
+                Remote(f"{_TORCH}/mobilenet_v2-b0353104.pth", sha256="b0353104"),
+                "torch",
+                {"padding": "symmetric", "epsilon": 1e-5},
+            ),
+            "keras": Weights(
+                Remote(
+                    f"{_KERAS}/mobilenet_v2/"
+                    "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5",
+                    sha256="3e195a2857356cfc092cbbb460beb2a5bce279015d7792598b8d3d9e451902e3",
+                ),
+                "tf",
+                {"padding": "SAME", "epsilon": 1e-3},
+            ),
+        },
+        model=dict(output_stride=16, final_endpoint="Conv_1", head_layers=1),
+        taps={
+            "spg": dict(b1_endpoint="block_9", b2_endpoint="block_12"),
+            "cams2i": dict(endpoint_2="block_12"),
+        },
+        compares="Conv_1",
+    ),
+    "alexnet": Backbone(
+        module="wsol_jax.networks.backbones.alexnet",
+        network="AlexNet",
+        weights={
+            "torchvision": Weights(
+                Remote(f"{_TORCH}/alexnet-owt-7be5be79.pth", sha256="7be5be79"), "torch"
+            )
+        },
+        imagenet="torchvision",
+        compares="fc7",
+    ),
+}
+
+
+def with_class_maps() -> list[str]:
+    """The backbones that a method may stand on; the others only compare images."""
+    return [name for name, row in BACKBONES.items() if row.model]
+
+
+def taps(backbone: str, section: str) -> Fields:
+    """The endpoints that a method's section names on a backbone; none where the row has none."""
+    return BACKBONES[backbone].taps.get(section, {}) if backbone in BACKBONES else {}
