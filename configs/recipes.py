@@ -78,7 +78,7 @@ def is_small_photos(name: str, pairs: dict[str, str]) -> bool:
 def small_photos(config) -> None:
     """Sets MobileNetV2 for a few hundred photos: the trunk stays frozen, the head learns.
 
-    Chosen by PxAP on a tune list (README, "Real photos"): a trunk that trains with a plain
+    Chosen by PxAP on a tune list (docs/results.md): a trunk that trains with a plain
     classifier learns to look at heads.
     """
     config.model.final_endpoint, config.model.freeze_until = "block_16", "all"

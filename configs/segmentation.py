@@ -103,9 +103,9 @@ def published(config, own, backbone: str) -> None:
 
 
 def small_photos(config, own, phases: int) -> None:
-    """MobileNetV2 with its trunk as it is; sizes for a small machine. README: what was tried.
+    """MobileNetV2 with its trunk as it is; sizes for a small machine.
 
-    Voted maps are wider than one network's, and are cut higher.
+    Voted maps are wider than one network's, and are cut higher. docs/results.md: what was tried.
     """
     config.cues.layer, config.cues.size = "block_12_project", 20
     config.cues.foreground = 0.2 if phases == 1 else 0.3

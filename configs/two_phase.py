@@ -116,8 +116,8 @@ def small_photos(config) -> None:
     Chosen by the vote's saliency AP on a tune list. On block_16, whose cells have seen the whole
     animal, the second network lights what the first does, hidden or not (the vote gains -1.7 to
     +0.3 points there); on block_14 it finds other parts (+2.5 to +4.2). Maps of 14x14 have few
-    cells near their maximum, so that more must go than the paper hides. README: the gain on the
-    validation list is smaller.
+    cells near their maximum, so that more must go than the paper hides. The gain on the
+    validation list is smaller: docs/results.md.
     """
     config.data.multi_label = config.data.name == "voc"
     config.model.final_endpoint, config.model.head_channels = "block_14", 128

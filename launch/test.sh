@@ -11,4 +11,4 @@ if [ "${1:-}" = "--all" ]; then
 fi
 echo "Running the tests ..."
 # ${marks[@]+...}: bash before 4.4 (macOS) calls an empty array unset.
-exec "$venv/bin/python" -m pytest -n auto --dist loadfile ${marks[@]+"${marks[@]}"} "$@"
+exec "$venv/bin/python" -m pytest -n auto --dist worksteal ${marks[@]+"${marks[@]}"} "$@"

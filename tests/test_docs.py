@@ -21,7 +21,7 @@ from wsol_jax.evaluate import __main__ as evaluate
 
 COMMANDS = pages.all_commands()
 # For fields that a page names in a sentence: one of these configs has each of them.
-CONFIGS = ("two_phase.py:voc,root=ROOT,segment=true", "spg.py:embedded", "cams2i.py:embedded")
+CONFIGS = ("two_phase.py:voc,root=ROOT,segment=true", "spg.py:embedded")
 LINES = tuple(dict.fromkeys(command.words for command in COMMANDS))
 # Commands on a finished run, for which any can stand in, and the one that needs none.
 RUNS = ("W", "runs/a", "runs/b", "runs/a0", "runs/a1", "runs/b0", "runs/b1")

@@ -32,16 +32,17 @@ def name_of(path):
 FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@functools.cache
 def imports(path):
-    """(line, module, name or None) of every import of a file, those within functions too."""
+    """[(line, module, name or None)] of every import of a file, those within functions too."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name, None
+            found += [(node.lineno, alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}, line {node.lineno}: a relative import"
-            for alias in node.names:
-                yield node.lineno, node.module, alias.name
+            found += [(node.lineno, node.module, alias.name) for alias in node.names]
+    return found
 
 
 @functools.cache

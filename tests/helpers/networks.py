@@ -1,7 +1,5 @@
 """A tiny network of each method of localization, its batch, and arithmetic in NumPy."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +42,6 @@ BATCH = {
     "valid": np.array([True, True, True, False]),
 }
 KEY = jax.random.key(7)
-# These networks take longer to compile than to run.
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def made(file, **changes):

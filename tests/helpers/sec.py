@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import sec as sec_config
-from helpers.networks import IMAGES, KEY, quick
+from helpers.compiling import quick
+from helpers.networks import IMAGES, KEY
 from wsol_jax import methods
 from wsol_jax.losses import sec as losses
 from wsol_jax.methods import shared

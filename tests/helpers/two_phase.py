@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import two_phase as two_phase_config
-from helpers.networks import BATCH, IMAGES, KEY, quick
+from helpers.compiling import quick
+from helpers.networks import BATCH, IMAGES, KEY
 from wsol_jax import methods
 from wsol_jax.methods import two_phase
 from wsol_jax.stages import recipe as stages

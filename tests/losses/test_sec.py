@@ -1,18 +1,17 @@
 """SEC's three losses against loops in float64, and what may not reach a gradient."""
 
-import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.compiling import quick
 from jax.test_util import check_grads
 
 from wsol_jax.losses import sec
 
 # These take longer to compile than to run.
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 seed_loss, constrain_loss = quick(sec.seed_loss), quick(sec.constrain_loss)
 expand_loss = quick(sec.expand_loss, static_argnames=("foreground", "background"))
 pool = quick(sec.global_weighted_rank_pooling, static_argnums=1)

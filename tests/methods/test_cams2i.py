@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.compiling import quick
 from helpers.networks import (
     BATCH,
     FLAT_RATE,
@@ -59,7 +60,7 @@ def built():
             def total(params, rest, batch, step):
                 return method.loss({"params": params, **rest}, batch, KEY, step)
 
-            f = jax.jit(jax.value_and_grad(total, has_aux=True))
+            f = quick(jax.value_and_grad(total, has_aux=True))
 
             def call(batch, variables=variables, step=9):
                 rest = {k: v for k, v in variables.items() if k != "params"}
@@ -207,7 +208,7 @@ def test_base_is_cam_with_another_head():
     """Neither switch: one classifier, cross-entropy alone, no parameter more."""
     method, variables = made("cams2i", **PLAIN, **BASE)
     assert set(variables["params"]) == {"backbone", "head_1"}
-    loss, aux = jax.jit(method.loss)(variables, PAIR, KEY, 9)
+    loss, aux = quick(method.loss)(variables, PAIR, KEY, 9)
     assert loss == aux.metrics["classification"]
     assert set(aux.metrics) == {"loss", "classification", "accuracy"}
     assert set(aux.pictures) == {"map 1"}
@@ -263,7 +264,7 @@ def test_the_network_that_compares_does_not_move(freeze):
     for name in FEATURES:
         parts = {x.split("/")[0] for x in jax.tree.leaves(labels[name])}
         assert parts == {"frozen" if freeze else "features"}
-    after, metrics = jax.jit(train_step(method, tx, labels))(state, PAIR)
+    after, metrics = quick(train_step(method, tx, labels))(state, PAIR)
     assert metrics["pairs"] == 1
     for name, tree in variables["params"].items():
         same = [
@@ -375,7 +376,7 @@ def test_a_single_class_problem(built):
     variables = method.init(KEY, jnp.zeros((1, SIDE, SIDE, 3), jnp.uint8))
     batch = dict(PAIR, labels=np.ones((4, 1), np.float32))
     grad = lambda params: method.loss({**variables, "params": params}, batch, KEY, 9)[0]
-    value, gradient = jax.jit(jax.value_and_grad(grad))(variables["params"])
+    value, gradient = quick(jax.value_and_grad(grad))(variables["params"])
     assert np.isfinite(value)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
@@ -415,8 +416,8 @@ def shared_variables(found=[]):  # noqa: B006, made once
 def test_localization_needs_no_network_that_compares(built):
     method, variables, _ = built()
     params = {k: v for k, v in variables["params"].items() if k not in FEATURES}
-    bare = jax.jit(method.localize)({**variables, "params": params}, IMAGES)
-    assert_trees_equal(bare, jax.jit(method.localize)(variables, IMAGES))
+    bare = quick(method.localize)({**variables, "params": params}, IMAGES)
+    assert_trees_equal(bare, quick(method.localize)(variables, IMAGES))
 
 
 def test_maps_of_two_sizes_meet_at_the_finer_one():

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import IMAGES, made, quick
+from helpers.compiling import quick
+from helpers.networks import IMAGES, made
 
 from configs import two_phase as two_phase_config
 from wsol_jax import methods

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.compiling import quick
 from helpers.networks import (
     BATCH,
     FILES,
@@ -39,7 +40,7 @@ def built():
             def total(params, rest, batch, rng, step):
                 return method.loss({"params": params, **rest}, batch, rng, step)
 
-            step = jax.jit(jax.value_and_grad(total, has_aux=True) if gradient else total)
+            step = quick(jax.value_and_grad(total, has_aux=True) if gradient else total)
 
             def call(batch, variables=variables, rng=KEY, step_index=0, f=step):
                 rest = {k: v for k, v in variables.items() if k != "params"}
@@ -244,15 +245,15 @@ def test_dropout_acts_in_training_alone(built, file):
     (other, _), _ = call(BATCH, rng=jax.random.key(2))
     (again, _), _ = call(BATCH, rng=jax.random.key(1))
     assert one != other and one == again
-    localize = jax.jit(method.localize)  # takes no key at all
+    localize = quick(method.localize)  # takes no key at all
     assert_trees_equal(localize(variables, IMAGES), localize(variables, IMAGES))
 
 
 def test_spg_localizes_without_its_branches(built):
     method, variables, _ = built("spg", **{"model.dropout": 0.5, "model.batch_norm": "batch"})
     params = {k: v for k, v in variables["params"].items() if k != "branches"}
-    bare = jax.jit(method.localize)(dict(variables, params=params), IMAGES)
-    assert_trees_equal(bare, jax.jit(method.localize)(variables, IMAGES))
+    bare = quick(method.localize)(dict(variables, params=params), IMAGES)
+    assert_trees_equal(bare, quick(method.localize)(variables, IMAGES))
     np.testing.assert_allclose(bare.logits, bare.maps.mean(axis=(1, 2)), atol=1e-5)
 
 
@@ -272,7 +273,7 @@ def test_bfloat16_keeps_float32_parameters_and_a_finite_loss(built, file):
 
 def steps(config, method, variables, batch, accumulate=1):
     state, tx, labels = state_of(config, method, variables, jax.random.key(3))
-    return jax.jit(train_step(method, tx, labels, accumulate))(state, batch)
+    return quick(train_step(method, tx, labels, accumulate))(state, batch)
 
 
 def test_accumulation_equals_the_whole_batch_for_a_mean_loss():

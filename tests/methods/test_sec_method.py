@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import IMAGES, KEY, SIDE, assert_trees_equal, quick
+from helpers.compiling import quick
+from helpers.networks import IMAGES, KEY, SIDE, assert_trees_equal
 from helpers.sec import (
     BATCH,
     CELLS,
@@ -222,5 +223,7 @@ def test_localize_of_a_segmenter_that_is_sure():
     method = methods.build(tiny(), 5)
     found = quick(method.localize)(sure, IMAGES)
     assert np.isfinite(found.logits).all()
-    assert (found.maps[..., 0] == 1).all() and (found.maps[..., 1] == 0).all()
+    assert (found.maps.probabilities[..., 0] == 1).all() and (
+        found.maps.probabilities[..., 1] == 0
+    ).all()
     assert (found.logits[:, 0] > 10).all() and (found.logits[:, 1] < -10).all()

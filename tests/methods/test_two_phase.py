@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import BATCH, IMAGES, SIDE, assert_trees_equal, quick
+from helpers.compiling import quick
+from helpers.networks import BATCH, IMAGES, SIDE, assert_trees_equal
 from helpers.two_phase import (
     MULTI,
     PHASES,

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import BATCH, FLAT_RATE, IMAGES, SIDE, assert_trees_equal, quick, sigmoid
+from helpers.compiling import quick
+from helpers.networks import BATCH, FLAT_RATE, IMAGES, SIDE, assert_trees_equal, sigmoid
 from helpers.two_phase import PLAIN, built, outputs, softmax, tiny, trained
 
 from wsol_jax import methods

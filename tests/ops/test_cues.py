@@ -1,15 +1,12 @@
 """Cues: which cells a map is sure of, against loops in NumPy."""
 
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.compiling import quick
 
 from wsol_jax.ops import cues
 
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 foreground_cues = quick(cues.foreground_cues)
 background_cue = quick(cues.background_cue, static_argnums=1)
 median_filter, resolve_cues = quick(cues.median_filter), quick(cues.resolve_cues)

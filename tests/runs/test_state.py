@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.compiling import quick
 
 from configs import common
 from wsol_jax.base.errors import UserError
@@ -219,7 +220,7 @@ def one_step(batch, accumulate=1, loss=None, steps=1):
     tx = optimizer(options(backbone_lr=0.1, head_lr=0.5), labels, lambda step: 1.0)
     params = jax.tree.map(jnp.asarray, params)
     state = TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params), jax.random.key(3))
-    step = jax.jit(train_step(method, tx, labels, accumulate))
+    step = quick(train_step(method, tx, labels, accumulate))
     for _ in range(steps):
         state, metrics = step(state, batch)
     return params, state, metrics

@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.kind import Baseline, Kind, Results, Row, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage
@@ -100,7 +101,7 @@ def segment_card(
     return Card(
         index=index,
         score_map=np.clip(np.asarray(heat, np.float32), 0, 1),
-        predicted=tuple(source.class_names[c - 1] for c in sorted(painted - {0, 255})),
+        predicted=tuple(source.class_names[c - 1] for c in sorted(painted - {0, UNLABELLED})),
         true_boxes=np.zeros((0, 4)),
         iou=iou,
         layers=layers,

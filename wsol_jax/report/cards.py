@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.report import encode, overlays, strips, tables
 from wsol_jax.report.example import Example
 
@@ -67,7 +68,7 @@ def legend(has_masks: bool, has_truth: bool = True) -> str:
     truth = '<span><i class="line truth"></i>true box</span>' if has_truth else ""
     masks = ""
     if has_masks:
-        for value, name in ((1, "object"), (0, "background"), (255, "ignored")):
+        for value, name in ((1, "object"), (0, "background"), (UNLABELLED, "ignored")):
             masks += strips.swatch(name, overlays.MASK_COLOURS[value])
         masks = f'<span class="set">guidance masks: {masks}</span>'
     stops = ",".join(

@@ -17,7 +17,7 @@ def charts(runs: Mapping[str, tuple[Results, float]]) -> str:
       runs: name -> per-image results and the run's box threshold.
     """
     boxes = {n: (s.boxes, tau) for n, (s, tau) in runs.items() if s.boxes}
-    pixels = {n: s.pixels for n, (s, _) in runs.items() if len(s.pixels)}
+    pixels = {n: s.pixels for n, (s, _) in runs.items() if s.pixels}
     colours = {name: i for i, name in enumerate(runs)}
     figures = []
     if boxes:

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from helpers.compiling import quick
 
 from wsol_jax.networks.backbones.layers import depthwise_conv
 from wsol_jax.networks.backbones.pooling import max_pool
@@ -49,9 +50,9 @@ def vgg_kernels(trunk, images):
 def test_absent_pools_hand_their_input_on():
     trunk, images = VGG16(0.125, output_stride=16, relaxed_pools="absent"), noise(1, 32, 32, 3)
     variables = vgg_kernels(trunk, images)
-    absent = jax.jit(trunk.apply)(variables, images)
+    absent = quick(trunk.apply)(variables, images)
     np.testing.assert_array_equal(absent["pool5"], absent["conv5_3"])
-    kept = jax.jit(trunk.clone(relaxed_pools="stride1").apply)(variables, images)
+    kept = quick(trunk.clone(relaxed_pools="stride1").apply)(variables, images)
     assert (kept["pool5"] >= absent["pool5"]).all() and (kept["pool5"] > absent["pool5"]).any()
 
 
@@ -61,7 +62,7 @@ def test_dilated_vgg_is_torchs():
     trunk = VGG16(0.125, output_stride=8, dilate=True, pool_window=3, ceil_mode=True)
     images = noise(1, 65, 65, 3)
     variables = vgg_kernels(trunk, images)
-    outputs = jax.jit(trunk.apply)(variables, images)
+    outputs = quick(trunk.apply)(variables, images)
     layer = variables["params"]["conv5_1"]
     pool4 = torch.from_numpy(np.asarray(outputs["pool4"]).transpose(0, 3, 1, 2).copy())
     reference = torch.nn.functional.conv2d(
@@ -87,7 +88,7 @@ def test_depthwise_forms_agree_with_each_other_and_torch(size, stride, dilation,
     def both(name):
         run = lambda x, k: depthwise_conv(x, k, implementation=name, **arguments)
         gradients = jax.grad(lambda x, k: run(x, k).sum(), argnums=(0, 1))
-        return jax.jit(lambda x, k: (run(x, k), gradients(x, k)))(x, kernel)
+        return quick(lambda x, k: (run(x, k), gradients(x, k)))(x, kernel)
 
     shifted, grouped = both("shifted"), both("grouped")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), shifted, grouped)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.compiling import quick
 
 from wsol_jax.networks.backbones.alexnet import AlexNet
 from wsol_jax.networks.backbones.inception import InceptionV3
@@ -180,7 +181,7 @@ def test_gradients_reach_every_kernel(module, last):
     def loss(params):
         return jnp.sum(module.apply({**variables, "params": params}, images)[last] ** 2)
 
-    gradients = jax.jit(jax.grad(loss))(variables["params"])
+    gradients = quick(jax.grad(loss))(variables["params"])
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(gradient).all(), path
         if path[-1].key == "kernel":
@@ -200,8 +201,8 @@ def test_parameters_and_endpoints_of_a_bfloat16_trunk(name):
 @named(SHORT)
 def test_bfloat16_is_close_to_float32(module, last):
     variables, images = start(module)
-    exact = jax.jit(module.apply)(variables, images)[last]
-    rough = jax.jit(module.clone(dtype=jnp.bfloat16).apply)(variables, images)[last]
+    exact = quick(module.apply)(variables, images)[last]
+    rough = quick(module.clone(dtype=jnp.bfloat16).apply)(variables, images)[last]
     error = np.abs(np.asarray(rough, np.float32) - exact).max() / np.abs(exact).max()
     assert 0 < error < 0.05
 
@@ -209,7 +210,7 @@ def test_bfloat16_is_close_to_float32(module, last):
 @named(NORMALISED)
 def test_inference_mode_leaves_statistics_alone_and_batch_mode_moves_them(module, last):
     variables, images = start(module)
-    run = lambda module: jax.jit(
+    run = lambda module: quick(
         lambda v: module.apply(v, images, train=True, mutable=["batch_stats"])
     )(variables)
     frozen, updated = run(module)
@@ -220,7 +221,7 @@ def test_inference_mode_leaves_statistics_alone_and_batch_mode_moves_them(module
     )
     assert all(jax.tree.leaves(moved))
     assert not np.allclose(outputs[last], frozen[last])
-    evaluated = jax.jit(module.clone(batch_norm="batch").apply)(variables, images)
+    evaluated = quick(module.clone(batch_norm="batch").apply)(variables, images)
     np.testing.assert_allclose(evaluated[last], frozen[last], rtol=1e-5, atol=1e-6)
 
 
@@ -228,7 +229,7 @@ def test_inference_mode_leaves_statistics_alone_and_batch_mode_moves_them(module
 def test_padded_examples_stay_out_of_the_statistics(module, last):
     module = module.clone(batch_norm="batch")
     variables, images = start(module, batch=3)
-    run = jax.jit(lambda v, x, m: module.apply(v, x, True, m, mutable=["batch_stats"]))
+    run = quick(lambda v, x, m: module.apply(v, x, True, m, mutable=["batch_stats"]))
     mask = np.array([True, True, False]).reshape(3, 1, 1, 1)
     one, noise = run(variables, images, mask)
     two, zeros = run(variables, np.where(mask, images, 0), mask)
@@ -251,8 +252,8 @@ def test_dilated_mobilenet_computes_the_strided_one_in_between(padding, offset, 
     dense = strided.clone(output_stride=output_stride)
     step = 32 // output_stride
     start_cell = offset * (step - 1)
-    coarse = jax.jit(strided.apply)(variables, images)["Conv_1"]
-    fine = jax.jit(dense.apply)(variables, images)["Conv_1"]
+    coarse = quick(strided.apply)(variables, images)["Conv_1"]
+    fine = quick(dense.apply)(variables, images)["Conv_1"]
     np.testing.assert_allclose(
         fine[:, start_cell::step, start_cell::step], coarse, atol=1e-5 * np.abs(coarse).max()
     )

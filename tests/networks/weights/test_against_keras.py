@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.compiling import quick
 
 from wsol_jax.networks.backbones.inception import InceptionV3
 from wsol_jax.networks.backbones.mobilenet import MobileNetV2
@@ -57,7 +58,7 @@ def keras_outputs(model, layers, images):
     taps = keras.Model(model.input, [model.get_layer(name).output for name in layers])
     trained = [v.value for v in taps.trainable_variables]
     frozen = [v.value for v in taps.non_trainable_variables]
-    run = jax.jit(lambda t, f, x: taps.stateless_call(t, f, x, training=False)[0])
+    run = quick(lambda t, f, x: taps.stateless_call(t, f, x, training=False)[0])
     return [np.asarray(output) for output in run(trained, frozen, images)]
 
 
@@ -71,7 +72,7 @@ def compare(module, model, pairs, size, path):
     """pairs: our endpoint -> Keras' layer."""
     variables = load_pretrained(path, module, template(module, size))
     images = np.random.default_rng(1).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
-    ours = jax.jit(module.apply)(variables, images)
+    ours = quick(module.apply)(variables, images)
     theirs = keras_outputs(model, list(pairs.values()), images)
     for (endpoint, layer), reference in zip(pairs.items(), theirs, strict=True):
         assert relative(ours[endpoint], reference) < 1e-4, (endpoint, layer)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.compiling import quick
 
 from wsol_jax.networks.backbones.alexnet import AlexNet
 from wsol_jax.networks.backbones.inception import InceptionV3
@@ -30,7 +31,7 @@ def compare(module, network, pairs, size, path):
     images = np.random.default_rng(1).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
     with torch.no_grad():
         theirs = network(torch.from_numpy(images.transpose(0, 3, 1, 2)))
-    ours = jax.jit(module.apply)(variables, images)
+    ours = quick(module.apply)(variables, images)
     for endpoint, name in pairs.items():
         reference = theirs[name].numpy()
         reference = reference.transpose(0, 2, 3, 1) if reference.ndim == 4 else reference
