@@ -19,6 +19,7 @@ from wsol_jax.base import sharding
 from wsol_jax.base.errors import Interrupted, UserError
 from wsol_jax.base.progress import Progress
 from wsol_jax.base.signals import StopRequest
+from wsol_jax.base.types import Config
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
@@ -35,7 +36,7 @@ from wsol_jax.stages.wanted import batch_labels
 
 
 def train_run(
-    config: Any,
+    config: Config,
     workdir: pathlib.Path,
     lists: Lists,
     networks: Mapping[str, Variables] = types.MappingProxyType({}),
@@ -82,7 +83,7 @@ class _Loop:
       logged: the step of the last row in the log, at the time ``last_log``.
     """
 
-    config: Any
+    config: Config
     workdir: pathlib.Path
     method: Method
     lists: Lists
