@@ -11,9 +11,10 @@ from helpers.photos import Photos, assert_same, example
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.label_formats import LabelSpec, cells
-from wsol_jax.data.pseudo_labels import UNLABELLED, BatchLabels, LabelFolder
+from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.data.records import Record
 
 

@@ -22,8 +22,9 @@ from helpers.labels import (
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import label_formats
-from wsol_jax.data.pseudo_labels import UNLABELLED, open_labels, read_summary
+from wsol_jax.data.pseudo_labels import open_labels, read_summary
 from wsol_jax.methods import Labeller
 from wsol_jax.methods.confident import confident_cells
 from wsol_jax.runs.state import fingerprint

@@ -23,7 +23,6 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, write_whole
-from wsol_jax.base.labels import UNLABELLED as UNLABELLED
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.label_formats import Format, LabelSpec, cells

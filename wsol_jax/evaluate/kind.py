@@ -255,6 +255,10 @@ class Kind:
         """Enters what ``score`` found, in the order of the list."""
         raise NotImplementedError
 
+    def check_truth(self, source: Source) -> None:
+        """Says so where a list has no truth that its figures need, before any training."""
+        del source
+
     def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
         """The box threshold, and where it comes from in words."""
         raise NotImplementedError

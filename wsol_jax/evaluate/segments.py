@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
+from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
@@ -58,6 +59,11 @@ class Segments(Kind):
         results.true_maps[image.index] = image.true_map
         if row["keep"]:
             results.labels[image.index] = row["labels"]
+
+    def check_truth(self, source: Source) -> None:
+        """A list needs masks."""
+        if all(source.mask(index) is None for index in range(len(source))):
+            logging.warning("list %s has no masks: no segmentation is scored on it", source.name)
 
     def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
         """The heat on a page is a probability: its boxes stand where it is a half."""

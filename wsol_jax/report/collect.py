@@ -57,20 +57,20 @@ def _keep_maps(run: OpenedRun, workdir: pathlib.Path, name: str, source: Source,
 
 
 def _label_cards(run: OpenedRun, workdir: pathlib.Path) -> list[Card]:
-    """Some training images with the labels that a segmenter was trained on."""
+    """Some training images with the pixel classes that a segmenter was trained on."""
     source, cards, wanted = run.lists.train, [], run.config.eval.gallery
-    for stage, product in parse_labels(run.config.labels).values():
+    for stage, name in parse_labels(run.config.labels).values():
         folder = open_labels(workdir / stage)
-        if not folder.products[folder.product(product)].holds_classes:
+        if not folder.products[folder.product(name)].holds_classes:
             continue
         for index in sorted(drawn(source, wanted))[: wanted // 3]:
             image_id = source[index].image_id
-            if not folder.path(image_id, product).is_file():
+            if not folder.path(image_id, name).is_file():
                 continue
-            cue = folder.read(image_id, product)
-            labelled = (cue != UNLABELLED).astype(np.float32)
-            split = f"{source.name}: {stage}"
-            cards.append(segment_card(source, index, {"cues": cue}, labelled, None, split))
+            labels = folder.read(image_id, name)
+            labelled = (labels != UNLABELLED).astype(np.float32)
+            layers, split = {"cues": labels}, f"{source.name}: {stage}"
+            cards.append(segment_card(source, index, layers, labelled, None, split))
     return cards
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
@@ -14,10 +13,11 @@ from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pipeline import check_crop
 from wsol_jax.data.pseudo_labels import LabelFolder
+from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
 from wsol_jax.methods import Labeller
 from wsol_jax.runs import workdirs
-from wsol_jax.runs.opened import begun_config
+from wsol_jax.runs.opened import Network, begun_config
 from wsol_jax.runs.plan import Plan, without_weights
 from wsol_jax.stages.label import compile_make
 from wsol_jax.stages.sections import label_stages, stage_config, trainings
@@ -25,7 +25,8 @@ from wsol_jax.stages.wanted import batch_labels
 
 
 def check_evaluation(config: Config, lists: Lists) -> None:
-    """Raises UserError for ``eval.stages`` or ``eval.labels`` that cannot be scored in this run."""
+    """Raises UserError for an ``eval`` section by which this run cannot be scored."""
+    kinds.check_options(config, lists.class_names)
     names, options = trainings(config), config.eval
     if options.labels:
         if not label_stages(config):
@@ -104,10 +105,13 @@ def check_training(
     check_crop(own.data)
     classes = lists.class_names
     method = methods.build(own, len(classes))
-    if method.wants:
-        for test, source in lists.tests.items():
-            if all(source.mask(index) is None for index in range(len(source))):
-                logging.warning("list %s has no masks: no segmentation is scored on it", test)
+    if name == trainings(config)[-1] or name in config.eval.stages:
+        crop = own.data.crop
+        images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
+        variables = jax.eval_shape(method.init, jax.random.key(0), images)
+        kind = kinds.of(Network(own, method, variables, sharding.data_mesh(own.train.devices)))
+        for source in lists.tests.values():
+            kind.check_truth(source)
     Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
     before = config.stages[: config.stages.index(name)]
     folders = {

@@ -23,7 +23,6 @@ from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
-from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import score_labels
 from wsol_jax.methods import Labeller, Variables
 from wsol_jax.runs import workdirs
@@ -68,7 +67,6 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
             known = ", ".join(config.stages)
             raise UserError(f"--stages: {name!r} is not one of this config's: {known}.")
     lists = open_lists(config.data)
-    kinds.check_options(config, lists.class_names)
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
     for name in trainings(config):  # not after the hours of the stages before it
@@ -287,7 +285,6 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
     lists = open_lists(config.data)
-    kinds.check_options(config, lists.class_names)
     checks.check_evaluation(config, lists)
     run = train_run(config, workdir, lists)
     trained = time.monotonic()

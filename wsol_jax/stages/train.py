@@ -8,10 +8,10 @@ import signal
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from absl import logging
 
 from wsol_jax import methods
@@ -19,7 +19,7 @@ from wsol_jax.base import sharding
 from wsol_jax.base.errors import Interrupted, UserError
 from wsol_jax.base.progress import Progress
 from wsol_jax.base.signals import StopRequest
-from wsol_jax.base.types import Config
+from wsol_jax.base.types import Config, Json
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
@@ -91,7 +91,7 @@ class _Loop:
     mesh: jax.sharding.Mesh
     checkpoints: Checkpoints
     labels: Mapping[str, BatchLabels]
-    schedule: Callable[[Any], Any]
+    schedule: optax.Schedule
     state: TrainState
     step: int = 0
     logged: int = 0
@@ -282,7 +282,7 @@ class _Loop:
             self._stop_if(self.stop.signum)
 
 
-def _check_position(saved: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_position(saved: Json, now: Json) -> None:
     for name, value in now.items():
         if saved.get(name) != value:
             raise UserError(
