@@ -83,7 +83,7 @@ def config_of(**changes):
 @functools.cache
 def opened(scale=1.0):
     mesh = sharding.data_mesh(1)
-    return OpenedRun(config_of(), None, mesh, FORMULA, {"scale": jnp.float32(scale)}, 1)
+    return OpenedRun(config_of(), FORMULA, {"scale": jnp.float32(scale)}, mesh, None, 1)
 
 
 def label_stage(folder, source=None, labeller=None, networks=None, earlier=None, **changes):

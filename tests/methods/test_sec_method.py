@@ -198,14 +198,15 @@ def test_eight_devices_equal_one():
 
 def test_localize_gives_probabilities():
     method = methods.build(tiny(), 5)
-    assert method.segments
     found = quick(method.localize)(variables(), IMAGES)
+    maps = found.maps.probabilities
     raw = np.asarray(scores(), np.float64)
     probs = np.exp(raw - raw.max(axis=-1, keepdims=True))
     probs /= probs.sum(axis=-1, keepdims=True)
-    assert found.maps.shape == (4, CELLS, CELLS, 5) and not found.parts
-    np.testing.assert_allclose(found.maps, probs[..., 1:], rtol=1e-4, atol=1e-6)
-    background = 1 - np.asarray(found.maps).sum(axis=-1)
+    assert isinstance(found.maps, methods.Segmentation)
+    assert maps.shape == (4, CELLS, CELLS, 5) and not found.parts
+    np.testing.assert_allclose(maps, probs[..., 1:], rtol=1e-4, atol=1e-6)
+    background = 1 - np.asarray(maps).sum(axis=-1)
     np.testing.assert_allclose(background, probs[..., 0], rtol=1e-3, atol=1e-5)
     peak = probs[..., 1:].max(axis=(1, 2))
     np.testing.assert_allclose(jax.nn.sigmoid(found.logits), peak, rtol=1e-4)
@@ -222,5 +223,7 @@ def test_localize_of_a_segmenter_that_is_sure():
     method = methods.build(tiny(), 5)
     found = quick(method.localize)(sure, IMAGES)
     assert np.isfinite(found.logits).all()
-    assert (found.maps[..., 0] == 1).all() and (found.maps[..., 1] == 0).all()
+    assert (found.maps.probabilities[..., 0] == 1).all() and (
+        found.maps.probabilities[..., 1] == 0
+    ).all()
     assert (found.logits[:, 0] > 10).all() and (found.logits[:, 1] < -10).all()

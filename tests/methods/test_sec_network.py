@@ -27,7 +27,7 @@ def test_published_network(words):
     images = jax.ShapeDtypeStruct((2, 321, 321, 3), jnp.uint8)
     shapes = jax.eval_shape(method.init, jax.random.key(0), images)
     found = jax.eval_shape(method.localize, shapes, images)
-    assert found.maps.shape == (2, 41, 41, 20) and found.logits.shape == (2, 20)
+    assert found.maps.probabilities.shape == (2, 41, 41, 20) and found.logits.shape == (2, 20)
     assert {x.dtype for x in jax.tree.leaves((shapes, found))} == {np.dtype("float32")}
     depth = 512 if "width" not in words else 48
     assert jax.tree.map(lambda x: x.shape, shapes["params"]["head"]) == {

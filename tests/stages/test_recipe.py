@@ -132,7 +132,7 @@ class Fake:
         with np.load(folder / "network.npz") as file:
             network = {k: file[k] if k == "params" else {"params": file[k]} for k in file.files}
         network["params"] = network["params"] + np.float32(config.eval.checkpoint == "best") / 2
-        return OpenedRun(config, lists, None, None, network, workdirs.latest_step(folder))
+        return OpenedRun(config, None, network, None, lists, workdirs.latest_step(folder))
 
     def evaluate_run(self, run, workdir, maps=None):
         self.scored.append(

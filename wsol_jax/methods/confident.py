@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.data.label_formats import cells
-from wsol_jax.methods import Labeller
+from wsol_jax.methods import Labeller, Segmentation, Trained
 from wsol_jax.methods.explain import gradient_saliency
 from wsol_jax.ops import cues as ops
 
@@ -30,6 +31,8 @@ def confident_cells(config: Config, num_classes: int) -> Labeller:
         images = batch["image"]
         at_size = functools.partial(jax.image.resize, method="bilinear", antialias=False)
         maps = networks["maps"].localize(images).maps
+        if isinstance(maps, Segmentation):
+            maps = maps.probabilities
         maps = at_size(maps, (len(maps), side, side, maps.shape[-1]))
         salient = _saliency(networks["saliency"], images, options.layer)
         salient = at_size(salient, (len(salient), side, side))
@@ -47,7 +50,7 @@ def confident_cells(config: Config, num_classes: int) -> Labeller:
     )
 
 
-def _saliency(network, images, layer):
+def _saliency(network: Trained, images: jax.Array, layer: str) -> jax.Array:
     if network.method.tap is None:
         raise UserError("cues.saliency: that stage's method has no gradient saliency.")
     try:
@@ -57,8 +60,8 @@ def _saliency(network, images, layer):
 
 
 def _check(options: Config, num_classes: int) -> None:
-    if num_classes >= ops.UNLABELLED:
-        raise UserError(f"cues hold {ops.UNLABELLED - 1} classes at most, not {num_classes}.")
+    if num_classes >= UNLABELLED:
+        raise UserError(f"cues hold {UNLABELLED - 1} classes at most, not {num_classes}.")
     if not options.size > 0:
         raise UserError(f"cues.size: expected cells a side, got {options.size}.")
     if not options.layer:

@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pipeline import check_crop
 from wsol_jax.data.pseudo_labels import LabelFolder
@@ -24,7 +24,7 @@ from wsol_jax.stages.sections import label_stages, stage_config, trainings
 from wsol_jax.stages.wanted import batch_labels
 
 
-def check_evaluation(config: Any, lists: Lists) -> None:
+def check_evaluation(config: Config, lists: Lists) -> None:
     """Raises UserError for an ``eval`` section by which this run cannot be scored."""
     kinds.check_options(config, lists.class_names)
     names, options = trainings(config), config.eval
@@ -46,7 +46,7 @@ def check_evaluation(config: Any, lists: Lists) -> None:
             raise UserError(f"eval.stages: {name!r} stands there twice.")
 
 
-def open_labellers(config: Any, lists: Lists) -> dict[str, Labeller]:
+def open_labellers(config: Config, lists: Lists) -> dict[str, Labeller]:
     """The labellers of a run, by stage: each traced once, on shapes alone.
 
     Raises:
@@ -68,7 +68,7 @@ def open_labellers(config: Any, lists: Lists) -> dict[str, Labeller]:
     return found
 
 
-def _trace(config: Any, name: str, own: Any, labeller: Labeller, classes: int) -> None:
+def _trace(config: Config, name: str, own: Config, labeller: Labeller, classes: int) -> None:
     """Shapes through ``make``: a layer that is not there is told before the hours of training."""
     shaped, found = {}, {}
     names = trainings(config)
@@ -94,7 +94,11 @@ def _trace(config: Any, name: str, own: Any, labeller: Labeller, classes: int) -
 
 
 def check_training(
-    config: Any, name: str, workdir: pathlib.Path, lists: Lists, labellers: Mapping[str, Labeller]
+    config: Config,
+    name: str,
+    workdir: pathlib.Path,
+    lists: Lists,
+    labellers: Mapping[str, Labeller],
 ) -> None:
     """Raises UserError for a training that cannot be run, or labels that are none for it."""
     own = without_weights(stage_config(config, name))
@@ -118,7 +122,7 @@ def check_training(
     batch_labels(own, method, folders, f"stage.{name}.")
 
 
-def check_folders(config: Any, workdir: pathlib.Path, lists: Lists) -> None:
+def check_folders(config: Config, workdir: pathlib.Path, lists: Lists) -> None:
     """Raises UserError where a workdir holds another run, or stages of another config."""
     for name in trainings(config):
         if workdirs.has_checkpoint(workdir / name):

@@ -21,6 +21,7 @@ from wsol_jax.base import sharding, threads
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.progress import Progress
+from wsol_jax.base.types import Config
 from wsol_jax.data.decode import CorruptImage
 from wsol_jax.data.pipeline import CorruptCounter, EvalExample
 from wsol_jax.data.pseudo_labels import (
@@ -52,7 +53,7 @@ class LabelStage:
       folder: WORKDIR/STAGE.
     """
 
-    config: Any
+    config: Config
     labeller: Labeller
     networks: Mapping[str, OpenedRun]
     earlier: Mapping[str, LabelFolder]

@@ -20,6 +20,7 @@ from absl import logging
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.signals import StopRequest
+from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
 from wsol_jax.evaluate.label_scores import score_labels
@@ -42,7 +43,7 @@ from wsol_jax.stages.sections import (
 from wsol_jax.stages.train import train_run
 
 
-def run(config: Any, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> dict[str, Any]:
+def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> dict[str, Any]:
     """Runs a config's stages, or goes on with them.
 
     Args:
@@ -87,7 +88,7 @@ class _Made:
     that were found to be what this config makes.
     """
 
-    config: Any
+    config: Config
     workdir: pathlib.Path
     lists: Lists
     labellers: Mapping[str, Labeller]
@@ -266,7 +267,7 @@ def _score_labels(made: _Made, name: str) -> dict[str, Any]:
     return score_labels(made.folders[name], made.lists.train, means)
 
 
-def train_and_evaluate(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
+def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     """Trains to the config's last step, or goes on to it, and scores the test lists.
 
     Args:

@@ -1,17 +1,17 @@
 """The labels that a training asks for, and the folders of those that make them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder, parse_labels
 from wsol_jax.methods import Method
 
 
 def batch_labels(
-    config: Any, method: Method, folders: Mapping[str, LabelFolder], section: str = ""
+    config: Config, method: Method, folders: Mapping[str, LabelFolder], section: str = ""
 ) -> dict[str, BatchLabels]:
     """What a training's batches carry beside photos and image labels, by name.
 
