@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
-from wsol_jax.data import orders, pipeline
+from wsol_jax.data import orders, pipeline, prefetch
 from wsol_jax.data.label_formats import LabelSpec, cells
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.data.records import Record
@@ -170,7 +170,7 @@ def test_a_damaged_cue_stops_the_batches_by_name(tmp_path, damage, workers):
         rows_of(Photos()), cued(Photos(), tmp_path), workers=workers, threads=2
     )
     with pytest.raises(UserError, match=r"id4\.png"):
-        list(pipeline.DevicePrefetch(made, lambda x: x))
+        list(prefetch.DevicePrefetch(made, lambda x: x))
 
 
 def test_rows_hold_pixels_and_image_labels():
@@ -360,7 +360,7 @@ def test_a_corrupt_evaluation_image_is_an_invalid_row():
 
 
 def test_prefetch_keeps_order_and_puts_each_batch():
-    ahead = pipeline.DevicePrefetch(iter(range(20)), lambda x: x * x)
+    ahead = prefetch.DevicePrefetch(iter(range(20)), lambda x: x * x)
     assert list(ahead) == [x * x for x in range(20)]
     ahead.close()
 
@@ -371,12 +371,12 @@ def test_prefetch_measures_waiting():
             time.sleep(0.05)
             yield x
 
-    ahead = pipeline.DevicePrefetch(slow(), lambda x: x)
+    ahead = prefetch.DevicePrefetch(slow(), lambda x: x)
     assert list(ahead) == [0, 1, 2, 3]
     assert 0.1 < ahead.take_waited() < 5
     assert ahead.take_waited() == 0
 
-    fast = pipeline.DevicePrefetch(iter(range(3)), lambda x: x)
+    fast = prefetch.DevicePrefetch(iter(range(3)), lambda x: x)
     time.sleep(0.3)
     next(fast)
     assert fast.take_waited() < 0.1
@@ -396,7 +396,7 @@ def test_prefetch_passes_errors_on(where):
             raise UserError("the disk is gone")
         return x
 
-    ahead = pipeline.DevicePrefetch(broken(), put)
+    ahead = prefetch.DevicePrefetch(broken(), put)
     assert next(ahead) == 1
     with pytest.raises(UserError, match="the disk is gone"):
         next(ahead)
@@ -422,20 +422,20 @@ def within(seconds, function):
 
 def test_prefetch_ends_again_and_again():
     """An iterator that is spent stays spent; it does not wait for a thread that has gone."""
-    ahead = pipeline.DevicePrefetch(iter([1]), lambda x: x)
+    ahead = prefetch.DevicePrefetch(iter([1]), lambda x: x)
     assert list(ahead) == [1]
     assert within(3, lambda: next(ahead, "end")) == "end"
 
 
 def test_close_does_not_hang_on_a_full_queue():
-    ahead = pipeline.DevicePrefetch(itertools.count(), lambda x: x)
+    ahead = prefetch.DevicePrefetch(itertools.count(), lambda x: x)
     next(ahead)
     within(5, ahead.close)
     assert not ahead._thread.is_alive()
 
 
 def test_next_after_close_does_not_hang():
-    ahead = pipeline.DevicePrefetch(itertools.count(), lambda x: x)
+    ahead = prefetch.DevicePrefetch(itertools.count(), lambda x: x)
     next(ahead)
     within(5, ahead.close)
     within(3, lambda: [next(ahead) for _ in range(5)])

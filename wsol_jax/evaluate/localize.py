@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from wsol_jax.base import sharding
 from wsol_jax.base.progress import Progress
-from wsol_jax.data import pipeline
+from wsol_jax.data import pipeline, prefetch
 from wsol_jax.data.records import Source
 from wsol_jax.methods import Segmentation, Variables, shared
 from wsol_jax.runs.opened import Network
@@ -187,7 +187,7 @@ def over_list(
         more = extend(host)
         return {**host, **more}, sharding.to_devices({**batch, **more}, mesh)
 
-    ahead = pipeline.DevicePrefetch(batches, put)
+    ahead = prefetch.DevicePrefetch(batches, put)
     bar = Progress(what, len(source)) if what else None
     try:
         for host, batch in ahead:

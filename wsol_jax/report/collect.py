@@ -38,9 +38,9 @@ def collect(run: OpenedRun, workdir: pathlib.Path, evaluated: Evaluated) -> None
             _keep_maps(run, workdir, name, source, results.true_maps)
         cards = evaluated.kind.cards(source, results, threshold)
         segmented = segmented or any(card.layers for card in cards)
-        heats = [card.index for card in cards if not card.layers]
-        pictures = dict(zip(heats, guidance_pictures(run, source, heats), strict=True))
-        examples += [_example(source, card, pictures.get(card.index, {})) for card in cards]
+        pictures = guidance_pictures(run, source, [card.index for card in cards])
+        pairs = zip(cards, pictures, strict=True)
+        examples += [_example(source, card, more) for card, more in pairs]
     if segmented:
         examples += [_example(run.lists.train, card, {}) for card in _label_cards(run, workdir)]
     classes = run.lists.class_names if segmented else ()
@@ -102,36 +102,41 @@ def guidance_pictures(
     They go through in batches of the training's size: where normalisation takes its statistics from
     the batch, a single image would give masks that training never saw.
     """
-    if not indices:
-        return []
     config, method = run.config, run.method
     variables = jax.tree.map(np.asarray, run.variables)
-    size = config.data.crop
+
     names: list[str] = []
 
-    @jax.jit
-    def call(variables, batch):
+    def pictures_of(variables, batch):
         _, aux = method.loss(variables, batch, jax.random.key(0), jnp.int32(2**30))
-        names[:] = aux.pictures  # a dict that leaves jit comes out sorted
-        return tuple(aux.pictures.values())
+        names[:] = aux.pictures  # a dict that leaves a traced function comes out sorted
+        return aux.pictures
 
-    found = []
+    call, found = jax.jit(pictures_of), []
     for start in range(0, len(indices), config.train.batch_size):
         some = indices[start : start + config.train.batch_size]
-        images = np.zeros((len(some), size, size, 3), np.uint8)
-        labels = np.zeros((len(some), len(source.class_names)), np.float32)
-        for row, index in enumerate(some):
-            record = source[index]
-            image = decode_rgb(record.image, record.image_id)
-            images[row] = transforms.resize(image, size, size)
-            labels[row, list(record.labels)] = 1
-        batch = {"image": images, "labels": labels, "valid": np.ones(len(some), bool)}
-        for name, spec in method.wants.items():  # nobody has made any of these images
-            batch[name] = np.full((len(some), *spec.shape), spec.fill, spec.dtype)
-        values = call(variables, batch)
-        pictures = {name: np.asarray(x) for name, x in zip(names, values, strict=True)}
-        found += [{name: x[row] for name, x in pictures.items()} for row in range(len(some))]
+        batch = _warped(run, source, some)
+        if not jax.eval_shape(pictures_of, variables, batch):  # nothing is compiled for none
+            return [{} for _ in indices]
+        values = jax.device_get(call(variables, batch))
+        found += [{name: values[name][row] for name in names} for row in range(len(some))]
     return found
+
+
+def _warped(run: OpenedRun, source: Source, indices: Sequence[int]) -> dict[str, np.ndarray]:
+    """A batch as the method's loss takes it, of whole photos, without pseudo-labels."""
+    size, rows = run.config.data.crop, len(indices)
+    images = np.zeros((rows, size, size, 3), np.uint8)
+    labels = np.zeros((rows, len(source.class_names)), np.float32)
+    for row, index in enumerate(indices):
+        record = source[index]
+        image = decode_rgb(record.image, record.image_id)
+        images[row] = transforms.resize(image, size, size)
+        labels[row, list(record.labels)] = 1
+    batch = {"image": images, "labels": labels, "valid": np.ones(rows, bool)}
+    for name, spec in run.method.wants.items():  # nobody has made any of these images
+        batch[name] = np.full((rows, *spec.shape), spec.fill, spec.dtype)
+    return batch
 
 
 def write_page(

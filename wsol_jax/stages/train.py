@@ -20,7 +20,7 @@ from wsol_jax.base.errors import Interrupted, UserError
 from wsol_jax.base.progress import Progress
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
-from wsol_jax.data import orders, pipeline
+from wsol_jax.data import orders, pipeline, prefetch
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.evaluate import kinds, score
@@ -151,7 +151,7 @@ class _Loop:
         self.last_log = time.perf_counter()
         return self.step
 
-    def _batches(self, order: orders.Order, first_step: int) -> pipeline.DevicePrefetch:
+    def _batches(self, order: orders.Order, first_step: int) -> prefetch.DevicePrefetch:
         """Device batches from ``first_step`` on, checked for unreadable images."""
         plan, data, source = self.plan, self.config.data, self.lists.train
         rows = pipeline.BatchRows(
@@ -180,7 +180,7 @@ class _Loop:
             return sharding.to_devices(batch, self.mesh)
 
         batches = pipeline.train_batches(rows, example, workers=data.workers, threads=data.threads)
-        return pipeline.DevicePrefetch(batches, put)
+        return prefetch.DevicePrefetch(batches, put)
 
     def _until_stopped(self) -> Iterator[dict[str, jax.Array]]:
         try:
