@@ -289,7 +289,7 @@ def test_damaged_cache_says_what_to_delete(tmp_path):
 
 _SCRIPT = """
 import os, sys
-from wsol_jax.data import embedded
+from wsol_jax.data.embedded import source as embedded
 def die(*args, **kwargs):
     os.kill(os.getpid(), 9)
 def die_at_the_third(self, examples):
