@@ -123,6 +123,17 @@ def base() -> ml_collections.ConfigDict:
     c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
     c.eval.checkpoint = "latest"  # or "best"
     c.eval.best_metric = "pxap"  # on the tune list; if unknown there, evaluate/figures.py's next
+    # Segmentations: the classes that the mean IoU is taken over beside background; none named: all.
+    c.eval.mean_classes = ()
+    # How class maps alone become a segmentation, to compare with: share of the maximum, least class
+    # score. None given: the best on the tune list.
+    c.eval.map_thresholds = ()
+    # The CRF at test time, on the photo's own pixels.
+    c.eval.crf = ml_collections.ConfigDict()
+    c.eval.crf.bilateral = (10.0, 80.0, 13.0)
+    c.eval.crf.spatial = (3.0, 3.0)
+    c.eval.crf.iterations = 10
+    c.eval.crf.clip = 1e-5  # least probability
     # Several labels: boxes of all classes, around what is above a share of a class map's maximum.
     c.eval.detection = ml_collections.ConfigDict()
     c.eval.detection.threshold = 0.6

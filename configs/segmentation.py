@@ -6,7 +6,7 @@ from configs import common, recipes
 
 
 def sections(config) -> None:
-    """The fields of the cues and of the CRF at test time."""
+    """The fields of the cues."""
     config.cues = ml_collections.ConfigDict()
     config.cues.maps = "first"  # the stage whose class maps give the foreground
     config.cues.saliency = "first"  # the stage whose gradients give the background
@@ -14,17 +14,6 @@ def sections(config) -> None:
     config.cues.size = 41  # cells a side
     config.cues.foreground = 0.2  # share of a map's maximum
     config.cues.background = 0.1  # share of the pixels, the least salient ones
-
-    config.eval.mean_classes = ()  # of the mean IoU, beside background; none named: all
-    # How the class maps alone become a segmentation: share of the maximum, least class score. None
-    # given: the best on the tune list.
-    config.eval.map_thresholds = ()
-    # The CRF at test time, on the photo's own pixels.
-    config.eval.crf = ml_collections.ConfigDict()
-    config.eval.crf.bilateral = (10.0, 80.0, 13.0)
-    config.eval.crf.spatial = (3.0, 3.0)
-    config.eval.crf.iterations = 10
-    config.eval.crf.clip = 1e-5  # least probability
 
 
 def decays(cells: int) -> tuple[float, float]:

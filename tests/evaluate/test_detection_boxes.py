@@ -77,7 +77,7 @@ WITHOUT_PARTS = Task(parts=False)
 
 
 def scored(scenes, task=WITHOUT_PARTS, **detection):
-    given = {"threshold": SHARE, "nms_iou": NMS, **detection}
+    given = types.SimpleNamespace(**{"threshold": SHARE, "nms_iou": NMS, **detection})
     config = types.SimpleNamespace(
         eval=types.SimpleNamespace(tolerance=4.0, class_scores="", detection=given),
         data=types.SimpleNamespace(threads=2),
@@ -190,7 +190,7 @@ def test_boxes_of_a_map_by_hand():
 
 
 def test_a_quick_pass_and_lists_without_boxes_have_none(scenes):
-    quick = scored(scenes, Task(parts=False, contours=False)).figures(intervals=False)
+    quick = scored(scenes, Task(parts=False, full=False)).figures(intervals=False)
     assert quick["detection_map"] is None and quick["location_map"] is not None
     unknown = Scenes()
     unknown.records = [unknown.records[7]]
@@ -209,6 +209,7 @@ def test_saved_with_its_suppression(scenes, tmp_path):
 
 @pytest.mark.parametrize("field, value", [("threshold", 1.0), ("threshold", -0.1), ("nms_iou", 2)])
 def test_options_are_checked(field, value):
-    options = types.SimpleNamespace(detection={"threshold": 0.6, "nms_iou": 0.3, field: value})
+    given = types.SimpleNamespace(**{"threshold": 0.6, "nms_iou": 0.3, field: value})
+    options = types.SimpleNamespace(detection=given)
     with pytest.raises(UserError, match=rf"eval\.detection\.{field}: expected .* got {value}"):
         multi_label.check_detection(options)

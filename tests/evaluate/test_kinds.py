@@ -155,6 +155,25 @@ def test_a_segmenters_run_has_the_figures_of_its_parts(tmp_path):
     assert found["parts"]["maps"]["test"]["test"]["detection_map"] == 1
 
 
+def test_another_classifiers_scores_are_checked_before_training(tmp_path):
+    lists = types.SimpleNamespace(tune=None, tests={"test": Scenes("test")})
+    for localize, multi_label in ((class_maps, True), (segmenter, False)):
+        one = network(localize, multi_label)
+        kinds.of(one).check(lists)
+        one.config.eval.class_scores = str(tmp_path / "p.npz")
+        with pytest.raises(UserError, match=r"eval\.class_scores: not for a run that is measured"):
+            kinds.of(one).check(lists)
+    one = network(class_maps, False)
+    one.config.eval.class_scores = str(tmp_path / "p.npz")
+    with pytest.raises(UserError, match=r"class_scores=.*p\.npz"):
+        kinds.of(one).check(lists)
+    probabilities = np.full((6, 2), 0.5)
+    np.savez(
+        tmp_path / "p.npz", image_ids=[f"id{i}" for i in range(6)], probabilities=probabilities
+    )
+    kinds.of(one).check(lists)
+
+
 def test_a_file_of_no_kind_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", other=np.zeros(3))
     with pytest.raises(ValueError, match="of any kind"):
@@ -167,7 +186,8 @@ def test_a_file_of_no_kind_is_refused(tmp_path):
         ({"eval.threshold": 1.0}, r"eval\.threshold: expected below 1, got 1\.0"),
         ({"eval.best_metric": "psap"}, r"eval\.best_metric: 'psap' is not one of 'miou'"),
         ({"eval.tolerance": -1.0}, r"eval\.tolerance: expected 0 or more pixels"),
-        ({"eval.class_scores": "p.npz"}, r"eval\.class_scores: only for images of one label"),
+        ({"eval.batch_size": 0}, r"eval\.batch_size: expected more than 0, got 0"),
+        ({"eval.size": -8}, r"eval\.size: expected 0 or more, got -8"),
         ({"eval.checkpoint": "last"}, r"eval\.checkpoint: 'last' is not one of"),
         ({"eval.detection.threshold": 1.5}, r"eval\.detection\.threshold: expected a share"),
         ({"eval.mean_classes": ("c",)}, r"eval\.mean_classes: 'c' is not one of"),

@@ -110,7 +110,11 @@ def images(truth):
 def scored(truth, images, tolerance=TOLERANCE):
     """Through score_list, with a network that has spoken already."""
     config = types.SimpleNamespace(
-        eval=types.SimpleNamespace(tolerance=tolerance, class_scores=""),
+        eval=types.SimpleNamespace(
+            tolerance=tolerance,
+            class_scores="",
+            detection=types.SimpleNamespace(threshold=0.6, nms_iou=0.3),
+        ),
         data=types.SimpleNamespace(threads=3),
     )
     with pytest.MonkeyPatch.context() as patch:

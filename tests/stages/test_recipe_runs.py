@@ -222,7 +222,7 @@ def test_the_other_commands_find_the_network(finished, tmp_path):
     own = tiny.arrays(finished / "second", LAST)
     params = {k: v for k, v in own.items() if k.startswith("['params']")}
     assert described["parameters"] == sum(x.size for x in params.values())
-    scored, _, step = rescore.score_run(finished)
+    scored, _, step = rescore.rescore(finished)
     assert step == LAST
     test = tiny.metrics(finished)["test"]["test"]
     figures = scored["test"].figures(tiny.metrics(finished)["threshold"])

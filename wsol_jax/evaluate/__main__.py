@@ -176,13 +176,13 @@ def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
     from absl import logging
 
     from wsol_jax.base import sharding
-    from wsol_jax.evaluate.rescore import score_run
+    from wsol_jax.evaluate.rescore import rescore
 
     if not absl_flags.FLAGS.is_parsed():  # grain's worker processes read them
         absl_flags.FLAGS(["wsol_jax.evaluate"])
     logging.set_verbosity(logging.WARNING)
     sharding.keep_compiled_programs()
-    scored, threshold, step = score_run(
+    scored, threshold, step = rescore(
         pathlib.Path(flags.workdir),
         checkpoint=flags.checkpoint or "",
         tests="+".join(filter(None, (flags.lists or "").replace("+", ",").split(","))),

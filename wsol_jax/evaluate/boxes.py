@@ -8,11 +8,13 @@ from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.decode import CorruptImage, image_size
+from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.box_scores import BoxScores
 from wsol_jax.evaluate.kind import Kind, Row, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.results import Results
+from wsol_jax.evaluate.score import read_class_scores
 from wsol_jax.evaluate.shown import Card, choose, heat_card
 from wsol_jax.metrics import baselines
 from wsol_jax.metrics.boxes import (
@@ -58,7 +60,7 @@ class Boxes(Kind):
             if threshold is not None:
                 at = np.searchsorted(THRESHOLDS, nearest_threshold(threshold))
                 row["iou"] = row["largest"][at]
-            if task.contours:
+            if task.full:
                 row["every"] = best_ious(score_map, own, THRESHOLDS, multi_contour=True)
             if task.central is not None and not part:
                 row["central"] = bool(iou(task.central[None], own).max() >= 0.5)
@@ -87,6 +89,12 @@ class Boxes(Kind):
         results.truth.update([image_id], [row["truth"]])
         results.true_maps[image.index] = image.true_map
         results.predicted[image.index] = int(image.ranked[0])
+
+    def check(self, lists: Lists) -> None:
+        """Another classifier's scores, if any, are read once."""
+        super().check(lists)
+        for source in filter(None, (lists.tune, *lists.tests.values())):
+            read_class_scores(self.config.eval.class_scores, source)
 
     def choose_threshold(self, tune: BoxScores | None) -> tuple[float, str]:
         """The config's, or the one of the highest GT-known accuracy on the tune list."""

@@ -1,7 +1,8 @@
 """The table of figures: what each is called, means, is measured against, and ranks by.
 
-It feeds metrics.json's page, the comparison of runs, the choice of the best checkpoint on the tune
-list, and the commands. A new figure is its metric, a row here, and a test.
+It feeds the page of a run, the comparison of runs, the choice of the best checkpoint on the tune
+list, and the commands. A new figure is its metric, its place in a kind's results, a row here, and a
+test.
 """
 
 import dataclasses

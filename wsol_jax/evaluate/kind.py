@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import ml_collections
 import numpy as np
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.data.decode import decode_rgb
+from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Record, Source
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.results import Results
@@ -67,7 +69,7 @@ class Task:
         it.
       central: (4,) the fixed box to compare with, in the frame of the maps.
       parts: score what a method puts its whole together from, too.
-      contours: find MaxBoxAccV2's boxes, of every contour.
+      full: find what takes long: MaxBoxAccV2's boxes, of every contour, and detections.
       crf: bring segmentations to the photos' edges.
       shown: the records (by index) whose segmentations are kept for the report.
       keep: called with every image and its prepared map, from several threads.
@@ -76,14 +78,14 @@ class Task:
     thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     central: np.ndarray | None = None
     parts: bool = True
-    contours: bool = True
+    full: bool = True
     crf: bool = True
     shown: Collection[int] = frozenset()
     keep: Callable[[LocalizedImage, np.ndarray], None] | None = None
 
 
 # What the loop watches on the tune list: no figure that takes long.
-QUICK = Task(parts=False, contours=False, crf=False)
+QUICK = Task(parts=False, full=False, crf=False)
 
 
 class Kind:
@@ -99,7 +101,7 @@ class Kind:
     every_map: ClassVar[bool] = False  # needs the class maps of all classes, not of the likeliest
     ahead: ClassVar[int] = 64  # images that wait for a thread
     takes_class_scores: ClassVar[bool] = False  # of another classifier, eval.class_scores
-    draws: ClassVar[bool] = False  # a list's segmentations are kept for the report while scoring
+    draws: ClassVar[bool] = False  # segmentations: a page shows a draw of them, in colours
     whole: ClassVar[str] = ""  # what the whole is called beside its parts
     tune_part: ClassVar[str] = ""  # whose figures those of the tune list are
     notes: ClassVar[Mapping[str, str]] = {}  # beside the figures, in metrics.json
@@ -126,9 +128,15 @@ class Kind:
         """Enters what ``score`` found, in the order of the list."""
         raise NotImplementedError
 
-    def check_truth(self, source: Source) -> None:
-        """Says so where a list has no truth that its figures need, before any training."""
-        del source
+    def check(self, lists: Lists) -> None:
+        """Checks a run's lists and its ``eval`` section against the figures, before any training.
+
+        Raises:
+          UserError: an option that this kind does not know, or one that its lists do not fit.
+        """
+        del lists
+        if self.config.eval.class_scores and not self.takes_class_scores:
+            raise UserError(f"eval.class_scores: not for a run that is measured by {self.name}.")
 
     def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
         """The box threshold, and where it comes from in words."""

@@ -76,10 +76,13 @@ def check_options(config: ml_collections.ConfigDict, class_names: Sequence[str])
     if options.best_metric not in figures.WATCHED:
         known = ", ".join(map(repr, figures.WATCHED))
         raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
+    if not options.batch_size > 0:
+        raise UserError(f"eval.batch_size: expected more than 0, got {options.batch_size}.")
+    for name in ("size", "gallery"):
+        if options[name] < 0:
+            raise UserError(f"eval.{name}: expected 0 or more, got {options[name]}.")
     if not 0 <= options.tolerance < math.inf:
         raise UserError(f"eval.tolerance: expected 0 or more pixels, got {options.tolerance}.")
-    if options.class_scores and config.data.multi_label:
-        raise UserError("eval.class_scores: only for images of one label each.")
     check_choice(options.checkpoint)
     multi_label.check_detection(options)
     segments.check_options(options, class_names)

@@ -4,7 +4,7 @@ Beside their figures, detection: boxes around the maps' regions, ranked over the
 (Redondo-Cabrera et al. 2018, section IV-D).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import cv2
 import ml_collections
@@ -19,10 +19,8 @@ from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.shown import Card
 from wsol_jax.metrics.boxes import nearest_threshold
-from wsol_jax.metrics.detection import NMS_IOU, component_boxes
+from wsol_jax.metrics.detection import component_boxes
 from wsol_jax.metrics.saliency import peaks
-
-SHARE = 0.6  # of a map's maximum: what is above it belongs to an object
 
 
 class MultiLabel(Kind):
@@ -36,7 +34,7 @@ class MultiLabel(Kind):
     def empty(self, class_names: Sequence[str]) -> MultiLabelScores:
         """Results of no image, at the config's tolerance."""
         options = self.config.eval
-        nms_iou = float(_detection(options)["nms_iou"])
+        nms_iou = float(options.detection.nms_iou)
         return MultiLabelScores(class_names, float(options.tolerance), nms_iou=nms_iou)
 
     def score(self, image: LocalizedImage, truth: Truth, task: Task, part: str) -> dict[str, Row]:
@@ -46,8 +44,8 @@ class MultiLabel(Kind):
         if truth.mask is not None:
             row["maps"] = _enlarged(image.maps, truth.mask)
         located = len(truth.record.boxes) or not truth.record.labels
-        if task.contours and located:  # else nobody knows where its objects are
-            share = _detection(self.config.eval)["threshold"]
+        if task.full and located:  # else nobody knows where its objects are
+            share = self.config.eval.detection.threshold
             row["detections"] = detect(image.maps, share, image.size)
         return {part: row}
 
@@ -88,23 +86,16 @@ class MultiLabel(Kind):
         return heat_cards(self.config, source, results, threshold)
 
 
-def _detection(options: ml_collections.ConfigDict) -> Mapping[str, float]:
-    """The section eval.detection; what a run of a time before it lacks."""
-    return getattr(options, "detection", {"threshold": SHARE, "nms_iou": NMS_IOU})
-
-
 def check_detection(options: ml_collections.ConfigDict) -> None:
     """Raises UserError for a section ``eval.detection`` that no boxes can be found by."""
-    found = _detection(options)
-    if not 0 <= found["threshold"] < 1:
+    found = options.detection
+    if not 0 <= found.threshold < 1:
         raise UserError(
             f"eval.detection.threshold: expected a share of a map's maximum in [0, 1), got "
-            f"{found['threshold']}."
+            f"{found.threshold}."
         )
-    if not 0 <= found["nms_iou"] <= 1:
-        raise UserError(
-            f"eval.detection.nms_iou: expected an IoU in [0, 1], got {found['nms_iou']}."
-        )
+    if not 0 <= found.nms_iou <= 1:
+        raise UserError(f"eval.detection.nms_iou: expected an IoU in [0, 1], got {found.nms_iou}.")
 
 
 def detect(

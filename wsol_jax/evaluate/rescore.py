@@ -12,7 +12,7 @@ from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import open_run
 
 
-def score_run(
+def rescore(
     workdir: pathlib.Path,
     *,
     checkpoint: str = "",
@@ -35,11 +35,6 @@ def score_run(
     """
     workdir = workdirs.network_folder(workdir)
     config, class_names = workdirs.load(workdir)
-    if config.data.multi_label:
-        raise UserError(
-            f"--workdir={workdir} holds a run on images of several labels, which these metrics do "
-            f"not know: --mode=evaluate of wsol_jax.main scores it."
-        )
     with config.unlocked():
         config.eval.checkpoint = checkpoint or config.eval.checkpoint
         config.data.test = tests or config.data.test

@@ -17,10 +17,12 @@ from wsol_jax.runs.opened import Network, OpenedRun
 
 
 class Evaluated(NamedTuple):
-    """Attributes:
-    figures: metrics.json's content but for the run's times.
-    scored: each test list's results.
-    kind: what was measured.
+    """What scoring a run found.
+
+    Attributes:
+      figures: metrics.json's content but for the run's times.
+      scored: each test list's results.
+      kind: what was measured.
     """
 
     figures: dict[str, Any]

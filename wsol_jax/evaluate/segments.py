@@ -8,6 +8,7 @@ from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.kind import Baseline, Kind, Row, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage
@@ -38,7 +39,7 @@ class Segments(Kind):
 
     def empty(self, class_names: Sequence[str]) -> SegmentationScores:
         """Results of no image, over the config's classes."""
-        return SegmentationScores(class_names, tuple(self.config.eval.get("mean_classes", ())))
+        return SegmentationScores(class_names, tuple(self.config.eval.mean_classes))
 
     def score(self, image: LocalizedImage, truth: Truth, task: Task, part: str) -> dict[str, Row]:
         """One image's labels; without a mask there is nothing to score."""
@@ -61,10 +62,12 @@ class Segments(Kind):
         if row["keep"]:
             results.labels[image.index] = row["labels"]
 
-    def check_truth(self, source: Source) -> None:
-        """A list needs masks."""
-        if all(source.mask(index) is None for index in range(len(source))):
-            logging.warning("list %s has no masks: no segmentation is scored on it", source.name)
+    def check(self, lists: Lists) -> None:
+        """A list needs masks; one without is told and goes unscored."""
+        super().check(lists)
+        for name, source in lists.tests.items():
+            if all(source.mask(index) is None for index in range(len(source))):
+                logging.warning("list %s has no masks: no segmentation is scored on it", name)
 
     def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
         """The heat on a page is a probability: its boxes stand where it is a half."""
@@ -117,22 +120,18 @@ def segment_card(
 
 
 def check_options(options: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
-    """Raises UserError for what a segmentation could not be scored by; a section that is absent
-    belongs to a run without one."""
-    means = options.get("mean_classes", ())
-    unknown = [name for name in means if name not in class_names]
+    """Raises UserError for what a segmentation could not be scored by."""
+    unknown = [name for name in options.mean_classes if name not in class_names]
     if unknown:
         raise UserError(
             f"eval.mean_classes: {unknown[0]!r} is not one of the data's: {', '.join(class_names)}."
         )
-    fixed = options.get("map_thresholds", ())
+    fixed = options.map_thresholds
     if fixed and (len(fixed) != 2 or not all(0 <= value < 1 for value in fixed)):
         raise UserError(
             f"eval.map_thresholds: expected a share and a class score in [0, 1), got {fixed}."
         )
-    crf = options.get("crf")
-    if crf is None:
-        return
+    crf = options.crf
     CrfSettings.of(crf, "eval.crf", "lattice")
     if not 0 < crf.clip < 1:
         raise UserError(f"eval.crf.clip: expected a probability between 0 and 1, got {crf.clip}.")

@@ -13,7 +13,7 @@ import numpy as np
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import decode_rgb
-from wsol_jax.data.pseudo_labels import open_labels, parse_labels
+from wsol_jax.data.pseudo_labels import open_labels, parse_labels, summary_path
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.run import Evaluated
 from wsol_jax.evaluate.segments import segment_card
@@ -21,6 +21,7 @@ from wsol_jax.evaluate.shown import WORST_SHARE, Card, drawn
 from wsol_jax.report import cases, encode, overlays, page, saved, tables
 from wsol_jax.report.curves import report_curves
 from wsol_jax.report.example import PHOTO_SIDE, Example, Run
+from wsol_jax.report.strips import LABELS
 from wsol_jax.runs.opened import OpenedRun
 
 
@@ -31,19 +32,18 @@ def collect(run: OpenedRun, workdir: pathlib.Path, evaluated: Evaluated) -> None
     known only later.
     """
     threshold = evaluated.figures["threshold"]
-    examples, segmented = [], False
+    kind, examples = evaluated.kind, []
     for name, results in evaluated.scored.items():
         source = run.lists.tests[name]
-        if evaluated.kind.keeps_maps():
+        if kind.keeps_maps():
             _keep_maps(run, workdir, name, source, results.true_maps)
-        cards = evaluated.kind.cards(source, results, threshold)
-        segmented = segmented or any(card.layers for card in cards)
+        cards = kind.cards(source, results, threshold)
         pictures = guidance_pictures(run, source, [card.index for card in cards])
         pairs = zip(cards, pictures, strict=True)
         examples += [_example(source, card, more) for card, more in pairs]
-    if segmented:
+    if kind.draws:
         examples += [_example(run.lists.train, card, {}) for card in _label_cards(run, workdir)]
-    classes = run.lists.class_names if segmented else ()
+    classes = run.lists.class_names if kind.draws else ()
     saved.save(str(workdir / saved.FILE), Run({}, examples, threshold, classes=classes))
 
 
@@ -57,9 +57,14 @@ def _keep_maps(run: OpenedRun, workdir: pathlib.Path, name: str, source: Source,
 
 
 def _label_cards(run: OpenedRun, workdir: pathlib.Path) -> list[Card]:
-    """Some training images with the pixel classes that a segmenter was trained on."""
+    """Some training images with the pixel classes that a segmenter was trained on.
+
+    Beside a stage's own folder there are none.
+    """
     source, cards, wanted = run.lists.train, [], run.config.eval.gallery
     for stage, name in parse_labels(run.config.labels).values():
+        if not summary_path(workdir / stage).is_file():
+            continue
         folder = open_labels(workdir / stage)
         if not folder.products[folder.product(name)].holds_classes:
             continue
@@ -69,7 +74,8 @@ def _label_cards(run: OpenedRun, workdir: pathlib.Path) -> list[Card]:
                 continue
             labels = folder.read(image_id, name)
             labelled = (labels != UNLABELLED).astype(np.float32)
-            layers, split = {"cues": labels}, f"{source.name}: {stage}"
+            split = f"{source.name}: {stage}{'/' * bool(name)}{name}"
+            layers = {LABELS: labels}
             cards.append(segment_card(source, index, layers, labelled, None, split))
     return cards
 

@@ -3,14 +3,15 @@
 import pathlib
 from collections.abc import Sequence
 
+from wsol_jax.evaluate.figures import by_key
 from wsol_jax.runs.history import curves
 
+_LOCALIZATION = ("pxap", "max_box_acc")
 # The chart that each curve is drawn in; what is not named has a chart of its own.
 _CHARTS = {
     "train/accuracy": "accuracy/train",
     "tune/top1_acc": "accuracy/tune",
-    "tune/pxap": "localization on tune/PxAP",
-    "tune/max_box_acc": "localization on tune/MaxBoxAcc",
+    **{f"tune/{key}": f"localization on tune/{by_key(key).label}" for key in _LOCALIZATION},
     "train/loss": "loss/total",
     "train/classification": "loss/classification",
 }

@@ -10,7 +10,7 @@ from wsol_jax.report.example import Example, Run
 
 _SIDE = 240  # pixels embedded on the longer side
 _UNLABELLED = (200, 200, 200)
-_SEGMENTATION, _CUES = "segmentation", "cues"  # pictures of every run
+_SEGMENTATION, LABELS = "segmentation", "labels"  # pictures of every run
 
 
 def gallery(shelves: Sequence[tuple[str, str, Sequence[Example]]], classes: Sequence[str]) -> str:
@@ -38,7 +38,7 @@ def comparison(runs: Mapping[str, Run]) -> str:
         ious = [e.iou for e in each.values() if e.iou is not None]
         pictures = {"truth": example.pictures["truth"]} if "truth" in example.pictures else {}
         for name, one in each.items():
-            kind = _CUES if _CUES in one.pictures else _SEGMENTATION
+            kind = LABELS if LABELS in one.pictures else _SEGMENTATION
             said = f" {tables.percent(one.iou)}" if one.iou is not None else ""
             pictures[f"{name}{said}"] = one.pictures[kind]
         painted = dict.fromkeys(c for e in each.values() for c in e.predicted.split(", ") if c)

@@ -111,6 +111,14 @@ _NEWER = {
     "eval": {
         "tolerance": 18.0,
         "detection": {"threshold": 0.6, "nms_iou": 0.3},
+        "mean_classes": [],
+        "map_thresholds": [],
+        "crf": {
+            "bilateral": [10.0, 80.0, 13.0],
+            "spatial": [3.0, 3.0],
+            "iterations": 10,
+            "clip": 1e-5,
+        },
         "stages": [],
         "labels": False,
     },

@@ -15,7 +15,7 @@ from wsol_jax.data.pipeline import check_crop
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
-from wsol_jax.methods import Labeller
+from wsol_jax.methods import Labeller, Method
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import Network, begun_config
 from wsol_jax.runs.plan import Plan, without_weights
@@ -106,12 +106,7 @@ def check_training(
     classes = lists.class_names
     method = methods.build(own, len(classes))
     if name == trainings(config)[-1] or name in config.eval.stages:
-        crop = own.data.crop
-        images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
-        variables = jax.eval_shape(method.init, jax.random.key(0), images)
-        kind = kinds.of(Network(own, method, variables, sharding.data_mesh(own.train.devices)))
-        for source in lists.tests.values():
-            kind.check_truth(source)
+        check_scoring(own, method, lists)
     Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
     before = config.stages[: config.stages.index(name)]
     folders = {
@@ -120,6 +115,14 @@ def check_training(
         if stage in before
     }
     batch_labels(own, method, folders, f"stage.{name}.")
+
+
+def check_scoring(config: Config, method: Method, lists: Lists) -> None:
+    """Raises UserError where what a network gives cannot be scored as the config asks."""
+    images = jax.ShapeDtypeStruct((1, config.data.crop, config.data.crop, 3), jnp.uint8)
+    variables = jax.eval_shape(method.init, jax.random.key(0), images)
+    mesh = sharding.data_mesh(config.train.devices)
+    kinds.of(Network(config, method, variables, mesh)).check(lists)
 
 
 def check_folders(config: Config, workdir: pathlib.Path, lists: Lists) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from wsol_jax.base.files import write_whole
+from wsol_jax.data.lists import open_lists
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.report import collect
@@ -53,8 +54,9 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       UserError: the folder holds no checkpoint of this config.
     """
     start = time.monotonic()
-    run = open_run(config, workdir)
-    kinds.check_options(run.config, run.lists.class_names)
+    lists = open_lists(config.data)
+    kinds.check_options(config, lists.class_names)
+    run = open_run(config, workdir, lists=lists)
     figures = score_run(run, workdir)
     figures["steps"] = run.step
     with contextlib.suppress(OSError, json.JSONDecodeError, KeyError):

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from absl import logging
 
+from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.signals import StopRequest
@@ -24,10 +25,11 @@ from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
 from wsol_jax.evaluate.label_scores import score_labels
+from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.methods import Labeller, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import OpenedRun, open_run
-from wsol_jax.runs.plan import Plan
+from wsol_jax.runs.plan import Plan, without_weights
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import checks, label, product
 from wsol_jax.stages.evaluate import finish_run, score_run
@@ -247,7 +249,9 @@ def _evaluate(made: _Made) -> dict[str, Any]:
         done = [name for name in config.stages if name != EVALUATE]
         stages = {name: product.read_figures(workdir / name) for name in done}
         for name in config.eval.stages:
-            stages[name] |= score_run(made.open(name), workdir / name, made.seeds(name))
+            stages[name] |= evaluate_run(made.open(name), workdir / name, made.seeds(name)).figures
+            if jax.process_index() == 0:  # so that the stage's folder can be compared with others
+                product.write_figures(workdir / name, stages[name])
         if config.eval.labels:
             for name in label_stages(config):
                 stages[name]["labels"] = _score_labels(made, name)
@@ -286,6 +290,8 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     workdir = pathlib.Path(workdir)
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
+    bare = without_weights(config)
+    checks.check_scoring(bare, methods.build(bare, len(lists.class_names)), lists)
     run = train_run(config, workdir, lists)
     trained = time.monotonic()
     with StopRequest(saved_step=run.step):
