@@ -18,6 +18,7 @@ from helpers.labels import (
     label_stage,
     make,
     opened,
+    write_labels,
 )
 from PIL import Image
 
@@ -190,7 +191,7 @@ def test_a_damaged_cue_is_named_when_they_are_summed_up(made, copied, damage):
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:50])
     elif damage == "size":
-        cue_folder(copied, 3).write("part/id5", {"cues": np.zeros((3, 3), np.uint8)})
+        write_labels(cue_folder(copied, 3), "part/id5", {"cues": np.zeros((3, 3), np.uint8)})
     else:
         Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(path)
     with pytest.raises(UserError, match=r"part.id5\.png"):
