@@ -9,13 +9,13 @@ import importlib
 import importlib.util
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.types import Labels, Tree
+from wsol_jax.base.types import Config, Labels, Tree
 from wsol_jax.data.label_formats import Format, LabelSpec
 from wsol_jax.data.pseudo_labels import Arrays, Photo
 
@@ -171,7 +171,7 @@ class Labeller:
             raise ValueError("a labeller without products leaves nothing")
 
 
-def build(config: Any, num_classes: int) -> Method:
+def build(config: Config, num_classes: int) -> Method:
     """The method that ``config.method`` names.
 
     "sec" is the function sec of wsol_jax/methods/sec.py; "mine.twice" the function twice of the
@@ -187,7 +187,7 @@ def build(config: Any, num_classes: int) -> Method:
     return method(config, num_classes)
 
 
-def build_labeller(config: Any, num_classes: int) -> Labeller:
+def build_labeller(config: Config, num_classes: int) -> Labeller:
     """The labeller of a label stage: the function ``config.labeller`` beside ``config.method``.
 
     Args:

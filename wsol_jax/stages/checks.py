@@ -11,7 +11,7 @@ from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists
-from wsol_jax.data.pipeline import check_crop
+from wsol_jax.data.pipeline import check_crop, eval_size
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
@@ -80,7 +80,7 @@ def _trace(config: Config, name: str, own: Config, labeller: Labeller, classes: 
             images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
             shaped[role] = jax.eval_shape(method.init, jax.random.key(0), images)
             found[role] = method
-    size = own.eval.size or own.data.crop
+    size = eval_size(own)
     batch = {
         "image": jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8),
         "labels": jax.ShapeDtypeStruct((1, classes), jnp.float32),
