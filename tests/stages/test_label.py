@@ -333,7 +333,7 @@ def test_a_labeller_of_several_products(made, tmp_path, maker):
 )
 def test_arrays_of_another_format_are_not_stored(tmp_path, values):
     labeller = Labeller({}, {"cues": label_formats.cells(8)}, None, lambda *_: {"cues": values})
-    with pytest.raises(ValueError, match=r"cells: expected uint8 of shape \(8, 8\)"):
+    with pytest.raises(UserError, match=r"cells: expected uint8 of shape \(8, 8\)"):
         make(tmp_path / "cues", labeller=labeller)
     assert not content(tmp_path)
 

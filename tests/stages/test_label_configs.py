@@ -62,6 +62,8 @@ def tiny_config(file=sec_config, words="", **changes):
         ({"eval.crf.bilateral": (10.0, 80.0)}, r"eval\.crf: bilateral is"),
         ({"eval.mean_classes": ("cow",)}, r"eval\.mean_classes: 'cow' is not one of"),
         ({"stages": ("cues", "evaluate")}, "nothing is trained"),
+        ({"stage.segment.reads": ("cues",)}, r"stage\.segment\.reads: 'cues' is no training befo"),
+        ({"stage.first.reads": ("second",)}, r"'second' is no training before it: none\."),
     ],
 )
 def test_mistakes_are_told_before_anything_is_trained(tmp_path, changes, sentence):

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -32,10 +32,11 @@ from wsol_jax.data.pseudo_labels import (
 )
 from wsol_jax.data.records import Chosen, Source
 from wsol_jax.evaluate.localize import over_list
-from wsol_jax.methods import Batch, Labeller, Method, Trained, Variables
+from wsol_jax.methods import Labeller
 from wsol_jax.runs.opened import OpenedRun
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import product
+from wsol_jax.stages.make import compile_make
 from wsol_jax.stages.tally import summarise
 
 
@@ -243,26 +244,6 @@ def _unmade(stage: LabelStage) -> Iterator[tuple[int, None, Arrays]]:
             bar.update(1)
 
 
-class _Networks(dict[str, Trained]):
-    """By name; a name that a config got wrong is the user's."""
-
-    def __missing__(self, name: str) -> Trained:
-        raise UserError(f"the labeller needs a network for its {name!r}, which is a label stage.")
-
-
-def compile_make(
-    labeller: Labeller, methods: Mapping[str, Method]
-) -> Callable[[Mapping[str, Variables], Batch], dict[str, jax.Array]]:
-    """(variables by name, batch) -> arrays by name: ``labeller.make`` compiled."""
-
-    @jax.jit
-    def step(variables, batch):
-        found = {name: Trained(methods[name], tree) for name, tree in variables.items()}
-        return dict(labeller.make(_Networks(found), batch))
-
-    return step
-
-
 def _finished(
     stage: LabelStage, index: int, size: tuple[int, int] | None, made: Arrays
 ) -> tuple[int, list[tuple[pathlib.Path, bytes]] | None]:
@@ -283,5 +264,22 @@ def _finished(
             for name, folder in stage.earlier.items()
         }
         found = labeller.finish(photo, made, earlier)
-    checked = {name: own.check(found[name], photo.size) for name, own in labeller.products.items()}
-    return index, stage.place.encode(record.image_id, checked)
+    return index, stage.place.encode(record.image_id, _checked(stage, photo, found))
+
+
+def _checked(stage: LabelStage, photo: Photo, found: Arrays) -> Arrays:
+    """What a labeller left of one photo, by product.
+
+    Raises:
+      UserError: a product is missing, or is not what the labeller said that it is.
+    """
+    checked = {}
+    for name, own in stage.labeller.products.items():
+        where = f"labeller: stage {stage.folder.name!r}, product {name!r} of {photo.image_id!r}"
+        if name not in found:
+            raise UserError(f"{where} is missing: got {sorted(found)}.")
+        try:
+            checked[name] = own.check(found[name], photo.size)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}.") from None
+    return checked

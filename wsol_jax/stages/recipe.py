@@ -182,10 +182,11 @@ class _Made:
                 )
 
     def seeds(self, name: str) -> OpenedRun | None:
-        """The network that a training's labels grew from: the first that was read for them."""
+        """The network that a training's labels grew from, as their labellers say (``seeds``)."""
         for stage, _ in parse_labels(stage_config(self.config, name).labels).values():
             while stage in self.labellers:
-                stage = next(iter(self.labellers[stage].reads.values()), "")
+                labeller = self.labellers[stage]
+                stage = labeller.reads.get(labeller.seeds, "")
             if stage:
                 return self.open(stage)
         return None
