@@ -165,7 +165,7 @@ def test_runs_of_the_time_of_cues_alone_are_known(tmp_path):
     content = json.loads((tmp_path / "config.json").read_text())
     old = content["config"]
     segment = old["stage"]["segment"]
-    for name in ("labels", "labeller"):
+    for name in ("labels", "labeller", "free", "early"):
         del old[name]
     for name in ("stages", "labels"):
         del old["eval"][name]
@@ -174,9 +174,10 @@ def test_runs_of_the_time_of_cues_alone_are_known(tmp_path):
     old["data"]["cues"] = 0
     (tmp_path / "config.json").write_text(json.dumps(content))
     found, _ = workdirs.load(tmp_path)
-    assert workdirs._flat(found) == workdirs._flat(config)
-    own = stages.stage_config(found, "segment")
-    assert workdirs._flat(own) == workdirs._flat(stages.stage_config(config, "segment"))
+    # What is asked of the command line is the command's alone.
+    assert workdirs._flat(found) | {"early": list(config.early)} == workdirs._flat(config)
+    own = workdirs._flat(stages.stage_config(found, "segment")) | {"early": list(config.early)}
+    assert own == workdirs._flat(stages.stage_config(config, "segment"))
 
 
 def test_a_stage_of_that_time_is_gone_on_with(tmp_path):
@@ -186,6 +187,6 @@ def test_a_stage_of_that_time_is_gone_on_with(tmp_path):
     content = json.loads((tmp_path / "config.json").read_text())
     old = content["config"]
     old["data"]["cues"] = old["sec"].pop("cells")
-    del old["labels"], old["labeller"]
+    del old["labels"], old["labeller"], old["free"], old["early"]
     (tmp_path / "config.json").write_text(json.dumps(content))
     workdirs.claim(tmp_path, own, ("a",))
