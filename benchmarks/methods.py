@@ -26,8 +26,8 @@ import numpy as np
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
-from wsol_jax.runs.plan import Plan, compile_step, create_state
-from wsol_jax.stages import recipe as stages
+from wsol_jax.runs.plan import Plan, create_state, lower_step
+from wsol_jax.stages.sections import stage_config
 
 # Rows: name, config, overrides of its fields.
 ROWS = (
@@ -91,7 +91,7 @@ class Step:
         plan = Plan.of(config.train, 10_000, mesh)
         self.state, step, _ = create_state(config, method, plan, mesh)
         shapes = (plan, config, flags.classes, mesh, method.wants)
-        self.compiled = compile_step(step, self.state, *shapes)
+        self.compiled = lower_step(step, self.state, *shapes).compile()
         self.host_calls = len(_HOST_CALL.findall(self.compiled.as_text()))
         self.batch = sharding.to_devices(batch, mesh)
 
@@ -134,7 +134,7 @@ def main(argv=None):
     for name, config_name, overrides in ROWS:
         config = make_config(config_name, flags, overrides)
         if config.stages:
-            config = stages.stage_config(config, name.split()[-1])
+            config = stage_config(config, name.split()[-1])
         configs[name] = config
     times = time_in_turns(configs, flags, batch)
     found = {}

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.methods import time_in_turns
 from configs import sec
-from wsol_jax.stages.recipe import stage_config
+from wsol_jax.stages.sections import stage_config
 
 
 def read_flags(argv=None):

@@ -39,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from configs import cam, spg
 from wsol_jax import methods
 from wsol_jax.base import sharding
-from wsol_jax.runs.plan import Plan, compile_step, create_state
+from wsol_jax.runs.plan import Plan, create_state, lower_step
 
 
 def read_flags(argv=None):
@@ -101,7 +101,8 @@ class JaxStep:
         method = methods.build(config, classes)
         plan = Plan.of(config.train, 10_000, mesh)
         self.state, step, _ = create_state(config, method, plan, mesh)
-        self.compiled = compile_step(step, self.state, plan, config, classes, mesh)
+        lowered = lower_step(step, self.state, plan, config, classes, mesh)
+        self.compiled = lowered.compile()
         rows = len(images)
         batch = {
             "image": images,

@@ -51,6 +51,11 @@ def base() -> ml_collections.ConfigDict:
     c.labels = ""
     c.labeller = ""  # of a label stage: the function beside ``method`` that makes them
     c.recipe = "paper"  # a method's named set of choices; see its config file
+    # Fields that others follow from: too late in --config.FIELD=, so they have a key of their last
+    # name, to write after the config's path.
+    c.early = ("recipe", "model.backbone")
+    # A method's fields or sections that may differ when a run goes on: no network depends on them.
+    c.free = ()
     c.seed = 0  # decides a run: order, crops, initial values, dropout
     c.dtype = "auto"  # of the computation: bfloat16 on accelerators, float32 on CPU
 

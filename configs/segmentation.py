@@ -14,6 +14,8 @@ def sections(config) -> None:
     config.cues.size = 41  # cells a side
     config.cues.foreground = 0.2  # share of a map's maximum
     config.cues.background = 0.1  # share of the pixels, the least salient ones
+    # Their hash tells whether they are others, not how they were asked for.
+    config.free = (*config.free, "cues")
 
 
 def decays(cells: int) -> tuple[float, float]:

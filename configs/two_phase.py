@@ -68,6 +68,8 @@ def sections(config) -> None:
     # phases have the same one if they start from one file of weights: it runs once a step.
     config.two_phase.share_trunk = False
     config.optimizer.classifier_lr = 1e-2  # of that classifier
+    config.early = (*config.early, "two_phase.phases", "two_phase.segment")
+    config.free = (*config.free, "two_phase.phases", "two_phase.voters")
 
 
 def recipe(config, name: str, pairs: dict[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import cam, cams2i, common, spg
+from configs import cam, cams2i, common, spg, two_phase
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import sources
 from wsol_jax.networks import backbones
@@ -213,3 +213,12 @@ def test_an_override_on_the_command_line(monkeypatch):
         parse("embedded", "--config.train.epoch=0.5")
     with pytest.raises(UserError, match="batch"):
         parse("embedded,bach=4")
+
+
+@pytest.mark.parametrize("file", [cam, cams2i, spg, two_phase], ids=lambda file: file.__name__)
+def test_a_field_that_comes_too_late_has_a_key_of_its_last_name(file):
+    config, keys = file.get_config(), common.KEYS | getattr(file, "KEYS", {})
+    assert {"recipe", "model.backbone"} <= set(config.early)
+    for path in config.early:
+        assert keys[path.rpartition(".")[2]] == path
+        field(config, path)

@@ -10,6 +10,7 @@ import pathlib
 import re
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -57,23 +58,16 @@ def _set_up_jax() -> None:
     logging.info("%d device(s): %s", jax.device_count(), ", ".join(sorted(kinds)))
 
 
-# Fields that decide others: an override would come after those were chosen.
-_DECIDED_EARLY = {
-    "recipe": "recipe",
-    "model.backbone": "backbone",
-    "two_phase.phases": "phases",
-    "two_phase.segment": "segment",
-    "data.name": "",
-}
-
-
-def _check_overrides() -> None:
+def _check_overrides(early: Sequence[str]) -> None:
+    """Refuses fields that decide others: an override comes after those were chosen."""
+    words = {field: f"{field.rpartition('.')[2]}=..." for field in early}
+    words["data.name"] = "the data set"
     for field in config_flags.get_override_values(flags.FLAGS["config"]):
-        if field in _DECIDED_EARLY:
-            word = f"{_DECIDED_EARLY[field]}=..." if _DECIDED_EARLY[field] else "the data set"
+        if field in words:
             raise UserError(
-                f"--config.{field} comes too late, other fields follow from it: write {word} after "
-                "the config's path, e.g. --config=configs/spg.py:cub,recipe=released"
+                f"--config.{field} comes too late, other fields follow from it: write "
+                f"{words[field]} after the config's path, e.g. "
+                "--config=configs/spg.py:cub,recipe=released"
             )
 
 
@@ -99,7 +93,7 @@ def _dispatch() -> None:
                 "--config is missing: name a file, e.g. --config=configs/spg.py:embedded"
             )
         config = _CONFIG.value
-        _check_overrides()
+        _check_overrides(config.get("early", ()))
     if _STAGES.value and mode != "train_and_evaluate":
         raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:

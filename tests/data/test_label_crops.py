@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.labels import write_labels
 from scipy import ndimage
 
 from wsol_jax.data.label_formats import LabelSpec, regions, soft_maps
@@ -68,7 +69,7 @@ def test_a_batch_carries_regions_and_soft_maps_of_its_window(tmp_path):
         "ids": RNG.integers(0, 9, (30, 40)).astype(np.int32),
         "soft": RNG.normal(size=(6, 8, 2)).astype(np.float16),
     }
-    place.write("a", arrays)
+    write_labels(place, "a", arrays)
     window = Window(30, 40, 4, 10, 24, True)
     ids = BatchLabels(place, "ids", LabelSpec((24, 24), np.int32, -1))
     np.testing.assert_array_equal(ids.read("a", window), arrays["ids"][4:28, 10:34][:, ::-1])

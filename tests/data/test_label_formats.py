@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers.labels import write_labels
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
@@ -30,7 +31,7 @@ FORMATS = {name: Format(name, 5 if name == "cells" else 0) for name in ARRAYS}
 def test_what_is_written_is_read_back_and_shown(tmp_path, kind, together):
     names = list(ARRAYS) if together else [kind]
     place = LabelFolder(tmp_path, {name: FORMATS[name] for name in names})
-    place.write("a b/c.jpg", ARRAYS)
+    write_labels(place, "a b/c.jpg", ARRAYS)
     found = pickle.loads(pickle.dumps(place)).read("a b/c.jpg", kind)
     assert found.dtype == ARRAYS[kind].dtype
     np.testing.assert_array_equal(found, ARRAYS[kind])
@@ -68,7 +69,7 @@ def test_soft_maps_are_shown_in_the_highest_ones_colour():
 @pytest.mark.parametrize("kept", [0, 7, 0.3, 0.9, "no array", "a pickle", "another dtype"])
 def test_a_damaged_array_is_named(tmp_path, kind, kept):
     place = LabelFolder(tmp_path / "stage", {kind: FORMATS[kind]})
-    place.write("a", ARRAYS)
+    write_labels(place, "a", ARRAYS)
     path = place.path("a")
     if kept == "no array":
         np.savez(path, other=ARRAYS[kind])
@@ -103,7 +104,7 @@ def test_labels_that_are_not_all_made_are_not_opened(tmp_path, damage):
 def test_a_folder_is_opened_by_what_its_summary_says(tmp_path):
     folder = tmp_path / "stage"
     place = LabelFolder(folder, FORMATS)
-    place.write("a", ARRAYS)
+    write_labels(place, "a", ARRAYS)
     products = {name: {"kind": own.kind, "size": own.size} for name, own in FORMATS.items()}
     (folder / "stage.json").write_text(json.dumps({"sha256": "x", "products": products}))
     assert pseudo_labels.open_labels(folder) == place

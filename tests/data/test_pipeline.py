@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers.labels import write_labels
 from helpers.photos import Photos, assert_same, example
 from PIL import Image
 
@@ -43,7 +44,7 @@ def write_cues(folder, count=7, size=6):
     """Cues that tell an image and a column: of which photo, and mirrored or not."""
     for index in range(count):
         cue = np.full((size, size), index, np.uint8) + 20 * np.arange(size, dtype=np.uint8)
-        cue_folder(folder, size).write(f"id{index}", {"cues": cue})
+        write_labels(cue_folder(folder, size), f"id{index}", {"cues": cue})
 
 
 def cue_folder(folder, size=6):
@@ -108,7 +109,7 @@ def test_cues_do_not_move_the_photos_draws(tmp_path):
 def test_cues_of_a_part_of_a_photo_are_those_under_its_cells(tmp_path, mode, size):
     """Each cell of a crop by a loop: where its centre lies in the photo, mirrored as the photo."""
     cues = np.random.default_rng(3).permutation(36).astype(np.uint8).reshape(6, 6)
-    cue_folder(tmp_path).write("id1", {"cues": cues})
+    write_labels(cue_folder(tmp_path), "id1", {"cues": cues})
     spec = LabelSpec((size, size), np.uint8, UNLABELLED)
     labels = {"cues": BatchLabels(cue_folder(tmp_path), "cues", spec)}
     settings = dict(crop=10, resize=16, resize_mode=mode)
@@ -165,7 +166,7 @@ def test_a_damaged_cue_stops_the_batches_by_name(tmp_path, damage, workers):
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:60])
     else:
-        cue_folder(tmp_path, 5).write("id4", {"cues": np.zeros((5, 5), np.uint8)})
+        write_labels(cue_folder(tmp_path, 5), "id4", {"cues": np.zeros((5, 5), np.uint8)})
     made = pipeline.train_batches(
         rows_of(Photos()), cued(Photos(), tmp_path), workers=workers, threads=2
     )

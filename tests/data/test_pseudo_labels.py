@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers.labels import write_labels
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
@@ -24,7 +25,7 @@ def place(folder, size=6):
 
 
 def write_cue(folder, name, cue):
-    place(folder, len(cue)).write(name, {"cues": cue})
+    write_labels(place(folder, len(cue)), name, {"cues": cue})
 
 
 def read_cue(folder, name, size):

@@ -11,10 +11,14 @@ ROWS, COLUMNS = np.mgrid[:24, :31]
 GRID = np.stack([ROWS, COLUMNS, 0 * ROWS], -1).astype(np.uint8)
 
 
+def random_crop(image, crop, rng, flip):
+    return transforms.cut(image, transforms.random_window(*image.shape[:2], crop, rng, flip))
+
+
 def test_crops_lie_inside_and_reach_every_place():
     places = set()
     for seed in range(600):
-        window = transforms.random_crop_flip(GRID, 22, np.random.default_rng(seed), flip=0.0)
+        window = random_crop(GRID, 22, np.random.default_rng(seed), flip=0.0)
         top, left = window[0, 0, :2]
         np.testing.assert_array_equal(window, GRID[top : top + 22, left : left + 22])
         places.add((int(top), int(left)))
@@ -25,13 +29,13 @@ def test_crops_lie_inside_and_reach_every_place():
 def test_flip_probability(flip, low, high):
     mirrored = 0
     for seed in range(1000):
-        window = transforms.random_crop_flip(GRID, 24, np.random.default_rng(seed), flip)
+        window = random_crop(GRID, 24, np.random.default_rng(seed), flip)
         mirrored += int(window[0, 0, 1] > window[0, -1, 1])
     assert low <= mirrored <= high
 
 
 def test_a_mirrored_crop_is_its_window_reversed_and_contiguous():
-    window = transforms.random_crop_flip(GRID, 24, np.random.default_rng(0), flip=1.0)
+    window = random_crop(GRID, 24, np.random.default_rng(0), flip=1.0)
     assert window.flags.c_contiguous
     left = int(window[0, -1, 1])
     np.testing.assert_array_equal(window, GRID[:24, left : left + 24][:, ::-1])
@@ -39,7 +43,7 @@ def test_a_mirrored_crop_is_its_window_reversed_and_contiguous():
 
 def test_a_crop_of_the_whole_image():
     square = GRID[:24, :24]
-    window = transforms.random_crop_flip(square, 24, np.random.default_rng(0), flip=0.0)
+    window = random_crop(square, 24, np.random.default_rng(0), flip=0.0)
     np.testing.assert_array_equal(window, square)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.labels import write_labels
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.label_formats import cells, mask, soft_maps
@@ -64,7 +65,8 @@ def several(tmp_path):
     source = Masked()
     folder = LabelFolder(tmp_path, {"small": cells(4), "mask": mask(), "soft": soft_maps()})
     for index in range(3):
-        folder.write(
+        write_labels(
+            folder,
             f"id{index}",
             {
                 "small": RNG.choice([0, 1, 2, 255], size=(4, 4)).astype(np.uint8),
@@ -92,7 +94,7 @@ def test_the_mean_may_be_of_some_classes(several):
 def test_one_product_needs_no_name(tmp_path):
     source, folder = Masked(), LabelFolder(tmp_path, {"cues": cells(3)})
     for index in range(3):
-        folder.write(f"id{index}", {"cues": np.full((3, 3), 255 * (index > 0), np.uint8)})
+        write_labels(folder, f"id{index}", {"cues": np.full((3, 3), 255 * (index > 0), np.uint8)})
     found = score_labels(folder, source)
     assert found["images"] == 2 and 0 < found["labelled"] < 1
     assert score_labels(LabelFolder(tmp_path, {"soft": soft_maps()}), source) == {}
@@ -100,7 +102,7 @@ def test_one_product_needs_no_name(tmp_path):
 
 def test_without_masks_nothing_is_known(tmp_path):
     folder = LabelFolder(tmp_path, {"cues": cells(3)})
-    folder.write("id0", {"cues": np.zeros((3, 3), np.uint8)})
+    write_labels(folder, "id0", {"cues": np.zeros((3, 3), np.uint8)})
     found = score_labels(folder, Masked(any_mask=False))
     assert found == {"images": 0, "miou": None, "labelled": None, "accuracy": None}
 

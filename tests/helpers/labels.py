@@ -11,6 +11,7 @@ from PIL import Image
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
+from wsol_jax.base.files import write_whole
 from wsol_jax.data.label_formats import cells
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.records import Record
@@ -107,6 +108,12 @@ def check(folder, source=None, inputs=INPUTS, **changes):
 
 def cue_folder(folder, size=SIZE):
     return LabelFolder(folder, {"cues": cells(size)})
+
+
+def write_labels(place, image_id, arrays):
+    """What a label stage does of one photo, by hand."""
+    for path, data in place.encode(image_id, arrays):
+        write_whole(path, data)
 
 
 def content(folder):

@@ -61,7 +61,7 @@ def bright(config, num_classes):
         return {"sure": sure.astype(np.uint8), "height": height.astype(np.float16)}
 
     reads = dict(config.rounds.items())
-    return Labeller(reads, {"sure": cells(SIDE), "height": soft_maps()}, make, finish)
+    return Labeller(reads, {"sure": cells(SIDE), "height": soft_maps()}, make, finish, seeds="net")
 
 
 def get_config(arg=""):

@@ -12,7 +12,6 @@ from wsol_jax.metrics.saliency import (
     UNIT_EDGES,
     LocationAP,
     SaliencyAP,
-    exact_average_precision,
     peaks,
 )
 
@@ -43,6 +42,15 @@ def scored(images, edges=UNIT_EDGES):
     return metric
 
 
+def exact(scores, positive):
+    """The AP of one class's map, a row of pixels; NaN where it shows nothing of the class."""
+    metric = SaliencyAP(1, RAW_EDGES)
+    mask = np.asarray(positive).astype(np.uint8)
+    metric.update("one", np.asarray(scores)[None, :, None], mask[None])
+    _, found = metric.pairs()
+    return found[0] if len(found) else np.nan
+
+
 def pairs_of(images):
     """(image id, class, scores, labels) of each class that a mask shows."""
     for image_id, maps, mask in images:
@@ -57,15 +65,15 @@ def test_exact_by_hand():
     scores = np.array([0.5, 0.9, 0.1, 0.5, 0.2])
     positive = np.array([True, True, True, False, False])
     want = (1 * 1 + 1 * 2 / 3 + 0 + 1 * 3 / 5) / 3
-    assert exact_average_precision(scores, positive) == pytest.approx(want, rel=1e-15)
-    assert exact_average_precision(scores, np.ones(5)) == 1
-    assert exact_average_precision(np.zeros(5), positive) == 3 / 5
-    assert np.isnan(exact_average_precision(scores, np.zeros(5)))
-    for bad, message in (([], "at least one"), ([np.nan], "NaN"), ([np.inf], "infinity")):
+    assert exact(scores, positive) == pytest.approx(want, rel=1e-15)
+    assert exact(scores, np.ones(5)) == 1
+    assert exact(np.zeros(5), positive) == 3 / 5
+    assert np.isnan(exact(scores, np.zeros(5)))
+    for bad, message in (([], "a mask is"), ([np.nan], "NaN"), ([np.inf], "infinity")):
         with pytest.raises(ValueError, match=message):
-            exact_average_precision(bad, np.ones(len(bad)))
+            exact(bad, np.ones(len(bad)))
     with pytest.raises(ValueError, match="shape"):
-        exact_average_precision(scores, positive[:-1])
+        exact(scores, positive[:-1])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.uint8])
@@ -78,7 +86,7 @@ def test_exact_equals_scikit_learn(average_precision_score, dtype):
             positive = rng.random(n) < 0.4
             positive[0] = True
             want = average_precision_score(positive, scores)
-            assert exact_average_precision(scores, positive) == pytest.approx(want, abs=1e-12)
+            assert exact(scores, positive) == pytest.approx(want, abs=1e-12)
 
 
 def test_per_map_is_scikit_learns_mean_over_pairs(average_precision_score):

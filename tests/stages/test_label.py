@@ -18,6 +18,7 @@ from helpers.labels import (
     label_stage,
     make,
     opened,
+    write_labels,
 )
 from PIL import Image
 
@@ -190,7 +191,7 @@ def test_a_damaged_cue_is_named_when_they_are_summed_up(made, copied, damage):
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:50])
     elif damage == "size":
-        cue_folder(copied, 3).write("part/id5", {"cues": np.zeros((3, 3), np.uint8)})
+        write_labels(cue_folder(copied, 3), "part/id5", {"cues": np.zeros((3, 3), np.uint8)})
     else:
         Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(path)
     with pytest.raises(UserError, match=r"part.id5\.png"):
@@ -332,7 +333,7 @@ def test_a_labeller_of_several_products(made, tmp_path, maker):
 )
 def test_arrays_of_another_format_are_not_stored(tmp_path, values):
     labeller = Labeller({}, {"cues": label_formats.cells(8)}, None, lambda *_: {"cues": values})
-    with pytest.raises(ValueError, match=r"cells: expected uint8 of shape \(8, 8\)"):
+    with pytest.raises(UserError, match=r"cells: expected uint8 of shape \(8, 8\)"):
         make(tmp_path / "cues", labeller=labeller)
     assert not content(tmp_path)
 

@@ -62,6 +62,8 @@ def tiny_config(file=sec_config, words="", **changes):
         ({"eval.crf.bilateral": (10.0, 80.0)}, r"eval\.crf: bilateral is"),
         ({"eval.mean_classes": ("cow",)}, r"eval\.mean_classes: 'cow' is not one of"),
         ({"stages": ("cues", "evaluate")}, "nothing is trained"),
+        ({"stage.segment.reads": ("cues",)}, r"stage\.segment\.reads: 'cues' is no training befo"),
+        ({"stage.first.reads": ("second",)}, r"'second' is no training before it: none\."),
     ],
 )
 def test_mistakes_are_told_before_anything_is_trained(tmp_path, changes, sentence):
@@ -163,7 +165,7 @@ def test_runs_of_the_time_of_cues_alone_are_known(tmp_path):
     content = json.loads((tmp_path / "config.json").read_text())
     old = content["config"]
     segment = old["stage"]["segment"]
-    for name in ("labels", "labeller"):
+    for name in ("labels", "labeller", "free", "early"):
         del old[name]
     for name in ("stages", "labels"):
         del old["eval"][name]
@@ -172,9 +174,10 @@ def test_runs_of_the_time_of_cues_alone_are_known(tmp_path):
     old["data"]["cues"] = 0
     (tmp_path / "config.json").write_text(json.dumps(content))
     found, _ = workdirs.load(tmp_path)
-    assert workdirs._flat(found) == workdirs._flat(config)
-    own = stages.stage_config(found, "segment")
-    assert workdirs._flat(own) == workdirs._flat(stages.stage_config(config, "segment"))
+    # What is asked of the command line is the command's alone.
+    assert workdirs._flat(found) | {"early": list(config.early)} == workdirs._flat(config)
+    own = workdirs._flat(stages.stage_config(found, "segment")) | {"early": list(config.early)}
+    assert own == workdirs._flat(stages.stage_config(config, "segment"))
 
 
 def test_a_stage_of_that_time_is_gone_on_with(tmp_path):
@@ -184,6 +187,6 @@ def test_a_stage_of_that_time_is_gone_on_with(tmp_path):
     content = json.loads((tmp_path / "config.json").read_text())
     old = content["config"]
     old["data"]["cues"] = old["sec"].pop("cells")
-    del old["labels"], old["labeller"]
+    del old["labels"], old["labeller"], old["free"], old["early"]
     (tmp_path / "config.json").write_text(json.dumps(content))
     workdirs.claim(tmp_path, own, ("a",))

@@ -277,6 +277,15 @@ def test_a_mistake_in_a_later_stage_is_told_before_the_first_trains(fake, tmp_pa
     assert not fake.trained and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("read", ["third", "second", "evaluate", "nonsense"])
+def test_a_training_reads_the_trainings_before_it(fake, tmp_path, read):
+    changes = {"stage.second.reads": ("first", read)}
+    with pytest.raises(UserError) as error:
+        stages.run(config_of(",phases=3,epochs=4", **changes), tmp_path)
+    assert str(error.value) == f"stage.second.reads: {read!r} is no training before it: first."
+    assert not fake.trained and not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_another_kind_of_run_is_refused(fake, tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     with pytest.raises(UserError, match="holds a run of one stage: take another"):

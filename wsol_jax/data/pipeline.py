@@ -9,13 +9,14 @@ holds the same rows on one process as on eight.
 import dataclasses
 import signal
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Protocol
 
 import grain
 import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import CorruptImage, decode_rgb
 from wsol_jax.data.orders import Order
@@ -58,7 +59,15 @@ class BatchRows:
         return self.order(position), position
 
 
-def check_crop(data: Any) -> None:
+class _Crop(Protocol):
+    """A config's ``data`` section, or what has the same fields."""
+
+    crop: int
+    resize: int
+    resize_mode: str
+
+
+def check_crop(data: _Crop) -> None:
     """Raises UserError for a config's ``data`` section that no training row can be cut by."""
     if data.resize_mode not in ("warp", "shorter"):
         raise UserError(f"data.resize_mode: {data.resize_mode!r} is not one of 'warp', 'shorter'.")
@@ -115,6 +124,11 @@ class TrainExample:
         row["labels"][list(record.labels)] = 1.0
         row["valid"] = np.asarray(True)
         return row
+
+
+def eval_size(config: Config) -> int:
+    """Pixels a side of the warped photos that a network is shown outside of its training."""
+    return config.eval.size or config.data.crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +202,13 @@ def _leave_ctrl_c(worker: int, workers: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _host_batches(rows: Any, example: Any, batch_size: int, workers: int, threads: int):
+def _host_batches(
+    rows: "BatchRows | _EvalRows",
+    example: TrainExample | EvalExample,
+    batch_size: int,
+    workers: int,
+    threads: int,
+) -> Iterator[dict[str, np.ndarray]]:
     """grain's part: rows -> examples -> host batches, in order, in threads or worker processes."""
     dataset = grain.MapDataset.source(rows).map(example)
     if workers:

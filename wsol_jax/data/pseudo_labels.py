@@ -17,12 +17,13 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import check_inside, write_whole
+from wsol_jax.base.files import check_inside
+from wsol_jax.base.types import Json
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.label_formats import Format, LabelSpec, cells
@@ -111,11 +112,6 @@ class LabelFolder:
                 shown = self._place(image_id, name, "png")
                 files += [(shown, encode_rgb(picture(values))), (path, _encode_array(values))]
         return files
-
-    def write(self, image_id: str, arrays: Arrays) -> None:
-        """Writes an image's labels, each file whole or not at all."""
-        for path, content in self.encode(image_id, arrays):
-            write_whole(path, content)
 
     def read(self, image_id: str, product: str = "") -> np.ndarray:
         """The values of an image: what ``Format`` says.
@@ -207,7 +203,7 @@ def summary_path(folder: pathlib.Path) -> pathlib.Path:
     return folder / f"{folder.name}.json"
 
 
-def read_summary(folder: pathlib.Path) -> dict[str, Any] | None:
+def read_summary(folder: pathlib.Path) -> dict[str, Json] | None:
     """What a label stage left; None where it is not done, or the file is damaged."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(summary_path(folder).read_text())

@@ -68,13 +68,6 @@ def cut(image: np.ndarray, window: Window) -> np.ndarray:
     return np.ascontiguousarray(found[:, ::-1] if window.mirrored else found)
 
 
-def random_crop_flip(
-    image: np.ndarray, crop: int, rng: np.random.Generator, flip: float = 0.5
-) -> np.ndarray:
-    """Cuts a random crop x crop window; arguments as for ``random_window``."""
-    return cut(image, random_window(*image.shape[:2], crop, rng, flip))
-
-
 def cut_labels(labels: np.ndarray, window: Window, shape: tuple[int, int]) -> np.ndarray:
     """Samples the labels of a photo over a window of it, at the centres of ``shape`` cells.
 

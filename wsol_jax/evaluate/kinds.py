@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.data.pipeline import eval_size
 from wsol_jax.evaluate import figures, multi_label, segments
 from wsol_jax.evaluate.boxes import Boxes, BoxScores
 from wsol_jax.evaluate.kind import Kind
@@ -27,7 +28,7 @@ def of(network: Network) -> Kind:
 
     A segmentation is measured as such; class maps by the labels that an image may have.
     """
-    config, size = network.config, network.config.eval.size or network.config.data.crop
+    config, size = network.config, eval_size(network.config)
     leaves, tree = jax.tree.flatten(network.variables)
     shapes = tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
     found = _given(network.method.localize, size, tree, shapes)

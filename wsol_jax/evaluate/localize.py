@@ -112,7 +112,7 @@ def localize_list(
     """
     config = network.config
     scores = shared.score_kind(config)
-    size = config.eval.size or config.data.crop
+    size = pipeline.eval_size(config)
     crops = config.eval.ten_crop and class_scores is None
     # The crops keep the training's proportion of the resized image.
     large = round(size * max(config.data.resize / config.data.crop, 1.0)) if crops else 0

@@ -9,18 +9,19 @@ import importlib
 import importlib.util
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.types import Labels, Tree
+from wsol_jax.base.types import Config, Labels, Tree
 from wsol_jax.data.label_formats import Format, LabelSpec
 from wsol_jax.data.pseudo_labels import Arrays, Photo
 
 Variables = Tree
 Batch = Mapping[str, jax.Array]
+_OF_EVERY_BATCH = frozenset({"image", "labels", "valid", "index"})
 
 
 class Segmentation(NamedTuple):
@@ -107,6 +108,9 @@ class Method:
       wants: the pseudo-labels that the loss reads, by their names in the batch: an array's shape
         and dtype for one image, and the value where there is no label.
       tap: see ``Tap``; None for a network that nobody explains.
+
+    Raises:
+      ValueError: a name in ``wants`` that every batch has already.
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
@@ -115,6 +119,10 @@ class Method:
     localize: Callable[[Variables, jax.Array], Localization]
     wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict, hash=False)
     tap: Tap | None = None
+
+    def __post_init__(self) -> None:
+        if taken := sorted(_OF_EVERY_BATCH & set(self.wants)):
+            raise ValueError(f"a method wants no labels under the name {taken[0]!r}")
 
 
 class Trained(NamedTuple):
@@ -151,6 +159,10 @@ class Labeller:
         gave is stored as it is.
       settings: what the labels depend on beside networks, earlier labels and image labels; its
         ``repr`` tells whether a folder holds labels of other settings.
+      seeds: the name in ``reads`` of the network whose class maps the labels grew from; under it
+        may stand a label stage, whose own ``seeds`` is meant then. The class maps of that network
+        are the baseline of a segmenter that trains on the labels; a name that is not in ``reads``
+        leaves it without.
 
     Raises:
       ValueError: neither ``make`` nor ``finish``, or a name that a folder's inputs have already.
@@ -161,6 +173,7 @@ class Labeller:
     make: Callable[[Mapping[str, Trained], Batch], Mapping[str, jax.Array]] | None = None
     finish: Callable[[Photo, Arrays, Mapping[str, Arrays]], Mapping[str, np.ndarray]] | None = None
     settings: object = ()
+    seeds: str = "maps"
 
     def __post_init__(self) -> None:
         if self.make is None and self.finish is None:
@@ -171,7 +184,7 @@ class Labeller:
             raise ValueError("a labeller without products leaves nothing")
 
 
-def build(config: Any, num_classes: int) -> Method:
+def build(config: Config, num_classes: int) -> Method:
     """The method that ``config.method`` names.
 
     "sec" is the function sec of wsol_jax/methods/sec.py; "mine.twice" the function twice of the
@@ -187,7 +200,7 @@ def build(config: Any, num_classes: int) -> Method:
     return method(config, num_classes)
 
 
-def build_labeller(config: Any, num_classes: int) -> Labeller:
+def build_labeller(config: Config, num_classes: int) -> Labeller:
     """The labeller of a label stage: the function ``config.labeller`` beside ``config.method``.
 
     Args:

@@ -9,6 +9,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.data.label_formats import cells
+from wsol_jax.data.pipeline import eval_size
 from wsol_jax.methods import Labeller, Segmentation, Trained
 from wsol_jax.methods.explain import gradient_saliency
 from wsol_jax.ops import cues as ops
@@ -46,7 +47,7 @@ def confident_cells(config: Config, num_classes: int) -> Labeller:
         reads={"maps": options.maps, "saliency": options.saliency},
         products={"cues": cells(side)},
         make=make,
-        settings=[*options.items(), config.eval.size or config.data.crop],
+        settings=[*options.items(), eval_size(config)],
     )
 
 

@@ -19,19 +19,6 @@ def central_box(width: float, height: float, size: int = MAP_SIZE) -> np.ndarray
     return np.array([x0, y0, x0 + w - 1, y0 + h - 1], np.int64)
 
 
-def fixed_box_hits(
-    box: np.ndarray, gt_boxes: Sequence[np.ndarray], delta: float = 0.5
-) -> np.ndarray:
-    """Whether one box, the same for all images, meets a ground truth box of each.
-
-    Args:
-      box: (4,), in the map's pixels. gt_boxes: for each image (n, 4), in the map's pixels, n >= 1.
-    Returns:
-      (N,) bool.
-    """
-    return np.array([iou(box[None], b).max() >= delta for b in gt_boxes], bool)
-
-
 def best_central_box(
     gt_boxes: Sequence[np.ndarray], size: int = MAP_SIZE, delta: float = 0.5, steps: int = 50
 ) -> np.ndarray:

@@ -29,34 +29,19 @@ def _split(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _exact(positives: np.ndarray, negatives: np.ndarray) -> float:
-    """Average precision over all distinct scores, from scores in ascending order."""
+    """Sum of precision times the step in recall over all distinct scores, none rounded.
+
+    scikit-learn's average_precision_score.
+
+    Args:
+      positives, negatives: their scores, ascending; one positive at least.
+    """
     # Recall steps only where a positive has the score: other thresholds add nothing.
     first = np.flatnonzero(np.diff(positives, prepend=np.nan) != 0)
     hits = len(positives) - first
     wrong = len(negatives) - np.searchsorted(negatives, positives[first], side="left")
     steps = np.diff(first, append=len(positives))
     return float(np.sum(steps * (hits / (hits + wrong))) / len(positives))
-
-
-def exact_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Sum of precision times the step in recall over all distinct scores, highest first.
-
-    scikit-learn's average_precision_score; no score is rounded.
-
-    Args:
-      scores: any shape and range, finite. positive: the same shape, bool.
-    Returns:
-      A value in [0, 1]; NaN where nothing is positive.
-    Raises:
-      ValueError: no scores, NaN or infinity, or shapes that differ.
-    """
-    scores, positive = np.asarray(scores), np.asarray(positive, bool)
-    if scores.size == 0:
-        raise ValueError("average precision needs at least one score")
-    if scores.shape != positive.shape:
-        raise ValueError(f"scores {scores.shape} and labels {positive.shape} differ in shape")
-    require_finite(scores)
-    return _exact(*_split(scores, positive)) if positive.any() else float("nan")
 
 
 class SaliencyAP(FigureAccumulator):

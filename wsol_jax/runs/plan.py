@@ -181,22 +181,6 @@ def abstract_state(config: Config, method: Method, plan: Plan) -> tuple[TrainSta
     return jax.tree.map(shaped, state), found["step"]
 
 
-def compile_step(
-    step: Callable,
-    state: TrainState,
-    plan: Plan,
-    config: Config,
-    num_classes: int,
-    mesh: Mesh,
-    wants: Mapping[str, LabelSpec] = types.MappingProxyType({}),
-) -> jax.stages.Compiled:
-    """The step ahead of time, for exactly these shapes: it cannot recompile, only refuse.
-
-    The state's buffers are donated: the old state is gone after a call. ``wants``: the method's.
-    """
-    return lower_step(step, state, plan, config, num_classes, mesh, wants).compile()
-
-
 def lower_step(
     step: Callable,
     state: TrainState,
@@ -206,7 +190,11 @@ def lower_step(
     mesh: Mesh,
     wants: Mapping[str, LabelSpec] = types.MappingProxyType({}),
 ) -> jax.stages.Lowered:
-    """The traced step, ``compile_step`` without the compiler."""
+    """The step traced ahead of time, to ``.compile()``, for exactly these shapes.
+
+    What is compiled of it cannot recompile, only refuse. The state's buffers are donated: the old
+    state is gone after a call. ``wants``: the method's.
+    """
     split = sharding.batch_sharding(mesh)
     rows, crop = plan.padded_size, config.data.crop
     shapes = {

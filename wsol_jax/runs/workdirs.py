@@ -9,13 +9,12 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.types import Config, Json
 
-# May differ when a run goes on: where things lie, how fast they are read, how they are scored.
+# May differ when a run goes on: where things lie, how fast they are read, how they are scored. A
+# method's own fields of that kind stand in its config's ``free``.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
-_FREE += ("data.labels",)
+_FREE += ("data.labels", "early", "free")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
-# Of cues the hash tells whether they are others (``stages``), not how they were asked for.
-_FREE += ("cues",)
-_FREE += ("train.checkpoint_steps", "eval", "two_phase.phases", "two_phase.voters")
+_FREE += ("train.checkpoint_steps", "eval")
 
 
 def _flat(config: Config | dict[str, Json], prefix: str = "") -> dict[str, Json]:
@@ -43,9 +42,10 @@ def claim(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -
         return
     flat = _flat(config)
     before, names = _load(workdir)
+    fields = (*_FREE, *config.get("free", ()), *before["free"])
     before = _flat(before)
     for name in sorted(set(flat) | set(before)):
-        free = any(name == field or name.startswith(f"{field}.") for field in _FREE)
+        free = any(name == field or name.startswith(f"{field}.") for field in fields)
         if not free and flat.get(name) != before.get(name):
             raise UserError(
                 f"--workdir={workdir} holds a run with {name}={before.get(name)!r}, but this "
@@ -105,7 +105,15 @@ def has_checkpoint(workdir: pathlib.Path) -> bool:
 
 # Fields that runs of earlier days lack, and what they mean by that.
 _NEWER = {
-    "": {"stages": [], "stage": {}, "reads": [], "labels": "", "labeller": ""},
+    "": {
+        "stages": [],
+        "stage": {},
+        "reads": [],
+        "labels": "",
+        "labeller": "",
+        "early": [],
+        "free": ["two_phase.phases", "two_phase.voters", "cues"],
+    },
     "data": {"labels": ""},
     "model": {"scores": "auto"},
     "eval": {

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists
-from wsol_jax.data.pipeline import check_crop
+from wsol_jax.data.pipeline import check_crop, eval_size
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
@@ -19,7 +20,7 @@ from wsol_jax.methods import Labeller, Method
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import Network, begun_config
 from wsol_jax.runs.plan import Plan, without_weights
-from wsol_jax.stages.label import compile_make
+from wsol_jax.stages.make import compile_make
 from wsol_jax.stages.sections import label_stages, stage_config, trainings
 from wsol_jax.stages.wanted import batch_labels
 
@@ -80,17 +81,32 @@ def _trace(config: Config, name: str, own: Config, labeller: Labeller, classes: 
             images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
             shaped[role] = jax.eval_shape(method.init, jax.random.key(0), images)
             found[role] = method
-    size = own.eval.size or own.data.crop
+    size = eval_size(own)
     batch = {
         "image": jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8),
         "labels": jax.ShapeDtypeStruct((1, classes), jnp.float32),
     }
     made = jax.eval_shape(compile_make(labeller, found), shaped, batch)
-    if labeller.finish is None and set(made) != set(labeller.products):
+    if labeller.finish is None:  # what ``make`` gives is stored as it is
+        _check_made(name, labeller, made)
+
+
+def _check_made(name: str, labeller: Labeller, made: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    """Raises UserError where shapes and dtypes of one photo's arrays are not the products'."""
+    if set(made) != set(labeller.products):
         raise UserError(
             f"labeller: stage {name!r} makes {sorted(made)}, but should leave "
             f"{sorted(labeller.products)}."
         )
+    for product, own in labeller.products.items():
+        shape, dtype = made[product].shape, made[product].dtype
+        where = f"labeller: stage {name!r}, product {product!r}"
+        if shape[:1] != (1,):
+            raise UserError(f"{where}: expected a row for each photo, got {shape} for one photo.")
+        try:  # a photo's own size is not known here
+            own.check(np.zeros(shape[1:], dtype), shape[2:0:-1])
+        except ValueError as error:
+            raise UserError(f"{where}: {error}.") from None
 
 
 def check_training(
@@ -102,10 +118,16 @@ def check_training(
 ) -> None:
     """Raises UserError for a training that cannot be run, or labels that are none for it."""
     own = without_weights(stage_config(config, name))
+    names = trainings(config)
+    earlier = names[: names.index(name)]
+    for read in own.reads:
+        if read not in earlier:
+            known = ", ".join(earlier) or "none"
+            raise UserError(f"stage.{name}.reads: {read!r} is no training before it: {known}.")
     check_crop(own.data)
     classes = lists.class_names
     method = methods.build(own, len(classes))
-    if name == trainings(config)[-1] or name in config.eval.stages:
+    if name == names[-1] or name in config.eval.stages:
         check_scoring(own, method, lists)
     Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
     before = config.stages[: config.stages.index(name)]

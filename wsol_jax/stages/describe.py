@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +11,15 @@ from clu import parameter_overview
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config, Json
 from wsol_jax.data import sources
 from wsol_jax.networks import backbones
 from wsol_jax.networks.backbones import convolution
-from wsol_jax.runs import plan as assemble
-from wsol_jax.stages import recipe as stages
+from wsol_jax.runs.plan import Plan, abstract_state, lower_step, without_weights
+from wsol_jax.stages.sections import stage_config, trainings
 
 
-def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+def describe(config: Config, workdir: pathlib.Path) -> dict[str, Json]:
     """Prints and writes the parameter table, endpoint shapes, FLOPs and memory of a step.
 
     Args:
@@ -33,10 +33,10 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """
     num_classes = _classes(config)
     if config.stages:  # the last training's network holds the earlier ones
-        trainings = stages.trainings(config)
-        print(f"stage {trainings[-1]}:")
-        config = stages.stage_config(config, trainings[-1])
-    config = assemble.without_weights(config)
+        last = trainings(config)[-1]
+        print(f"stage {last}:")
+        config = stage_config(config, last)
+    config = without_weights(config)
     model = config.model
     method = methods.build(config, num_classes)
     crop = config.data.crop
@@ -75,7 +75,7 @@ def describe(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     return result
 
 
-def _classes(config: Any) -> int:
+def _classes(config: Config) -> int:
     if config.data.root and pathlib.Path(config.data.root).is_dir():
         from wsol_jax.data.lists import open_lists
 
@@ -86,17 +86,19 @@ def _classes(config: Any) -> int:
     return sources.DATASETS[config.data.name].classes
 
 
-def _step_cost(config: Any, method: methods.Method, num_classes: int):
+def _step_cost(
+    config: Config, method: methods.Method, num_classes: int
+) -> tuple[float | None, int | None]:
     mesh = sharding.data_mesh(config.train.devices)
-    plan = assemble.Plan.of(config.train, 100 * config.train.batch_size, mesh)
-    state, step = assemble.abstract_state(config, method, plan)
+    plan = Plan.of(config.train, 100 * config.train.batch_size, mesh)
+    state, step = abstract_state(config, method, plan)
     rest = (state, plan, config, num_classes, mesh, method.wants)
-    compiled = assemble.compile_step(step, *rest)
+    compiled = lower_step(step, *rest).compile()
     # Operations as written: a loop's body would count once, and Winograd multiplies less. A new
     # function, since tracing the same one again would find the first trace.
     with convolution.as_written():
-        again = assemble.abstract_state(config, method, plan)[1]
-        cost = assemble.lower_step(again, *rest).cost_analysis()
+        again = abstract_state(config, method, plan)[1]
+        cost = lower_step(again, *rest).cost_analysis()
     cost = (cost[0] if isinstance(cost, list) else cost) or {}
     memory = compiled.memory_analysis()
     peak = None

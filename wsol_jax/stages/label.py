@@ -11,8 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -21,9 +20,9 @@ from wsol_jax.base import sharding, threads
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.progress import Progress
-from wsol_jax.base.types import Config
+from wsol_jax.base.types import Config, Json
 from wsol_jax.data.decode import CorruptImage
-from wsol_jax.data.pipeline import CorruptCounter, EvalExample
+from wsol_jax.data.pipeline import CorruptCounter, EvalExample, eval_size
 from wsol_jax.data.pseudo_labels import (
     Arrays,
     LabelFolder,
@@ -33,10 +32,11 @@ from wsol_jax.data.pseudo_labels import (
 )
 from wsol_jax.data.records import Chosen, Source
 from wsol_jax.evaluate.localize import over_list
-from wsol_jax.methods import Batch, Labeller, Method, Trained, Variables
+from wsol_jax.methods import Labeller
 from wsol_jax.runs.opened import OpenedRun
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import product
+from wsol_jax.stages.make import compile_make
 from wsol_jax.stages.tally import summarise
 
 
@@ -68,7 +68,7 @@ class LabelStage:
     @property
     def size(self) -> int:
         """Pixels a side of the warped photos that ``make`` sees."""
-        return self.config.eval.size or self.config.data.crop
+        return eval_size(self.config)
 
     def inputs(self) -> dict[str, str]:
         """Hashes of all that the labels depend on, for a folder to say what it holds."""
@@ -83,7 +83,7 @@ class LabelStage:
         return {**found, "settings": digest(self.labeller.settings), "labels": digest(labels)}
 
 
-def make_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
+def make_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Json]:
     """Writes the labels of a list that are not there yet.
 
     Args:
@@ -111,7 +111,7 @@ def make_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def check_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
+def check_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Json]:
     """The content of STAGE.json, where the labels are those of these inputs, all of them.
 
     Raises:
@@ -139,13 +139,13 @@ def check_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]
     return known
 
 
-def figures_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+def figures_of(summary: Mapping[str, Json]) -> dict[str, Json]:
     """What of STAGE.json stands among the stage's figures."""
     hidden = ("unreadable", "sha256", "products", "inputs")
     return {name: value for name, value in summary.items() if name not in hidden}
 
 
-def _check_same(folder: pathlib.Path, known: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _check_same(folder: pathlib.Path, known: Mapping[str, Json], found: Mapping[str, Json]) -> None:
     if known["sha256"] != found["sha256"]:
         raise UserError(f"labels in {folder} were changed since they were made: remove it.")
 
@@ -157,7 +157,7 @@ def _others(folder: pathlib.Path) -> UserError:
     )
 
 
-def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | None:
+def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Json] | None:
     """STAGE.json if all is done; the folder is ours, and of these inputs, if it returns."""
     begun = product.has_begun(folder)
     if begun and product.read_inputs(folder) != dict(inputs):
@@ -168,7 +168,7 @@ def _begin(folder: pathlib.Path, inputs: Mapping[str, str]) -> dict[str, Any] | 
     return read_summary(folder) if begun else None
 
 
-def _missing(stage: LabelStage, known: Mapping[str, Any] | None) -> list[int]:
+def _missing(stage: LabelStage, known: Mapping[str, Json] | None) -> list[int]:
     """The records without labels, but for those whose photos nobody could read."""
     unreadable = set(known.get("unreadable", ()) if known else ())
     source, place = stage.source, stage.place
@@ -178,7 +178,7 @@ def _missing(stage: LabelStage, known: Mapping[str, Any] | None) -> list[int]:
     ]
 
 
-def _summary(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Any]:
+def _summary(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Json]:
     found = summarise(stage.place, stage.source)
     found["products"] = {name: dataclasses.asdict(x) for name, x in stage.place.products.items()}
     return {**found, "inputs": dict(inputs)}
@@ -244,26 +244,6 @@ def _unmade(stage: LabelStage) -> Iterator[tuple[int, None, Arrays]]:
             bar.update(1)
 
 
-class _Networks(dict[str, Trained]):
-    """By name; a name that a config got wrong is the user's."""
-
-    def __missing__(self, name: str) -> Trained:
-        raise UserError(f"the labeller needs a network for its {name!r}, which is a label stage.")
-
-
-def compile_make(
-    labeller: Labeller, methods: Mapping[str, Method]
-) -> Callable[[Mapping[str, Variables], Batch], dict[str, jax.Array]]:
-    """(variables by name, batch) -> arrays by name: ``labeller.make`` compiled."""
-
-    @jax.jit
-    def step(variables, batch):
-        found = {name: Trained(methods[name], tree) for name, tree in variables.items()}
-        return dict(labeller.make(_Networks(found), batch))
-
-    return step
-
-
 def _finished(
     stage: LabelStage, index: int, size: tuple[int, int] | None, made: Arrays
 ) -> tuple[int, list[tuple[pathlib.Path, bytes]] | None]:
@@ -284,5 +264,22 @@ def _finished(
             for name, folder in stage.earlier.items()
         }
         found = labeller.finish(photo, made, earlier)
-    checked = {name: own.check(found[name], photo.size) for name, own in labeller.products.items()}
-    return index, stage.place.encode(record.image_id, checked)
+    return index, stage.place.encode(record.image_id, _checked(stage, photo, found))
+
+
+def _checked(stage: LabelStage, photo: Photo, found: Arrays) -> Arrays:
+    """What a labeller left of one photo, by product.
+
+    Raises:
+      UserError: a product is missing, or is not what the labeller said that it is.
+    """
+    checked = {}
+    for name, own in stage.labeller.products.items():
+        where = f"labeller: stage {stage.folder.name!r}, product {name!r} of {photo.image_id!r}"
+        if name not in found:
+            raise UserError(f"{where} is missing: got {sorted(found)}.")
+        try:
+            checked[name] = own.check(found[name], photo.size)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}.") from None
+    return checked

@@ -7,9 +7,9 @@ is done. Trainings and label stages have both.
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.types import Json, Tree
 from wsol_jax.methods import Variables
 from wsol_jax.runs.history import curves
 
@@ -37,7 +37,7 @@ def has_begun(folder: pathlib.Path) -> bool:
     return any(not (name.startswith(".") and name.endswith(".tmp")) for name in names)
 
 
-def read_figures(folder: pathlib.Path) -> dict[str, Any]:
+def read_figures(folder: pathlib.Path) -> dict[str, Json]:
     """A stage's metrics.json.
 
     {} where it was killed between its product and this file: the figures of the run stand.
@@ -48,7 +48,7 @@ def read_figures(folder: pathlib.Path) -> dict[str, Any]:
         return {}
 
 
-def write_figures(folder: pathlib.Path, figures: Mapping[str, Any]) -> None:
+def write_figures(folder: pathlib.Path, figures: Mapping[str, Json]) -> None:
     """Writes a stage's metrics.json."""
     write_whole(folder / FIGURES, json.dumps(dict(figures), indent=1))
 
@@ -59,6 +59,6 @@ def last_values(folder: pathlib.Path) -> dict[str, float]:
     return {name: points[-1][1] for name, points in found.items() if "/" in name}
 
 
-def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Any]:
+def own_network(variables: Variables, reads: Sequence[str]) -> dict[str, Tree]:
     """A stage's own network: its variables without the earlier networks that it reads."""
     return {name: tree for name, tree in variables.items() if name not in reads}

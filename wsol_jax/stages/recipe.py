@@ -21,7 +21,7 @@ from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.signals import StopRequest
-from wsol_jax.base.types import Config
+from wsol_jax.base.types import Config, Json
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
 from wsol_jax.evaluate.label_scores import score_labels
@@ -45,7 +45,7 @@ from wsol_jax.stages.sections import (
 from wsol_jax.stages.train import train_run
 
 
-def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> dict[str, Any]:
+def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -> dict[str, Json]:
     """Runs a config's stages, or goes on with them.
 
     Args:
@@ -184,10 +184,11 @@ class _Made:
                 )
 
     def seeds(self, name: str) -> OpenedRun | None:
-        """The network that a training's labels grew from: the first that was read for them."""
+        """The network that a training's labels grew from, as their labellers say (``seeds``)."""
         for stage, _ in parse_labels(stage_config(self.config, name).labels).values():
             while stage in self.labellers:
-                stage = next(iter(self.labellers[stage].reads.values()), "")
+                labeller = self.labellers[stage]
+                stage = labeller.reads.get(labeller.seeds, "")
             if stage:
                 return self.open(stage)
         return None
@@ -264,14 +265,14 @@ def _evaluate(made: _Made) -> dict[str, Any]:
     return figures
 
 
-def _score_labels(made: _Made, name: str) -> dict[str, Any]:
+def _score_labels(made: _Made, name: str) -> dict[str, Json]:
     """Figures of what a label stage wrote; the truth goes no further than this."""
     made.labels_hash(name)
     means = tuple(made.config.eval.get("mean_classes", ()))
     return score_labels(made.folders[name], made.lists.train, means)
 
 
-def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
+def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str, Json]:
     """Trains to the config's last step, or goes on to it, and scores the test lists.
 
     Args:

@@ -2,17 +2,18 @@
 
 import concurrent.futures
 import hashlib
-from typing import Any
 
 import numpy as np
 
 from wsol_jax.base import threads
+from wsol_jax.base.labels import BACKGROUND, UNLABELLED
+from wsol_jax.base.types import Json
 from wsol_jax.data.label_formats import Format
 from wsol_jax.data.pseudo_labels import Arrays, LabelFolder
 from wsol_jax.data.records import Source
 
 
-def summarise(place: LabelFolder, source: Source) -> dict[str, Any]:
+def summarise(place: LabelFolder, source: Source) -> dict[str, Json]:
     """Figures of the labels of a list, in its order.
 
     Returns:
@@ -68,15 +69,15 @@ class _Classes:
     def add(self, values: np.ndarray) -> None:
         self.counts += np.bincount(values.ravel(), minlength=256)
 
-    def figures(self, class_names) -> dict[str, Any]:
+    def figures(self, class_names) -> dict[str, Json]:
         counts = self.counts
         total = max(int(counts.sum()), 1)
-        of_class = zip(class_names, counts[1:255], strict=False)
+        of_class = zip(class_names, counts[1:UNLABELLED], strict=False)
         return {
             **self.size,
-            "foreground": int(counts[1:255].sum()) / total,
-            "background": int(counts[0]) / total,
-            "unlabelled": int(counts[255]) / total,
+            "foreground": int(counts[1:UNLABELLED].sum()) / total,
+            "background": int(counts[BACKGROUND]) / total,
+            "unlabelled": int(counts[UNLABELLED]) / total,
             "by_class": {name: int(count) / total for name, count in of_class if count},
         }
 
@@ -91,7 +92,7 @@ class _Regions:
         self.images += 1
         self.found += len(np.unique(values))
 
-    def figures(self, class_names) -> dict[str, Any]:
+    def figures(self, class_names) -> dict[str, Json]:
         return {"regions": self.found / max(self.images, 1)}
 
 
@@ -105,7 +106,7 @@ class _SoftMaps:
         self.images += 1
         self.means = self.means + values.mean(axis=(0, 1), dtype=np.float64)
 
-    def figures(self, class_names) -> dict[str, Any]:
+    def figures(self, class_names) -> dict[str, Json]:
         return {"means": np.ravel(self.means / max(self.images, 1)).tolist()}
 
 

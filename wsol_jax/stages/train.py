@@ -30,7 +30,7 @@ from wsol_jax.runs import workdirs
 from wsol_jax.runs.checkpoint import Checkpoints
 from wsol_jax.runs.history import MetricWriter
 from wsol_jax.runs.opened import Network, OpenedRun
-from wsol_jax.runs.plan import Plan, compile_step, create_state, resolve
+from wsol_jax.runs.plan import Plan, create_state, lower_step, resolve
 from wsol_jax.runs.state import TrainState
 from wsol_jax.stages.wanted import batch_labels
 
@@ -128,7 +128,7 @@ class _Loop:
                 return self.state
             num_classes = len(self.lists.class_names)
             shapes = (plan, self.config, num_classes, self.mesh, self.method.wants)
-            compiled = compile_step(step_function, self.state, *shapes)
+            compiled = lower_step(step_function, self.state, *shapes).compile()
             self.batches = self._batches(order, first_step)
             stack.enter_context(contextlib.closing(self.batches))
             self.bar = stack.enter_context(Progress("train", plan.num_steps, first_step))

@@ -40,7 +40,7 @@ class Options:
       scoremaps, metadata: folders. masks: a folder, predictions: a file; "" for none.
       metrics: of ``summary.METRICS``; () for all that the other fields allow.
       threshold: of the boxes, on the grid of .001; None for the best on the images themselves.
-      resize, normalise: as for ``stored.load_map``.
+      resize, normalise: as for ``layout.load_map``.
       skip_bad: leave out images whose map or mask is missing or bad, instead of raising.
       workers: threads; 0 for one a core. The figures do not depend on it.
     """

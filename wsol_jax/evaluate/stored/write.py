@@ -1,4 +1,4 @@
-"""A run's score maps on disk, in the layout that ``metrics.stored`` reads."""
+"""A run's score maps on disk, in the layout that ``stored.layout`` reads."""
 
 import io
 import pathlib
