@@ -43,7 +43,7 @@ def single(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_devices_agree(single, tmp_path, devices):
     words = tiny.flags(tiny.data(), tmp_path, *GENTLE, epochs=1)
     done = tiny.run(words, devices=devices)

@@ -250,6 +250,7 @@ def test_damaged_checkpoint(tmp_path):
 # The machine.
 
 
+@pytest.mark.slow
 def test_full_disk_at_a_save(tmp_path):
     words = tiny.flags(tiny.data(), tmp_path)
     done = tiny.run(words, patch="helpers.patches:fill_disk_after_two_saves")

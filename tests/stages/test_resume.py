@@ -77,6 +77,7 @@ def test_killed_at_random_moments(tmp_path, seed):
     assert_same_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_stop_within_an_evaluation_costs_no_figure(tmp_path):
     words = tiny.flags(tiny.data(), tmp_path)
     done = tiny.run(words, patch="helpers.patches:stop_in_tune")

@@ -1,5 +1,6 @@
 """What is checked of a run in stages before anything is trained or written."""
 
+import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -16,7 +17,7 @@ from wsol_jax.data.pipeline import check_crop, eval_size
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
-from wsol_jax.methods import Labeller, Method
+from wsol_jax.methods import Labeller, Method, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import Network, begun_config
 from wsol_jax.runs.plan import Plan, without_weights
@@ -76,11 +77,7 @@ def _trace(config: Config, name: str, own: Config, labeller: Labeller, classes: 
     for role, read in labeller.reads.items():
         if read in names:
             theirs = without_weights(stage_config(config, read))
-            method = methods.build(theirs, classes)
-            crop = theirs.data.crop
-            images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
-            shaped[role] = jax.eval_shape(method.init, jax.random.key(0), images)
-            found[role] = method
+            found[role], shaped[role] = _shaped(_ByText(theirs), classes)
     size = eval_size(own)
     batch = {
         "image": jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8),
@@ -128,7 +125,7 @@ def check_training(
     classes = lists.class_names
     method = methods.build(own, len(classes))
     if name == names[-1] or name in config.eval.stages:
-        check_scoring(own, method, lists)
+        check_scoring(own, lists)
     Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
     before = config.stages[: config.stages.index(name)]
     folders = {
@@ -139,12 +136,33 @@ def check_training(
     batch_labels(own, method, folders, f"stage.{name}.")
 
 
-def check_scoring(config: Config, method: Method, lists: Lists) -> None:
-    """Raises UserError where what a network gives cannot be scored as the config asks."""
-    images = jax.ShapeDtypeStruct((1, config.data.crop, config.data.crop, 3), jnp.uint8)
-    variables = jax.eval_shape(method.init, jax.random.key(0), images)
+def check_scoring(config: Config, lists: Lists) -> None:
+    """Raises UserError where what a network gives cannot be scored as its config asks."""
+    config = without_weights(config)
+    method, variables = _shaped(_ByText(config), len(lists.class_names))
     mesh = sharding.data_mesh(config.train.devices)
     kinds.of(Network(config, method, variables, mesh)).check(lists)
+
+
+class _ByText:
+    """A config that equals any other of the same text: the key of a cache."""
+
+    def __init__(self, config: Config):
+        self.config, self._text = config, config.to_json_best_effort()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByText) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@functools.lru_cache(maxsize=16)
+def _shaped(key: _ByText, num_classes: int) -> tuple[Method, Variables]:
+    """A method, and the shapes of its variables; traced once however many checks ask for it."""
+    method, crop = methods.build(key.config, num_classes), key.config.data.crop
+    images = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.uint8)
+    return method, jax.eval_shape(method.init, jax.random.key(0), images)
 
 
 def check_folders(config: Config, workdir: pathlib.Path, lists: Lists) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 from absl import logging
 
-from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.signals import StopRequest
@@ -29,7 +28,7 @@ from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.methods import Labeller, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import OpenedRun, open_run
-from wsol_jax.runs.plan import Plan, without_weights
+from wsol_jax.runs.plan import Plan
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import checks, label, product
 from wsol_jax.stages.evaluate import finish_run, score_run
@@ -291,8 +290,7 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     workdir = pathlib.Path(workdir)
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
-    bare = without_weights(config)
-    checks.check_scoring(bare, methods.build(bare, len(lists.class_names)), lists)
+    checks.check_scoring(config, lists)
     run = train_run(config, workdir, lists)
     trained = time.monotonic()
     with StopRequest(saved_step=run.step):

@@ -130,6 +130,7 @@ def run(arguments, **options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 def test_a_thousand_maps_stay_below_a_gigabyte(tmp_path):
     """Peak memory from the kernel's own account of the process; no jax on the way."""
     count = 1000
