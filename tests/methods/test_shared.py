@@ -74,7 +74,7 @@ def test_every_method_runs_on_every_backbone_by_config_alone(file, backbone, dat
     assert {"backbone/kernel", "head/kernel", "head/bias"} <= groups
 
 
-@pytest.mark.parametrize("dataset", ["cub", "ilsvrc"])
+@pytest.mark.parametrize("dataset", ["cub", pytest.param("ilsvrc", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("backbone", table.with_class_maps())
 def test_cams2i_has_two_maps_of_28_cells_at_224_pixels(dataset, backbone):
     """VGG16's pool4 and pool5 at stride 1; the other trunks by their output stride."""

@@ -1,5 +1,7 @@
 """What all trunks promise: endpoints of the stated shapes, gradients, dtypes, frozen statistics."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,20 +32,20 @@ named = lambda cases: pytest.mark.parametrize(
 )
 
 
+@functools.cache
 def shapes(module, size):
-    """Endpoints' shapes without computing them, and the number of parameters."""
+    """Endpoints' shapes without computing them, and the number of parameters; traced once."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    variables = jax.eval_shape(module.init, jax.random.key(0), images)
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     found = {}
 
-    def note(variables, images):
+    def start_and_note(key, images):
+        outputs, variables = module.init_with_output(key, images)
         # Inside the trace: a dict that leaves it comes back sorted by name.
-        for name, output in module.apply(variables, images).items():
-            found[name] = output.shape[1:]
+        found.update({name: output.shape[1:] for name, output in outputs.items()})
+        return variables["params"]
 
-    jax.eval_shape(note, variables, images)
-    return found, count
+    params = jax.eval_shape(start_and_note, jax.random.key(0), images)
+    return found, sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def start(module, size=75, batch=2):
@@ -192,9 +194,8 @@ def test_gradients_reach_every_kernel(module, last):
 def test_parameters_and_endpoints_of_a_bfloat16_trunk(name):
     half = TRUNKS[name][0].clone(dtype=jnp.bfloat16)
     images = jax.ShapeDtypeStruct((1, 75, 75, 3), jnp.float32)
-    stored = jax.eval_shape(half.init, jax.random.key(0), images)
+    outputs, stored = jax.eval_shape(half.init_with_output, jax.random.key(0), images)
     assert {leaf.dtype for leaf in jax.tree.leaves(stored)} == {jnp.dtype(jnp.float32)}
-    outputs = jax.eval_shape(half.apply, stored, images)
     assert {leaf.dtype for leaf in outputs.values()} == {jnp.dtype(jnp.bfloat16)}
 
 
