@@ -15,7 +15,7 @@ Config = ml_collections.ConfigDict
 Tree = Mapping[str, "Tree | jax.Array"]
 
 # A tree like the parameters, with a group of the optimizer ("<part>/<kind>") for each.
-Labels = Mapping[str, "Labels | str"]
+Groups = Mapping[str, "Groups | str"]
 
 # What a JSON file holds.
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None

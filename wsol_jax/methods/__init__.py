@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.types import Config, Labels, Tree
+from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.data.label_formats import Format, LabelSpec
 from wsol_jax.data.pseudo_labels import Arrays, Photo
 
@@ -114,7 +114,7 @@ class Method:
     """
 
     init: Callable[[jax.Array, jax.Array], Variables]
-    param_groups: Callable[[Tree], Labels]
+    param_groups: Callable[[Tree], Groups]
     loss: Callable[[Variables, Batch, jax.Array, jax.Array], tuple[jax.Array, Aux]]
     localize: Callable[[Variables, jax.Array], Localization]
     wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict, hash=False)

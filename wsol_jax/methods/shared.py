@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.types import Config, Labels, Tree
+from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, softmax_cross_entropy
 from wsol_jax.methods import Batch, Localization, Variables
 from wsol_jax.networks import weights
@@ -228,7 +228,7 @@ def param_grouper(
     backbone: nn.Module,
     freeze_until: str = "",
     part_of: Callable[[list[str]], str] = lambda names: "head",
-) -> Callable[[Tree], Labels]:
+) -> Callable[[Tree], Groups]:
     """Makes ``param_groups(params) -> labels``: "<part>/<kind>" for each parameter.
 
     part: "backbone", "frozen", or for what is not the backbone what ``part_of`` says of the

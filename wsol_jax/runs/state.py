@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.types import Config, Labels, Tree
+from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.methods import Batch, Method
 
 # What of a batch a method's loss may see, beside what it ``wants``.
@@ -71,7 +71,7 @@ def learning_rate(options: Config, num_steps: int, steps_per_epoch: int) -> opta
 
 
 def optimizer(
-    options: Config, labels: Labels, schedule: optax.Schedule
+    options: Config, labels: Groups, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """Makes SGD with momentum (or Adam), each parameter group with its own rate and decay.
 
@@ -103,7 +103,7 @@ def optimizer(
 
 
 def train_step(
-    method: Method, tx: optax.GradientTransformation, labels: Labels, accumulate: int = 1
+    method: Method, tx: optax.GradientTransformation, labels: Groups, accumulate: int = 1
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the pure function (state, batch) -> (state, metrics) that the loop compiles.
 
