@@ -181,7 +181,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
             # ml_collections names the nearest field on a second line, quoted once too often.
             text = str(error.args[0] if error.args else error).strip("\"'")
             text = text.replace("\\n", ". ").replace("\n", ". ").replace("\\'", "'").lstrip("'")
-            text = "--config has no field '" + text
+            text = "--config has no field '" + text + "'" * ("'" not in text)
     except OSError as error:
         there = pathlib.Path(path.partition(":")[0]).is_file()
         text = f"--config={path}: " + (str(error) if there else "there is no such file.")
