@@ -50,6 +50,15 @@ def test_every_readable_photo_has_its_files(predicted):
     assert (out / "index.html").stat().st_size > 10_000
 
 
+def test_photos_that_nobody_can_read_are_one_sentence(predicted, tmp_path):
+    _, out = predicted
+    (tmp_path / "photos").mkdir()
+    shutil.copy(out.parent / "photos" / "broken.jpg", tmp_path / "photos")
+    words = ["--mode=predict", f"--workdir={tiny.finished()}", f"--images={tmp_path / 'photos'}"]
+    done = tiny.run([*words, f"--out={tmp_path / 'out'}"])
+    assert "none of its 1 photos can be read" in tiny.error_sentence(done)
+
+
 def test_coco_fields_and_boxes_inside_the_photo(predicted):
     _, out = predicted
     result = json.loads((out / "predictions.json").read_text())

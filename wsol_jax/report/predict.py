@@ -135,6 +135,8 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
             example = _write_mask(out, photos, image, classes, example)
         if len(shown) < _SHOWN:
             shown.append(example)
+    if not result["images"]:
+        raise UserError(f"--images={images}: none of its {len(photos)} photos can be read.")
     skipped = len(photos) - len(result["images"])
     _write(out / "predictions.json", json.dumps(result, indent=1))
     page.write_report(
