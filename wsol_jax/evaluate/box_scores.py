@@ -111,10 +111,7 @@ class BoxScores(Results):
             },
         )
 
-    def obstacle(self, other: Results) -> str:
-        """Why two runs' images cannot be paired, as the end of a sentence; "" if they can."""
-        if not isinstance(other, BoxScores):
-            return "were scored by different figures"
+    def _obstacle(self, other: "BoxScores") -> str:
         ids = [set(s.hits.images.ids()) for s in (self, other)]
         if ids[0] != ids[1]:
             shared = len(ids[0] & ids[1])

@@ -156,10 +156,6 @@ class Kind:
         """What a page shows of a scored list."""
         raise NotImplementedError
 
-    def keeps_maps(self) -> bool:
-        """Whether every image's map is kept, for pages of several runs."""
-        return True
-
 
 class Baseline:
     """Results of an earlier network alone, scored beside a run's as the part ``name``.

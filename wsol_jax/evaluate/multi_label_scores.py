@@ -128,10 +128,7 @@ class MultiLabelScores(Results):
         parts = [part for part in self.parts.values() if isinstance(part, MultiLabelScores)]
         return peak_distances(*parts[:2]) if len(parts) > 1 else np.zeros(0)
 
-    def obstacle(self, other: Results) -> str:
-        """Why two runs' images cannot be paired, as the end of a sentence; "" if they can."""
-        if not isinstance(other, MultiLabelScores):
-            return "were scored by different figures"
+    def _obstacle(self, other: "MultiLabelScores") -> str:
         same = (self.class_names, self.tolerance) == (other.class_names, other.tolerance)
         rows = ("saliency", "location", "centre", "presence")
         same = same and all(

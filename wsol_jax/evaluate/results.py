@@ -78,6 +78,12 @@ class Results:
 
     def obstacle(self, other: "Results") -> str:
         """Why two runs' images cannot be paired, as the end of a sentence; "" if they can."""
+        if type(self) is not type(other):
+            return "were scored by different figures"
+        return self._obstacle(other)
+
+    def _obstacle(self, other: Self) -> str:
+        """``obstacle`` of results of the same kind."""
         raise NotImplementedError
 
     @classmethod

@@ -86,10 +86,7 @@ class SegmentationScores(Results):
             counts[np.unique(row[:, 0] // self.confusion.num_classes)] += 1
         return counts
 
-    def obstacle(self, other: Results) -> str:
-        """Why two runs' images cannot be paired, as the end of a sentence; "" if they can."""
-        if not isinstance(other, SegmentationScores):
-            return "were scored by different figures"
+    def _obstacle(self, other: "SegmentationScores") -> str:
         same = (self.class_names, self.mean_classes) == (other.class_names, other.mean_classes)
         same = same and self.confusion.images.ids() == other.confusion.images.ids()
         return "" if same else "did not score the same images"

@@ -78,10 +78,6 @@ class Segments(Kind):
         """The class maps that the segmentation grew from, thresholded."""
         return Thresholded(run, maps)
 
-    def keeps_maps(self) -> bool:
-        """None: pages of several runs compare segmentations."""
-        return False
-
     def cards(self, source: Source, results: Results, threshold: float) -> list[Card]:
         """Each segmentation of the images that were drawn, beside the truth."""
         del threshold

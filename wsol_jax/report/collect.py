@@ -28,14 +28,14 @@ from wsol_jax.runs.opened import OpenedRun
 def collect(run: OpenedRun, workdir: pathlib.Path, evaluated: Evaluated) -> None:
     """Stores what the page needs: the cards of each test list, and of the labels trained on.
 
-    Where a kind says so, every image's map is kept too, small: which images two runs differ on is
+    Of class maps every image's is kept too, small: which images two runs differ on is
     known only later.
     """
     threshold = evaluated.figures["threshold"]
     kind, examples = evaluated.kind, []
     for name, results in evaluated.scored.items():
         source = run.lists.tests[name]
-        if kind.keeps_maps():
+        if not kind.draws:  # pages of several runs compare maps, or the segmentations drawn
             _keep_maps(run, workdir, name, source, results.true_maps)
         cards = kind.cards(source, results, threshold)
         pictures = guidance_pictures(run, source, [card.index for card in cards])
