@@ -111,12 +111,15 @@ def test_large_fov_head(average, dilation):
     """In float64: a mean of nine in which the border is zeros, a dilated layer, two of 1x1."""
     head = LargeFovHead(num_classes=4, channels=6, dilation=dilation, average=average)
     x = np.random.default_rng(0).normal(size=(2, 5, 7, 3))
-    found, params = quick(head.init_with_output)(jax.random.key(0), jnp.asarray(x, jnp.float32))
+    (found, last), params = quick(head.init_with_output)(
+        jax.random.key(0), jnp.asarray(x, jnp.float32)
+    )
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), params["params"])
     mean = np.ones((3, 3, 1, 1)) / 9 * np.eye(3)
     y = conv_by_hand(x, mean, 0) if average else x
     y = np.maximum(conv_by_hand(y, *(params["fc6"][k] for k in ("kernel", "bias")), dilation), 0)
     y = np.maximum(conv_by_hand(y, *(params["fc7"][k] for k in ("kernel", "bias"))), 0)
+    np.testing.assert_allclose(last, y, rtol=1e-4, atol=1e-6)
     y = conv_by_hand(y, *(params["fc8"][k] for k in ("kernel", "bias")))
     np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-6)
     assert found.shape == (2, 5, 7, 4) and found.dtype == jnp.float32
@@ -125,9 +128,9 @@ def test_large_fov_head(average, dilation):
 def test_the_head_drops_in_training_alone():
     head = LargeFovHead(num_classes=4, channels=64, dilation=1, dropout=0.5)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 4, 3)), jnp.float32)
-    plain, params = quick(head.init_with_output)(jax.random.key(0), x)
-    np.testing.assert_array_equal(quick(head.apply)(params, x), plain)
-    train = quick(lambda key: head.apply(params, x, train=True, rngs={"dropout": key}))
+    (plain, _), params = quick(head.init_with_output)(jax.random.key(0), x)
+    np.testing.assert_array_equal(quick(head.apply)(params, x)[0], plain)
+    train = quick(lambda key: head.apply(params, x, train=True, rngs={"dropout": key})[0])
     one, other = (train(jax.random.key(i)) for i in range(2))
     assert (one != plain).any() and (one != other).any()
 
@@ -135,7 +138,7 @@ def test_the_head_drops_in_training_alone():
 def test_bfloat16_keeps_float32_scores():
     head = LargeFovHead(num_classes=4, channels=6, dilation=1, dtype=jnp.bfloat16)
     x = jax.ShapeDtypeStruct((1, 4, 4, 3), jnp.float32)
-    found, params = jax.eval_shape(head.init_with_output, jax.random.key(0), x)
+    (found, _), params = jax.eval_shape(head.init_with_output, jax.random.key(0), x)
     assert {a.dtype for a in jax.tree.leaves((found, params))} == {np.dtype("float32")}
 
 

@@ -54,7 +54,7 @@ def sec(config: Config, num_classes: int) -> Method:
 
     def loss(variables, batch, rng, step):
         del step
-        scores, updates = shared.forward(network, variables, batch, rng)
+        (scores, _), updates = shared.forward(network, variables, batch, rng)
         probs = losses.segmenter_probabilities(scores, options.floor)
         shown = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
         cues = _at(batch["cues"], probs.shape[1:3])
@@ -73,7 +73,8 @@ def sec(config: Config, num_classes: int) -> Method:
         return total, Aux({"loss": total, **metrics}, dict(updates), {})
 
     def localize(variables, images):
-        probs = jax.nn.softmax(network.apply(variables, images))[..., 1:]
+        scores, _ = network.apply(variables, images)
+        probs = jax.nn.softmax(scores)[..., 1:]
         # A sigmoid of these is the class's surest pixel.
         peak = jnp.clip(jnp.max(probs, axis=(1, 2)), 1e-7, 1 - 1e-7)
         return Localization(jnp.log(peak) - jnp.log1p(-peak), Segmentation(probs))

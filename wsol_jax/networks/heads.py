@@ -157,8 +157,8 @@ class LargeFovHead(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, features: jax.Array, train: bool = False) -> jax.Array:
-        """(B, h, w, D) -> class scores before softmax (B, h, w, num_classes)."""
+    def __call__(self, features: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """(B, h, w, D) -> class scores before softmax (B, h, w, num_classes), features of fc7."""
         drop = nn.Dropout(self.dropout, deterministic=not train)
         conv = functools.partial(_Conv, dtype=self.dtype)
         x = features
@@ -168,5 +168,5 @@ class LargeFovHead(nn.Module):
         x = drop(nn.relu(x))
         x = drop(nn.relu(conv(self.channels, (1, 1), name="fc7")(x)))
         small = nn.initializers.normal(1e-2)
-        x = conv(self.num_classes, (1, 1), kernel_init=small, name="fc8")(x)
-        return x.astype(jnp.float32)
+        scores = conv(self.num_classes, (1, 1), kernel_init=small, name="fc8")(x)
+        return scores.astype(jnp.float32), x
