@@ -39,6 +39,25 @@ def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
 
 
+def squared_label_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Squares what the classes' probabilities miss of the labels (HCP, Wei et al. 2016).
+
+        1/C sum_c (softmax(s)_c - y_c / |y|_1)^2
+
+    Args:
+      logits: (B, C).
+      labels: (B, C) multi-hot; of an image without any of the classes the target is 0.
+
+    Returns:
+      (B,) float32 in [0, 2 / C].
+    """
+    chex.assert_rank([logits, labels], 2)
+    chex.assert_equal_shape([logits, labels])
+    labels = labels.astype(jnp.float32)
+    target = labels / jnp.maximum(jnp.sum(labels, axis=-1, keepdims=True), 1.0)
+    return jnp.mean((jax.nn.softmax(logits.astype(jnp.float32)) - target) ** 2, axis=-1)
+
+
 def masked_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean over the valid examples; 0 when there is none.
 

@@ -209,18 +209,28 @@ def initialiser(
     return init
 
 
-def _frozen_layers(backbone: nn.Module, freeze_until: str) -> set[str]:
-    """Names of the backbone's layers up to an endpoint: those of a trunk that ends there."""
-    if not freeze_until:
+def layers_until(
+    backbone: nn.Module, endpoint: str, field: str = "model.freeze_until"
+) -> set[str]:
+    """Names of the backbone's layers up to an endpoint: those of a trunk that ends there.
+
+    Args:
+      endpoint: "all" for the whole trunk, "" for nothing of it.
+      field: of the config, for the sentence.
+
+    Raises:
+      UserError: the backbone has no such endpoint.
+    """
+    if not endpoint:
         return set()
-    if freeze_until == "all":
-        freeze_until = backbone.final_endpoint
-    trunk = backbone.clone(final_endpoint=freeze_until, parent=None)
+    if endpoint == "all":
+        endpoint = backbone.final_endpoint
+    trunk = backbone.clone(final_endpoint=endpoint, parent=None)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     try:
         shapes = jax.eval_shape(lambda x: trunk.init(jax.random.key(0), x), images)
     except ValueError as error:
-        raise UserError(f"model.freeze_until: {error}") from None
+        raise UserError(f"{field}: {error}") from None
     return set(shapes["params"])
 
 
@@ -235,7 +245,7 @@ def param_grouper(
     parameter's path, "head" as a rule; its learning rate is the config's ``optimizer.<part>_lr``.
     kind: "norm" (scales and offsets of normalisation), "bias" or "kernel".
     """
-    frozen = _frozen_layers(backbone, freeze_until)
+    frozen = layers_until(backbone, freeze_until)
 
     def label(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> str:
         names = [key.key for key in path]

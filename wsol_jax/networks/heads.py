@@ -146,6 +146,7 @@ class LargeFovHead(nn.Module):
       dilation: of fc6, in cells: 12 at a stride of 8 pixels.
       average: a 3x3 mean at stride 1 first, SEC's pool5a; past the border counts as 0, as in Caffe.
       dropout: rate behind fc6 and fc7.
+      last_deviation: of fc8's first weights.
       dtype: of the computation; the scores are float32 whatever it is.
     """
 
@@ -154,6 +155,7 @@ class LargeFovHead(nn.Module):
     dilation: int = 12
     average: bool = True
     dropout: float = 0.5
+    last_deviation: float = 1e-2
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -167,6 +169,6 @@ class LargeFovHead(nn.Module):
         x = conv(self.channels, (3, 3), kernel_dilation=self.dilation, name="fc6")(x)
         x = drop(nn.relu(x))
         x = drop(nn.relu(conv(self.channels, (1, 1), name="fc7")(x)))
-        small = nn.initializers.normal(1e-2)
+        small = nn.initializers.normal(self.last_deviation)
         scores = conv(self.num_classes, (1, 1), kernel_init=small, name="fc8")(x)
         return scores.astype(jnp.float32), x

@@ -1,0 +1,183 @@
+"""Hide-and-Seek segmentation (Redondo-Cabrera et al. 2018): classify and segment, end to end.
+
+    python -m wsol_jax.main --config=configs/hide_and_seek.py:embedded --workdir=runs/hide_and_seek
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import ml_collections
+
+from configs import common, recipes
+from wsol_jax.base.errors import UserError
+
+_BASE = {"crf": "none", "filter": "none", "switching": "none"}  # "our architecture" of table IV
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A row of the paper's ablation tables.
+
+    Attributes:
+      text: what it is called there.
+      fields: of ``hide_and_seek`` that differ from the full method.
+      early: of the full method's first steps that learn from labels alone, what share it has.
+      end_to_end: False: the class-map networks are trained first, and frozen.
+    """
+
+    text: str
+    fields: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    early: float = 1.0
+    end_to_end: bool = True
+
+
+VARIANTS = {
+    "full": Variant("adaptive switching: H&S"),
+    "gap_conv5": Variant("GAP from conv5", {**_BASE, "gap": "conv5"}),
+    "one_cam": Variant("without hide-and-seek (1 CAM)", {**_BASE, "cams": 1}),
+    "two_cams": Variant("2 CAMs, GAP from conv7, random patches", _BASE),
+    "three_cams": Variant("3 CAMs", {**_BASE, "cams": 3}),
+    "patches_4": Variant("4 patches hidden", {**_BASE, "number": 4}),
+    "patches_5": Variant("5 patches hidden", {**_BASE, "number": 5}),
+    "patches_6": Variant("6 patches hidden", {**_BASE, "number": 6}),
+    "crf": Variant("+ CRF", {"filter": "none", "switching": "none"}),
+    "filter": Variant("+ test filter; without switching", {"switching": "none"}),
+    "fixed_1000": Variant("fixed switching (1000 iterations)", {"switching": "fixed"}, 0.2),
+    "fixed_5000": Variant("fixed switching (5000 iterations)", {"switching": "fixed"}),
+    "not_end_to_end": Variant("H&S, not end to end", end_to_end=False),
+}
+
+KEYS = {"variant": "hide_and_seek.variant", "crf": "hide_and_seek.crf"}
+_TRAINAUG = 10582  # images: the paper counts in steps, a config in epochs
+
+
+def get_config(arg: str = ""):
+    config = common.base()
+    config.method = "hide_and_seek"
+    sections(config)
+    name, pairs = recipes.begin(config, arg, KEYS, default="voc")
+    if recipes.is_small_photos(name, pairs):
+        small_photos(config)
+    elif name == "embedded":
+        embedded(config)
+    else:
+        published(config, pairs.get("backbone", "vgg16"))
+    choose_variant(config, pairs.get("variant", "full"))
+    common.apply(config, pairs, KEYS)
+    return common.finish(config)
+
+
+def sections(config) -> None:
+    """The method's own fields."""
+    own = config.hide_and_seek = ml_collections.ConfigDict()
+    own.variant = "full"  # a row of the paper's tables: VARIANTS
+    # The class-map networks.
+    own.cams = 2  # 1 to 3; the first sees the whole photo, the others hidden patches
+    own.grid = 4  # patches a side
+    own.probability = 0.5  # that a patch is hidden
+    own.number = -1  # hide exactly so many patches instead; negative: each by chance
+    own.fill = (123.675, 116.28, 103.53)  # RGB of hidden patches: the training images' mean
+    own.cam_size = 224  # pixels that they see
+    own.cam_stride = 16  # pixels a cell of theirs
+    own.cam_dilation = 6  # of fc6, in their cells: as many pixels as the segmenter's
+    own.gap = "conv7"  # the features of the class maps: fc7 of the head, or "conv5"
+    own.extra = 0  # channels of another 3x3 layer before their classifier; 1024 as released
+    own.share_until = ""  # layers up to this endpoint are shared with the segmenter; "": all
+    own.pool = "sum"  # of a class map to its score, or "mean"
+    own.classification = "squared"  # squared label loss, or "logistic"
+    # The masks.
+    own.conv5 = "conv5_3"  # the endpoint whose response is foreground
+    # "image": on the photo's pixels, by the lattice; "cells": on the mask's cells, by all pairs of
+    # them; "none".
+    own.crf = "image"
+    own.bilateral = (5.0, 50.0, 10.0)  # weight, sxy in pixels, srgb
+    own.spatial = (3.0, 3.0)  # weight, sxy in pixels
+    own.iterations = 10
+    own.cells = ml_collections.ConfigDict()  # the same on cells: sxy in cells
+    own.cells.bilateral = (5.0, 50 / 8, 10.0)
+    own.cells.spatial = (3.0, 3 / 8)
+    own.cells.iterations = 10
+    own.floor = 1e-5  # least probability
+    # The segmenter.
+    own.segmentation = 1.0  # weight of its loss; 0 trains the class-map networks alone
+    own.switching = "adaptive"  # which images learn from labels alone; "fixed", "none"
+    own.early_steps = 5000  # n_i: all of the first steps'
+    own.tau = 0  # later, adaptively, those whose mask has no more cells of an object
+    own.teacher = ""  # the stage whose network makes the masks; "": this one's own
+    own.channels = 1024  # of fc6 and fc7
+    own.dilation = 12  # of fc6, in cells
+    own.average = True  # a 3x3 mean before fc6
+    own.dropout = 0.5
+    own.deviation = 0.1  # of the last layers' first weights
+    own.filter = "weigh"  # test: class scores weigh the classes; "released": below .1 none; "none"
+    config.optimizer.classifier_lr = 1e-3  # of the last layers
+    config.early = (*config.early, "hide_and_seek.variant")
+    config.free = (*config.free, "hide_and_seek.variant", "hide_and_seek.filter")
+
+
+def choose_variant(config, name: str) -> None:
+    """Sets what a row of the paper's tables does otherwise than the full method."""
+    if name not in VARIANTS:
+        raise UserError(f"config: no variant {name!r}{common.nearest(name, VARIANTS)}")
+    variant, own = VARIANTS[name], config.hide_and_seek
+    for field, value in variant.fields.items():
+        own[field] = value
+    own.early_steps = round(variant.early * own.early_steps)
+    if variant.end_to_end:
+        return
+    cams = common.stage(config, "cams")
+    cams.hide_and_seek = ml_collections.ConfigDict({"segmentation": 0.0})
+    segment = common.stage(config, "segment", reads=("cams",))
+    segment.hide_and_seek = ml_collections.ConfigDict({"teacher": "cams"})
+    config.stages = ("cams", "segment", "evaluate")
+
+
+def published(config, backbone: str) -> None:
+    """Section IV-A: 321x321 cut from the photos, a batch of one, 40,000 steps at each rate."""
+    if config.data.name == "voc":
+        config.data.train, config.data.multi_label = "trainaug", True
+    config.data.resize_mode, config.data.flip = "none", 0.0
+    config.data.resize = config.data.crop = 321
+    config.model.output_stride = 8
+    if backbone == "vgg16":
+        config.model.final_endpoint = "pool5"
+        config.model.trunk = {"relaxed_pools": "stride1", "pool_window": 3, "dilate": True}
+    else:
+        config.hide_and_seek.conv5 = ml_collections.config_dict.placeholder(str)
+    config.train.batch_size = 1
+    config.train.epochs = 80_000 / _TRAINAUG
+    config.train.eval_epochs = 0.0
+    config.optimizer.decay_epochs = 40_000 / _TRAINAUG
+    config.optimizer.backbone_lr = config.optimizer.head_lr = 1e-4
+    config.optimizer.bias_lr, config.optimizer.decay_all = 2.0, False
+
+
+def small_photos(config) -> None:
+    """MobileNetV2 with its trunk as it is; sizes for a small machine."""
+    own = config.hide_and_seek
+    config.data.multi_label = config.data.name == "voc"
+    config.data.crop = config.data.resize = 320
+    config.data.flip = 0.5
+    config.model.output_stride = 16
+    own.conv5 = "block_16"
+    own.channels, own.dilation, own.cam_dilation = 256, 4, 4
+    own.crf = "cells"
+    own.cells.bilateral, own.cells.spatial = (5.0, 50 / 16, 10.0), (3.0, 3 / 16)
+    own.pool, own.classification = "mean", "logistic"
+    own.deviation = 1e-2
+    own.early_steps = 80
+    config.train.batch_size, config.train.epochs = 15, 6.0
+    config.train.eval_epochs = 0.0
+    config.optimizer.head_lr = config.optimizer.classifier_lr = 3e-2
+
+
+def embedded(config) -> None:
+    """From scratch in minutes on two cores."""
+    own = config.hide_and_seek
+    config.data.flip = 0.0
+    own.cam_size, own.cam_stride, own.cam_dilation = 96, 8, 3
+    own.conv5 = "conv4_1"
+    own.channels, own.dilation = 128, 3
+    own.crf = "cells"
+    own.cells.bilateral, own.cells.spatial = (5.0, 50 / 8, 10.0), (3.0, 3 / 8)
+    own.early_steps = 150

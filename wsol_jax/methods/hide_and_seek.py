@@ -1,0 +1,288 @@
+"""Hide-and-Seek segmentation (Redondo-Cabrera et al. 2018): classify and segment at once.
+
+One network looks at a photo three times. As a class-map network it sees the photo, and then the
+photo with hidden patches, where it must find other parts: the two class maps are added. What its
+features respond to at all is foreground, the rest background. Together they are a mask, which a
+dense CRF brings to the photo's edges inside the training step. As a segmenter, at a finer stride,
+the network learns that mask; or, at first and where the mask shows nothing, the image labels alone.
+At test time the class scores say which classes the segmentation may have.
+
+The three share their weights (``methods.siamese``). ``hide_and_seek.teacher`` takes the masks from
+an earlier stage's network instead, which does not learn: the paper's "not end to end".
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
+from wsol_jax.losses import switching
+from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, squared_label_loss
+from wsol_jax.methods import Aux, Batch, Localization, Method, Segmentation, shared, siamese
+from wsol_jax.methods.explain import tapper
+from wsol_jax.methods.siamese import Seen, Training
+from wsol_jax.ops import attention, hiding
+from wsol_jax.ops.cam import min_max, select_map
+from wsol_jax.ops.crf import CrfSettings
+
+_CLASSIFICATION = {"squared": squared_label_loss, "logistic": sigmoid_cross_entropy}
+_CHOICES = {
+    "classification": tuple(_CLASSIFICATION),
+    "pool": ("sum", "mean"),
+    "gap": ("conv5", "conv7"),
+    "crf": ("image", "cells", "none"),
+    "switching": ("none", "fixed", "adaptive"),
+    "filter": ("none", "weigh", "released"),
+}
+
+
+class Masks(NamedTuple):
+    """Masks for a segmenter, and what they were made of.
+
+    Attributes:
+      foreground: (B, h, w) float32 in [0, 1].
+      before: (B, h, w) uint8 of 0 background, 1 + c class c: before the CRF.
+      labels: (B, h, w) uint8, the mask: l_i (eq. 5).
+    """
+
+    foreground: jax.Array
+    before: jax.Array
+    labels: jax.Array
+
+
+def hide_and_seek(config: Config, num_classes: int) -> Method:
+    """The method of Redondo-Cabrera et al. 2018, from the sections ``model``, ``hide_and_seek``.
+
+    Loss: each class-map network's classification, and ``hide_and_seek.segmentation`` times the
+    segmenter's (eq. 8); with 0 there are no masks, and ``localize`` gives the class maps.
+    """
+    options = config.hide_and_seek
+    _check(options, num_classes)
+    networks = siamese.build(config, num_classes)
+    classification = _CLASSIFICATION[options.classification]
+    crf = _crf_settings(options)
+    teacher = options.teacher
+
+    def attend(variables, images, hidden, training=None):
+        """A class-map network's view, at its own size, of images with hidden patches if any."""
+        size = (len(images), options.cam_size, options.cam_size, 3)
+        images = jax.image.resize(images.astype(jnp.float32), size, "bilinear", antialias=True)
+        if hidden is not None:
+            images = hiding.hide_patches(images, hidden, options.fill)
+        return networks.attend(variables, images, training)
+
+    def class_scores(maps):
+        return jnp.sum(maps, (1, 2)) if options.pool == "sum" else jnp.mean(maps, (1, 2))  # eq. 1
+
+    def loss(variables, batch, rng, step):
+        images, labels, valid = (batch[name] for name in ("image", "labels", "valid"))
+        hide, *dropout = jax.random.split(rng, 2 + options.cams)
+        hidden = _hidden_patches(options, hide, len(images))
+        seen, metrics, total = [], {}, jnp.zeros(())
+        if teacher:
+            maker = variables[teacher]
+            seen = [attend(maker, images, patches)[0] for patches in hidden]
+        else:
+            for patches, key in zip(hidden, dropout, strict=False):
+                one, variables = attend(variables, images, patches, Training(key, valid))
+                seen.append(one)
+            scores = [class_scores(one.maps) for one in seen]
+            total = masked_mean(sum(classification(s, labels) for s in scores), valid)
+            accuracy = shared.classification(scores[0], batch)[1]
+            metrics = {"classification": total, "accuracy": accuracy}
+        pictures = _map_pictures(seen, batch, hidden, options.fill)
+        if options.segmentation:
+            own, variables = networks.segment(variables, images, Training(dropout[-1], valid))
+            whole = networks.segment(maker, images)[0] if teacher else own
+            masks = _masks(options, crf, seen, whole.response, batch, step)
+            weak = _is_weak(options, masks.labels, step)
+            shown = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)
+            each = switching.switched_loss(own.scores, shown, masks.labels, weak)
+            found = jnp.mean(masks.labels > 0, axis=(1, 2))
+            parts = {"segmentation": each, "weak_share": weak, "mask_share": found}
+            parts = {name: masked_mean(value, valid) for name, value in parts.items()}
+            total += options.segmentation * parts["segmentation"]
+            metrics |= parts
+            pictures |= _mask_pictures(masks)
+        updates = {k: x for k, x in variables.items() if k not in ("params", teacher)}
+        return total, Aux({"loss": total, **metrics}, updates, pictures)
+
+    def localize(variables, images):
+        maker = variables[teacher] if teacher else variables
+        # Nothing may be random here: the second network sees every other patch, a third the rest.
+        board = hiding.checkerboard(len(images), options.grid)
+        seen = [attend(maker, images, x)[0] for x in (None, board, ~board)[: options.cams]]
+        logits, maps = class_scores(seen[0].maps), sum(one.maps for one in seen)
+        if not options.segmentation:
+            return Localization(logits, maps)
+        scores = networks.segment(variables, images)[0].scores
+        probabilities = _filtered(options, scores, jax.nn.sigmoid(logits))
+        parts = {"class_maps": maps}
+        return Localization(logits, Segmentation(probabilities[..., 1:]), parts)
+
+    def init(rng, images):
+        variables = networks.init(rng, images)
+        if teacher:  # its stage's checkpoint takes this place
+            variables[teacher] = jax.tree.map(jnp.copy, variables)
+        return variables
+
+    return Method(
+        init=init,
+        param_groups=networks.param_groups,
+        loss=loss,
+        localize=localize,
+        tap=tapper(lambda variables, images: localize(variables, images).logits),
+    )
+
+
+def _hidden_patches(options: Config, rng: jax.Array, count: int) -> list[jax.Array | None]:
+    """(B, P, P) of each class-map network; the first sees everything."""
+    number = None if options.number < 0 else options.number
+    draw = lambda key: hiding.draw_patches(
+        key, count, options.grid, probability=options.probability, number=number
+    )
+    return [None, *map(draw, jax.random.split(rng, 3)[: options.cams - 1])]
+
+
+def _masks(
+    options: Config,
+    crf: CrfSettings | None,
+    seen: Sequence[Seen],
+    response: jax.Array,
+    batch: Batch,
+    step: jax.Array,
+) -> Masks:
+    """Masks of a batch (section III-A), without gradient; blank ones while nobody asks for them.
+
+    ``seen``: by the class-map networks; ``response``: the segmenter's, who sees what the first of
+    those sees.
+    """
+    images, labels = batch["image"], batch["labels"]
+    size = response.shape[1:]
+
+    def make(seen, response):
+        fused = attention.fuse_class_maps([one.maps for one in seen], labels)
+        responses = [response, *(one.response for one in seen[1:])]
+        foreground = attention.fuse_foreground(responses, size)
+        probabilities = attention.mask_probabilities(fused, foreground)
+        before = jnp.argmax(probabilities, axis=-1).astype(jnp.uint8)
+        if crf is None:
+            return Masks(foreground, before, before)
+        sharp = _sharpened(options, crf, probabilities, images)
+        return Masks(foreground, before, jnp.argmax(sharp, axis=-1).astype(jnp.uint8))
+
+    seen, response = jax.lax.stop_gradient((seen, response))
+    if options.switching == "none" or not options.early_steps:
+        return make(seen, response)
+    blank = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make, seen, response)
+    )
+    return jax.lax.cond(step < options.early_steps, lambda *_: blank, make, seen, response)
+
+
+def _sharpened(
+    options: Config, crf: CrfSettings, probabilities: jax.Array, images: jax.Array
+) -> jax.Array:
+    """Probabilities (B, h, w, K) after a CRF on the images' pixels, or on the cells themselves."""
+    shape = probabilities.shape
+    if options.crf == "image":
+        large = (*images.shape[:3], shape[-1])
+        probabilities = jax.image.resize(probabilities, large, "bilinear", antialias=False)
+    scores = jnp.log(jnp.maximum(probabilities, options.floor))
+    found = shared.crf_target(scores, images, crf, options.floor)
+    return jax.image.resize(found, shape, "bilinear", antialias=False)
+
+
+def _is_weak(options: Config, masks: jax.Array, step: jax.Array) -> jax.Array:
+    """(B,) bool: which images are learned from their labels alone."""
+    if options.switching == "none":
+        return jnp.zeros(len(masks), bool)
+    early = jnp.broadcast_to(step < options.early_steps, (len(masks),))
+    if options.switching == "fixed":
+        return early
+    return early | switching.is_noisy(masks, options.tau)
+
+
+def _filtered(options: Config, scores: jax.Array, confidence: jax.Array) -> jax.Array:
+    """The segmenter's probabilities (B, h, w, 1 + C), filtered by class scores (section III-C)."""
+    match options.filter:
+        case "weigh":
+            return attention.weigh_classes(jax.nn.softmax(scores), confidence)
+        case "released":
+            scores = attention.zero_unlikely(scores, confidence)
+    return jax.nn.softmax(scores)
+
+
+def _map_pictures(
+    seen: Sequence[Seen], batch: Batch, hidden: Sequence[jax.Array | None], fill: Sequence[float]
+) -> dict[str, jax.Array]:
+    """The class map of each network for the image's first class, and what was hidden from it."""
+    pictures, label = {}, jnp.argmax(batch["labels"], axis=-1)
+    for number, (one, patches) in enumerate(zip(seen, hidden, strict=True), start=1):
+        if patches is not None:
+            covered = _divisible(batch["image"], patches.shape[1])
+            shown = hiding.hide_patches(covered, patches, fill)
+            pictures[f"hidden from CAM{number}"] = jnp.round(shown).astype(jnp.uint8)
+        pictures[f"CAM{number}"] = min_max(select_map(one.maps, label))
+    return pictures
+
+
+def _divisible(images: jax.Array, grid: int) -> jax.Array:
+    """Images, as float32, at the next size down that a grid divides."""
+    size = images.shape[1] // grid * grid
+    shape = (len(images), size, size, 3)
+    return jax.image.resize(images.astype(jnp.float32), shape, "bilinear")
+
+
+def _mask_pictures(masks: Masks) -> dict[str, jax.Array]:
+    return {
+        "foreground": masks.foreground,
+        "mask before the CRF": masks.before,
+        "mask": masks.labels,
+    }
+
+
+def _crf_settings(options: Config) -> CrfSettings | None:
+    """The CRF of the step: on the image's pixels by the lattice, on cells by all pairs of them."""
+    if options.crf == "none":
+        return None
+    where = "hide_and_seek"
+    if options.crf == "image":
+        return CrfSettings.of(options, where, "lattice")
+    return CrfSettings.of(options.cells, f"{where}.cells", "exact")
+
+
+def _check(options: Config, num_classes: int) -> None:
+    """Raises UserError for options that no network can be built by."""
+    if num_classes < 2:
+        raise UserError(f"hide_and_seek: expected two classes or more, the data has {num_classes}.")
+    for name, known in _CHOICES.items():
+        if options[name] not in known:
+            words = ", ".join(map(repr, known))
+            raise UserError(f"hide_and_seek.{name}: {options[name]!r} is not one of {words}.")
+    grid, size = options.grid, options.cam_size
+    ranges = {
+        "cams": (1, 3),
+        "probability": (0, 1),
+        "grid": (1, size),
+        "number": (-1, grid**2),
+        "early_steps": (0, float("inf")),
+        "tau": (0, float("inf")),
+        "segmentation": (0, float("inf")),
+    }
+    for name, (least, most) in ranges.items():
+        if not least <= options[name] <= most:
+            span = f"{least} to {most}" if most < float("inf") else f"{least} or more"
+            raise UserError(f"hide_and_seek.{name}: expected {span}, got {options[name]}.")
+    if size % grid:
+        raise UserError(
+            f"hide_and_seek.grid: {grid} patches a side do not divide the {size} pixels of "
+            "hide_and_seek.cam_size."
+        )
+    if not 0 < options.floor < 1:
+        raise UserError(f"hide_and_seek.floor: expected above 0, below 1, got {options.floor}.")
+    if options.teacher and not options.segmentation:
+        raise UserError("hide_and_seek.segmentation: 0, and a teacher, leave nothing to learn.")
