@@ -54,18 +54,33 @@ class Localization(NamedTuple):
     parts: Mapping[str, Maps] = {}  # a pytree, so no read-only view
 
 
+class Classes(NamedTuple):
+    """A picture of classes: a report paints it over the photo, in the colours of a segmentation.
+
+    Attributes:
+      labels: (B, H, W) uint8, or (H, W) of one image: 0 background, 1 + c class c, 255 none.
+    """
+
+    labels: jax.Array
+
+
+Picture = jax.Array | Classes
+
+
 class Aux(NamedTuple):
     """What a loss gives beside its value.
 
     Attributes:
       metrics: name -> scalar, means over the batch, for the log.
       collections: updated variable collections, e.g. {"batch_stats": ...}; {} for none.
-      pictures: name -> (B, H, W): float maps in [0, 1] or uint8 seed masks, for the report.
+      pictures: name -> a picture of each whole image at any size, for the report, in this order:
+        (B, H, W) float maps in [0, 1], or uint8 seed masks with 0 background, 255 ignored and
+        anything else object; (B, H, W, 3) uint8 photos; ``Classes``.
     """
 
     metrics: dict[str, jax.Array]
     collections: dict[str, Tree]
-    pictures: dict[str, jax.Array]
+    pictures: dict[str, Picture]
 
 
 class Tap(Protocol):
