@@ -106,6 +106,13 @@ class Tap(Protocol):
         ...
 
 
+class WarmUp(NamedTuple):
+    """The steps before every part of a loss has its turn, and the config's field that says so."""
+
+    steps: int = 0
+    field: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A paper as pure functions; the loop, the checkpoints and the report know nothing else.
@@ -123,6 +130,8 @@ class Method:
       wants: the pseudo-labels that the loss reads, by their names in the batch: an array's shape
         and dtype for one image, and the value where there is no label.
       tap: see ``Tap``; None for a network that nobody explains.
+      warm_up: steps before every part of the loss has its turn, and the field that sets them, e.g.
+        "hide_and_seek.early_steps"; a run of no more steps is refused before training.
 
     Raises:
       ValueError: a name in ``wants`` that every batch has already.
@@ -134,6 +143,7 @@ class Method:
     localize: Callable[[Variables, jax.Array], Localization]
     wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict, hash=False)
     tap: Tap | None = None
+    warm_up: WarmUp = dataclasses.field(default_factory=WarmUp)
 
     def __post_init__(self) -> None:
         if taken := sorted(_OF_EVERY_BATCH & set(self.wants)):
