@@ -72,7 +72,7 @@ def base() -> ml_collections.ConfigDict:
     c.data.classes_per_batch = 0  # P
     c.data.images_per_class = 0  # K
     c.data.resize = 256  # before the crop, pixels
-    c.data.resize_mode = "warp"  # to resize x resize, or "shorter" side to resize
+    c.data.resize_mode = "warp"  # to resize x resize; "shorter" side to resize; "none": as stored
     c.data.crop = 224  # what the network sees, pixels
     c.data.flip = 0.5  # probability of mirroring
     c.data.workers = 0  # worker processes; 0 reads in this process's threads

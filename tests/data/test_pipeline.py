@@ -14,6 +14,7 @@ from PIL import Image
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import orders, pipeline, prefetch
+from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.label_formats import LabelSpec, cells
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.data.records import Record
@@ -104,7 +105,7 @@ def test_cues_do_not_move_the_photos_draws(tmp_path):
         np.testing.assert_array_equal(one["image"], other["image"])
 
 
-@pytest.mark.parametrize("mode", ["warp", "shorter"])
+@pytest.mark.parametrize("mode", ["warp", "shorter", "none"])
 @pytest.mark.parametrize("size", [6, 4])
 def test_cues_of_a_part_of_a_photo_are_those_under_its_cells(tmp_path, mode, size):
     """Each cell of a crop by a loop: where its centre lies in the photo, mirrored as the photo."""
@@ -114,7 +115,7 @@ def test_cues_of_a_part_of_a_photo_are_those_under_its_cells(tmp_path, mode, siz
     labels = {"cues": BatchLabels(cue_folder(tmp_path), "cues", spec)}
     settings = dict(crop=10, resize=16, resize_mode=mode)
     make, plain = cued(Wide(), tmp_path, labels=labels, **settings), example(Wide(), **settings)
-    width = 16 if mode == "warp" else 32
+    height, width = {"warp": (16, 16), "shorter": (16, 32), "none": (32, 64)}[mode]
     seen = set()
     for position in range(40):
         row = make((1, position))
@@ -123,13 +124,13 @@ def test_cues_of_a_part_of_a_photo_are_those_under_its_cells(tmp_path, mode, siz
         columns, rows = row["image"][5, :, 0], row["image"][:, 5, 1]
         mirrored = bool(columns[0] > columns[-1])
         left = round(int(columns.min()) * width / 256)
-        top = round(int(rows.min()) * 16 / 256)
+        top = round(int(rows.min()) * height / 256)
         seen.add((mirrored, left > 0, top > 0))
         for i in range(size):
             for j in range(size):
                 y = top + (i + 0.5) * 10 / size
                 x = left + (size - 1 - j if mirrored else j) * 10 / size + 0.5 * 10 / size
-                expected = cues[int(y / 16 * 6), int(x / width * 6)]
+                expected = cues[int(y / height * 6), int(x / width * 6)]
                 assert row["cues"][i, j] == expected, (position, i, j)
     assert len(seen) > 3
 
@@ -143,6 +144,37 @@ class Wide(Photos):
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         return Record(f"id{index}", buffer.getvalue(), (index % 3,))
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_a_crop_of_the_photo_as_it_is_stored(flip):
+    """Pixel by pixel, wherever it lies, and larger than ``data.resize``, which means nothing."""
+    make = example(Wide(), crop=20, resize=16, resize_mode="none", flip=flip)
+    stored = decode_rgb(Wide()[0].image, "id0")
+    places = set()
+    for position in range(60):
+        found = make((0, position))["image"][:, :: -1 if flip else 1]
+        left, top = int(found[0, 0, 0]) // 4, int(found[0, 0, 1]) // 8
+        np.testing.assert_array_equal(found, stored[top : top + 20, left : left + 20])
+        places.add((top, left))
+    assert len(places) > 40
+
+
+def test_cues_of_a_photo_smaller_than_the_crop(tmp_path):
+    """The photo is enlarged to 48x96 pixels; the cues are those under the crop's cells still."""
+    cues = np.random.default_rng(3).permutation(36).astype(np.uint8).reshape(6, 6)
+    write_labels(cue_folder(tmp_path), "id1", {"cues": cues})
+    make = cued(Wide(), tmp_path, crop=48, resize=16, resize_mode="none", flip=0.0)
+    lefts = set()
+    for position in range(20):
+        row = make((1, position))
+        assert row["image"].shape == (48, 48, 3)
+        centre = (row["image"][0, :, 0].mean() / 4 + 0.5) * 96 / 64  # red tells the column
+        left = round(centre - 24)
+        lefts.add(left)
+        columns = [int((left + (j + 0.5) * 8) / 96 * 6) for j in range(6)]
+        np.testing.assert_array_equal(row["cues"], cues[:, columns])
+    assert len(lefts) > 8
 
 
 def test_padding_and_unreadable_photos_have_no_cue(tmp_path):
@@ -274,6 +306,8 @@ def test_padding_does_not_move_the_order():
 def test_a_crop_larger_than_the_resized_image_is_refused_in_words():
     with pytest.raises(UserError, match=r"data\.resize"):
         example(Photos(), crop=20, resize=16)
+    with pytest.raises(UserError, match=r"'wrap' is not one of 'warp', 'shorter', 'none'"):
+        example(Photos(), resize_mode="wrap")
 
 
 # ---------------------------------------------------------------- corrupt images

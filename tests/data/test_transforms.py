@@ -83,15 +83,33 @@ def test_far_shrinking_averages():
 
 def test_warp_and_shorter():
     image = photo(50, 100)
-    assert transforms.resize_for_crop(image, 40, "warp").shape == (40, 40, 3)
-    assert transforms.resize_for_crop(image, 40, "shorter").shape == (40, 80, 3)
-    assert transforms.resize_for_crop(image.swapaxes(0, 1), 40, "shorter").shape == (80, 40, 3)
-    assert transforms.resize_for_crop(photo(3, 1000), 40, "shorter").shape[0] == 40
+    assert transforms.resize_for_crop(image, 40, "warp", 8).shape == (40, 40, 3)
+    assert transforms.resize_for_crop(image, 40, "shorter", 8).shape == (40, 80, 3)
+    assert transforms.resize_for_crop(image.swapaxes(0, 1), 40, "shorter", 8).shape == (80, 40, 3)
+    assert transforms.resize_for_crop(photo(3, 1000), 40, "shorter", 8).shape[0] == 40
 
 
 @pytest.mark.parametrize("height, width", [(33, 35), (101, 37), (7, 7)])
 def test_shorter_never_falls_under_the_size(height, width):
     """Rounding must not make the side one pixel too short for the crop."""
     for size in range(8, 60):
-        shape = transforms.resize_for_crop(photo(height, width), size, "shorter").shape
+        shape = transforms.resize_for_crop(photo(height, width), size, "shorter", 8).shape
         assert min(shape[:2]) == size
+
+
+@pytest.mark.parametrize("crop", [8, 24])
+@pytest.mark.parametrize("size", [0, 16, 99])
+def test_none_leaves_a_photo_as_it_is_stored(crop, size):
+    found = transforms.resize_for_crop(GRID, size, "none", crop)
+    np.testing.assert_array_equal(found, GRID)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (7, 100), (39, 40), (41, 39)])
+def test_none_enlarges_a_photo_until_the_crop_fits(shape):
+    """As Pillow would; the proportions are kept to a pixel."""
+    image = photo(*shape)
+    found = transforms.resize_for_crop(image, 16, "none", 40)
+    assert min(found.shape[:2]) == 40
+    assert max(found.shape[:2]) == pytest.approx(40 * max(shape) / min(shape), abs=0.51)
+    wanted = Image.fromarray(image).resize(found.shape[1::-1], Image.Resampling.BILINEAR)
+    assert np.abs(found.astype(int) - np.asarray(wanted, int)).max() <= 2

@@ -1,5 +1,6 @@
 """Recipes of stages: each stage's config, their order, and what one needs of those before."""
 
+import dataclasses
 import re
 import shutil
 
@@ -12,6 +13,7 @@ from helpers.runs import LAST
 
 from configs import cam as cam_config
 from configs import two_phase as two_phase_config
+from wsol_jax import methods
 from wsol_jax.base.errors import UserError
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import OpenedRun
@@ -275,6 +277,33 @@ def test_a_mistake_in_a_later_stage_is_told_before_the_first_trains(fake, tmp_pa
     with pytest.raises(UserError, match=r"two_phase\.voters: 'third' is not trained in phase 2"):
         stages.run(config_of(",epochs=4", **changes), tmp_path)
     assert not fake.trained and not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def slow_start(monkeypatch):
+    """Every method warms up for 5 steps."""
+    build, warm_up = methods.build, methods.WarmUp(5, "toy.steps")
+    slow = lambda *given: dataclasses.replace(build(*given), warm_up=warm_up)
+    monkeypatch.setattr(methods, "build", slow)
+
+
+def test_a_stage_that_only_warms_up_is_refused_before_the_first_trains(fake, slow_start, tmp_path):
+    config = config_of(",epochs=4", **{"stage.second.train.epochs": 1.0})
+    with pytest.raises(UserError, match=r"^stage\.second\.train\.epochs=1: .* 3 steps.*toy"):
+        stages.run(config, tmp_path)
+    assert not fake.trained and not list(tmp_path.iterdir())
+    stages.run(config_of(",epochs=4"), tmp_path)
+    assert [name for name, _ in fake.trained] == ["first", "second"]
+
+
+def test_a_run_that_only_warms_up_is_refused_before_it_trains(slow_start, tmp_path):
+    words = f"folder,root={tiny.data()},backbone=mobilenet_v2,weights=none,width=0.25,size=32"
+    config = cam_config.get_config(f"{words},batch=6,epochs=1")
+    with config.unlocked():
+        config.model.freeze_until = ""
+    with pytest.raises(UserError, match=r"^train\.epochs=1: the run has 3 steps, and the first 5 "):
+        stages.train_and_evaluate(config, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("read", ["third", "second", "evaluate", "nonsense"])

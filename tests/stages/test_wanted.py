@@ -1,4 +1,4 @@
-"""What a training's batches carry: the labels that its method asks for, by name and kind."""
+"""What a method asks of its training: labels in the batches by name and kind, and steps."""
 
 import pathlib
 import types
@@ -9,8 +9,8 @@ import pytest
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.label_formats import LabelSpec, cells, mask, regions, soft_maps
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
-from wsol_jax.methods import Method
-from wsol_jax.stages.wanted import batch_labels
+from wsol_jax.methods import Method, WarmUp
+from wsol_jax.stages.wanted import batch_labels, check_warm_up
 
 FOLDERS = {
     "cues": LabelFolder(pathlib.Path("w/cues"), {"cues": cells(9)}),
@@ -57,3 +57,18 @@ def test_mistakes_are_one_sentence(labels, sentence):
     with pytest.raises(UserError, match=sentence) as error:
         asked(labels, seeds=LabelSpec((4, 4), np.uint8, 255))
     assert "\n" not in str(error.value)
+
+
+def test_a_run_no_longer_than_its_warm_up_is_refused():
+    config = types.SimpleNamespace(train=types.SimpleNamespace(epochs=0.1))
+    plan = types.SimpleNamespace(num_steps=40)
+    of = lambda *warm_up: Method(None, None, None, None, warm_up=WarmUp(*warm_up))
+    check_warm_up(config, of(), plan)
+    check_warm_up(config, of(39, "mine.steps"), plan)
+    for steps in (40, 5000):
+        with pytest.raises(UserError) as error:
+            check_warm_up(config, of(steps, "mine.steps"), plan, "stage.net.")
+        assert str(error.value) == (
+            f"stage.net.train.epochs=0.1: the run has 40 steps, and the first {steps} only warm up "
+            "(mine.steps): train longer or warm up less."
+        )

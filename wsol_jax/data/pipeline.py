@@ -9,7 +9,7 @@ holds the same rows on one process as on eight.
 import dataclasses
 import signal
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, get_args
 
 import grain
 import numpy as np
@@ -69,9 +69,11 @@ class _Crop(Protocol):
 
 def check_crop(data: _Crop) -> None:
     """Raises UserError for a config's ``data`` section that no training row can be cut by."""
-    if data.resize_mode not in ("warp", "shorter"):
-        raise UserError(f"data.resize_mode: {data.resize_mode!r} is not one of 'warp', 'shorter'.")
-    if data.crop > data.resize:
+    modes = get_args(transforms.ResizeMode)
+    if data.resize_mode not in modes:
+        known = ", ".join(map(repr, modes))
+        raise UserError(f"data.resize_mode: {data.resize_mode!r} is not one of {known}.")
+    if data.resize_mode != "none" and data.crop > data.resize:
         raise UserError(f"data.resize: expected at least data.crop={data.crop}, got {data.resize}.")
 
 
@@ -117,7 +119,7 @@ class TrainExample:
         except CorruptImage:
             return row  # the loop names it and counts it: index set, valid not
         draws = np.random.Generator(np.random.Philox(key=[self.seed + 1, position]))
-        image = transforms.resize_for_crop(image, self.resize, self.resize_mode)
+        image = transforms.resize_for_crop(image, self.resize, self.resize_mode, self.crop)
         window = transforms.random_window(*image.shape[:2], self.crop, draws, self.flip)
         row["image"] = transforms.cut(image, window)
         row |= {name: x.read(record.image_id, window) for name, x in self.labels.items()}

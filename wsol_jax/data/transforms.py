@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-ResizeMode = Literal["warp", "shorter"]
+ResizeMode = Literal["warp", "shorter", "none"]
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -20,11 +20,25 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def resize_for_crop(image: np.ndarray, size: int, mode: ResizeMode) -> np.ndarray:
-    """The resize before a crop: "warp" to size x size, or the "shorter" side to ``size``."""
+def resize_for_crop(image: np.ndarray, size: int, mode: ResizeMode, crop: int) -> np.ndarray:
+    """The resize before a crop: "warp" to size x size, the "shorter" side to ``size``, or "none".
+
+    With "none" ``size`` means nothing: the photo stays as it is stored. One with a side under
+    ``crop`` is enlarged, in its proportions, until its shorter side is ``crop``: padding is no
+    photo, and a dense CRF or a background class would learn from it.
+
+    Args:
+      image: (H, W, 3) uint8.
+      size, crop: in pixels.
+
+    Returns:
+      (H', W', 3) uint8; no side under ``size``, with "none" under ``crop``.
+    """
     if mode == "warp":
         return resize(image, size, size)
     height, width = image.shape[:2]
+    if mode == "none":
+        size = max(crop, min(height, width))
     scale = size / min(height, width)
     return resize(image, max(size, round(width * scale)), max(size, round(height * scale)))
 

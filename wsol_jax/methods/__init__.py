@@ -54,18 +54,33 @@ class Localization(NamedTuple):
     parts: Mapping[str, Maps] = {}  # a pytree, so no read-only view
 
 
+class Classes(NamedTuple):
+    """A picture of classes: a report paints it over the photo, in the colours of a segmentation.
+
+    Attributes:
+      labels: (B, H, W) uint8, or (H, W) of one image: 0 background, 1 + c class c, 255 none.
+    """
+
+    labels: jax.Array
+
+
+Picture = jax.Array | Classes
+
+
 class Aux(NamedTuple):
     """What a loss gives beside its value.
 
     Attributes:
       metrics: name -> scalar, means over the batch, for the log.
       collections: updated variable collections, e.g. {"batch_stats": ...}; {} for none.
-      pictures: name -> (B, H, W): float maps in [0, 1] or uint8 seed masks, for the report.
+      pictures: name -> a picture of each whole image at any size, for the report, in this order:
+        (B, H, W) float maps in [0, 1], or uint8 seed masks with 0 background, 255 ignored and
+        anything else object; (B, H, W, 3) uint8 photos; ``Classes``.
     """
 
     metrics: dict[str, jax.Array]
     collections: dict[str, Tree]
-    pictures: dict[str, jax.Array]
+    pictures: dict[str, Picture]
 
 
 class Tap(Protocol):
@@ -91,6 +106,13 @@ class Tap(Protocol):
         ...
 
 
+class WarmUp(NamedTuple):
+    """The steps before every part of a loss has its turn, and the config's field that says so."""
+
+    steps: int = 0
+    field: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A paper as pure functions; the loop, the checkpoints and the report know nothing else.
@@ -108,6 +130,8 @@ class Method:
       wants: the pseudo-labels that the loss reads, by their names in the batch: an array's shape
         and dtype for one image, and the value where there is no label.
       tap: see ``Tap``; None for a network that nobody explains.
+      warm_up: steps before every part of the loss has its turn, and the field that sets them, e.g.
+        "hide_and_seek.early_steps"; a run of no more steps is refused before training.
 
     Raises:
       ValueError: a name in ``wants`` that every batch has already.
@@ -119,6 +143,7 @@ class Method:
     localize: Callable[[Variables, jax.Array], Localization]
     wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict, hash=False)
     tap: Tap | None = None
+    warm_up: WarmUp = dataclasses.field(default_factory=WarmUp)
 
     def __post_init__(self) -> None:
         if taken := sorted(_OF_EVERY_BATCH & set(self.wants)):

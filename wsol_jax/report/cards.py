@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.report import encode, overlays, strips, tables
 from wsol_jax.report.example import Example
 
@@ -66,19 +65,10 @@ def section(
 def legend(has_masks: bool, has_truth: bool = True) -> str:
     """What the colours and line styles mean."""
     truth = '<span><i class="line truth"></i>true box</span>' if has_truth else ""
-    masks = ""
-    if has_masks:
-        for value, name in ((1, "object"), (0, "background"), (UNLABELLED, "ignored")):
-            masks += strips.swatch(name, overlays.MASK_COLOURS[value])
-        masks = f'<span class="set">guidance masks: {masks}</span>'
-    stops = ",".join(
-        encode.css(c) for c in overlays.colour_heat(np.linspace(0, 1, 9, dtype=np.float32)[None])[0]
-    )
     return (
         f'<p class="legend">{truth}'
         '<span><i class="line ours"></i>our box at the threshold of the slider</span>'
-        f'<span>score 0 <i class="ramp" style="background:linear-gradient(90deg,{stops})"></i> 1'
-        f"</span>{masks}</p>"
+        f"{strips.ramp('score')}{strips.mask_colours() if has_masks else ''}</p>"
     )
 
 

@@ -1,8 +1,9 @@
 """What a run's report shows: collected while it is scored, written as a page after that."""
 
 import json
+import operator
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from wsol_jax.data.records import Source
 from wsol_jax.evaluate.run import Evaluated
 from wsol_jax.evaluate.segments import segment_card
 from wsol_jax.evaluate.shown import WORST_SHARE, Card, drawn
+from wsol_jax.methods import Classes, Picture
 from wsol_jax.report import cases, encode, overlays, page, saved, tables
 from wsol_jax.report.curves import report_curves
 from wsol_jax.report.example import PHOTO_SIDE, Example, Run
@@ -80,11 +82,14 @@ def _label_cards(run: OpenedRun, workdir: pathlib.Path) -> list[Card]:
     return cards
 
 
-def _example(source: Source, card: Card, pictures: dict[str, np.ndarray]) -> Example:
-    """A card with its photo, its segmentations painted."""
+def _example(source: Source, card: Card, pictures: Mapping[str, Picture]) -> Example:
+    """A card with its photo, its segmentations and the pictures of classes painted over it."""
     record = source[card.index]
     image = encode.shrink(decode_rgb(record.image, record.image_id), PHOTO_SIDE)
-    painted = {name: overlays.paint_classes(image, x) for name, x in card.layers.items()}
+    shown = {**{name: Classes(x) for name, x in card.layers.items()}, **pictures}
+    for name, picture in shown.items():
+        if isinstance(picture, Classes):
+            shown[name] = overlays.paint_classes(image, picture.labels)
     return Example(
         image_id=record.image_id,
         image=image,
@@ -95,14 +100,14 @@ def _example(source: Source, card: Card, pictures: dict[str, np.ndarray]) -> Exa
         # Of several, the map is the first one's.
         label=", ".join(source.class_names[c] for c in record.labels),
         predicted=", ".join(card.predicted),
-        pictures={**painted, **pictures},
+        pictures=shown,
         split=card.split,
     )
 
 
 def guidance_pictures(
     run: OpenedRun, source: Source, indices: Sequence[int]
-) -> list[dict[str, np.ndarray]]:
+) -> list[dict[str, Picture]]:
     """The pictures of the method's loss (SPG's masks, say) for some images of a list.
 
     They go through in batches of the training's size: where normalisation takes its statistics from
@@ -125,7 +130,8 @@ def guidance_pictures(
         if not jax.eval_shape(pictures_of, variables, batch):  # nothing is compiled for none
             return [{} for _ in indices]
         values = jax.device_get(call(variables, batch))
-        found += [{name: values[name][row] for name in names} for row in range(len(some))]
+        of_row = map(operator.itemgetter, range(len(some)))
+        found += [{name: jax.tree.map(row, values[name]) for name in names} for row in of_row]
     return found
 
 

@@ -39,12 +39,17 @@ def png_uri(image: np.ndarray) -> str:
     return "data:image/png;base64," + _base64(encode(image, ".png"))
 
 
+def is_mask(picture: np.ndarray) -> bool:
+    """Whether an extra picture (see Example) is a guidance mask: no map, no photo."""
+    return picture.ndim == 2 and picture.dtype in (np.bool_, np.uint8)
+
+
 def picture_uri(picture: np.ndarray, side: int = 224) -> tuple[str, bool]:
     """(data URI, is it a mask) of an extra picture: mask, float map or photo (see Example)."""
     picture = np.asarray(picture)
     if picture.ndim == 3:
         return jpeg_uri(shrink(picture, side)), False
-    if picture.dtype in (np.bool_, np.uint8):
+    if is_mask(picture):
         scale = side / max(picture.shape)
         if scale < 1:  # labels must not be averaged
             size = [max(1, round(n * scale)) for n in picture.shape[::-1]]

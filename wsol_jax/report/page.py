@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from wsol_jax.base.files import write_whole
 from wsol_jax.evaluate.results import ClassFigures, Results
 from wsol_jax.evaluate.shown import select_examples
 from wsol_jax.report import (
     cards,
+    encode,
     saved,
     shell,
     strips,
@@ -182,10 +181,7 @@ def gallery_part(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
         return shell.part("Gallery", '<p class="quiet">No examples were given.</p>')
     sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))
     has_masks = any(
-        p.ndim == 2 and p.dtype in (np.bool_, np.uint8)
-        for r in runs.values()
-        for e in r.examples
-        for p in e.pictures.values()
+        encode.is_mask(p) for r in runs.values() for e in r.examples for p in e.pictures.values()
     )
     controls = (
         f'<form class="controls" aria-label="Gallery controls" hidden>{sliders}'

@@ -18,17 +18,15 @@ _VERSION = 1
 
 
 def save(path: str, run: Run) -> None:
-    """Write a run as arrays and one JSON text, without pickles; photos as JPEG, maps in 8 bits."""
+    """Write a run as arrays and one JSON text, without pickles; colours as JPEG, maps in 8 bits."""
     arrays: dict[str, np.ndarray] = {}
     entries = []
     for i, example in enumerate(run.examples):
-        photo = encode.shrink(example.image, PHOTO_SIDE)
-        arrays[f"{i}/image"] = np.frombuffer(encode.encode(photo, ".jpg", 90), np.uint8)
+        arrays[f"{i}/image"] = _packed(example.image)
         arrays[f"{i}/score_map"] = overlays.quantise(example.score_map)
         arrays[f"{i}/true_boxes"] = np.reshape(example.true_boxes, (-1, 4)).astype(np.float32)
         for k, picture in enumerate(example.pictures.values()):
-            is_map = np.issubdtype(picture.dtype, np.floating)
-            arrays[f"{i}/picture{k}"] = overlays.quantise(picture) if is_map else picture
+            arrays[f"{i}/picture{k}"] = _packed(picture)
         entries.append(
             {
                 "image_id": example.image_id,
@@ -98,15 +96,14 @@ def plain(value):
 
 
 def _example(i: int, entry: Mapping, arrays) -> Example:
-    image = cv2.imdecode(arrays[f"{i}/image"], cv2.IMREAD_COLOR)
-    pictures = {}
-    for k, (name, is_map) in enumerate(entry["pictures"]):
-        picture = arrays[f"{i}/picture{k}"]
-        pictures[name] = _unquantise(picture) if is_map else picture
+    pictures = {
+        name: _unpacked(arrays[f"{i}/picture{k}"], is_map)
+        for k, (name, is_map) in enumerate(entry["pictures"])
+    }
     return Example(
         image_id=entry["image_id"],
-        image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),
-        score_map=_unquantise(arrays[f"{i}/score_map"]),
+        image=_unpacked(arrays[f"{i}/image"]),
+        score_map=_unpacked(arrays[f"{i}/score_map"], is_map=True),
         true_boxes=arrays[f"{i}/true_boxes"],
         box=None if entry["box"] is None else np.asarray(entry["box"], np.float32),
         iou=entry["iou"],
@@ -121,6 +118,17 @@ def _number(value) -> float | None:
     return None if value is None else float(value)
 
 
-def _unquantise(bits: np.ndarray) -> np.ndarray:
-    """Floats that quantise back to the same bits (a quarter step above the floor)."""
-    return np.minimum((bits.astype(np.float32) + 0.25) / 255, 1).astype(np.float32)
+def _packed(picture: np.ndarray) -> np.ndarray:
+    """What is stored of a photo, a float map or a mask: a JPEG file's bytes, 8 bits, the mask."""
+    if picture.ndim == 3:
+        photo = encode.shrink(picture, PHOTO_SIDE)
+        return np.frombuffer(encode.encode(photo, ".jpg", 90), np.uint8)
+    return overlays.quantise(picture) if np.issubdtype(picture.dtype, np.floating) else picture
+
+
+def _unpacked(stored: np.ndarray, is_map: bool = False) -> np.ndarray:
+    if is_map:  # floats that quantise back to the same bits: a quarter step above the floor
+        return np.minimum((stored.astype(np.float32) + 0.25) / 255, 1).astype(np.float32)
+    if stored.ndim == 1:
+        return cv2.cvtColor(cv2.imdecode(stored, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return stored  # a mask, or a painted photo of an older file

@@ -2,23 +2,31 @@
 
 import dataclasses
 import html
+import math
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.index_png import voc_palette
-from wsol_jax.report import encode, shell, tables
+from wsol_jax.report import encode, overlays, shell, tables
 from wsol_jax.report.example import Example, Run
 
 _SIDE = 240  # pixels embedded on the longer side
+_ABREAST = 6  # pictures at most; more are broken into rows of one length
 _UNLABELLED = (200, 200, 200)
 _SEGMENTATION, LABELS = "segmentation", "labels"  # pictures of every run
 
 
 def gallery(shelves: Sequence[tuple[str, str, Sequence[Example]]], classes: Sequence[str]) -> str:
     """A legend of the colours that occur, and a shelf for each (heading, note, examples)."""
-    # What is painted; of photos without truth the label says it.
-    said = [e.predicted or e.label for _, _, chosen in shelves for e in chosen]
-    names = {name for text in said for name in text.split(", ")}
-    return legend(classes, names) + "".join(_shelf(*shelf) for shelf in shelves)
+    shown = [e for _, _, chosen in shelves for e in chosen]
+    # What is painted; a loss paints the image's own classes.
+    names = {name for e in shown for text in (e.predicted, e.label) for name in text.split(", ")}
+    pictures = [p for e in shown for p in e.pictures.values()]
+    more = ramp("map") if any(np.issubdtype(p.dtype, np.floating) for p in pictures) else ""
+    more += mask_colours() if any(map(encode.is_mask, pictures)) else ""
+    return legend(classes, names, more) + "".join(_shelf(*shelf) for shelf in shelves)
 
 
 def comparison(runs: Mapping[str, Run]) -> str:
@@ -55,19 +63,34 @@ def comparison(runs: Mapping[str, Run]) -> str:
     return shell.part("Gallery", gallery(chosen, first.classes)) if chosen else ""
 
 
-def legend(classes: Sequence[str], shown: Collection[str]) -> str:
-    """What the colours mean: background, those of the classes that are shown, no class."""
+def legend(classes: Sequence[str], shown: Collection[str], more: str = "") -> str:
+    """What colours mean: background, those of the classes that are shown, no class; ``more``."""
     palette = voc_palette()
     named = [("background", palette[0])]
     named += [(n, palette[1 + c]) for c, n in enumerate(classes) if n in shown]
     named.append(("no label", _UNLABELLED))
-    return '<p class="legend">' + "".join(swatch(*each) for each in named) + "</p>"
+    return '<p class="legend">' + "".join(swatch(*each) for each in named) + more + "</p>"
 
 
 def swatch(name: str, colour: Sequence[int]) -> str:
     """A patch of colour and its name."""
     patch = f'<i class="swatch" style="background:{encode.css(colour)}"></i>'
     return f"<span>{patch}{html.escape(name)}</span>"
+
+
+def ramp(name: str) -> str:
+    """The colours of what runs from 0 to 1."""
+    stops = overlays.colour_heat(np.linspace(0, 1, 9, dtype=np.float32)[None])[0]
+    colours = ",".join(map(encode.css, stops))
+    patch = f'<i class="ramp" style="background:linear-gradient(90deg,{colours})"></i>'
+    return f"<span>{name} 0 {patch} 1</span>"
+
+
+def mask_colours() -> str:
+    """The colours of guidance masks."""
+    named = {"object": 1, "background": 0, "ignored": UNLABELLED}
+    masks = "".join(swatch(n, overlays.MASK_COLOURS[value]) for n, value in named.items())
+    return f'<span class="set">guidance masks: {masks}</span>'
 
 
 def _shelf(heading: str, note: str, examples: Sequence[Example]) -> str:
@@ -83,12 +106,19 @@ def _row(example: Example) -> str:
     label, name = html.escape(example.label), html.escape(example.image_id)
     iou = "" if example.iou is None else f'<span class="badge">{tables.percent(example.iou)}</span>'
     pictures = {"photo": example.image, **example.pictures}
-    figures = "".join(
-        f'<figure><img src="{encode.jpeg_uri(encode.shrink(picture, _SIDE))}" loading="lazy" '
-        f'alt="{html.escape(kind)} of {name}"><figcaption>{html.escape(kind)}</figcaption></figure>'
-        for kind, picture in pictures.items()
-    )
+    figures = "".join(_figure(html.escape(kind), p, name) for kind, p in pictures.items())
+    columns = math.ceil(len(pictures) / math.ceil(len(pictures) / _ABREAST))
+    ratio = example.image.shape[1] / example.image.shape[0]
     return (
         f'<article class="strip"><header><h4>{label}</h4><code>{name}</code>{iou}</header>'
-        f'<div class="pictures" style="--n:{len(pictures)}">{figures}</div></article>'
+        f'<div class="pictures" style="--n:{columns};--ar:{ratio:.4f}">{figures}</div></article>'
+    )
+
+
+def _figure(kind: str, picture: np.ndarray, name: str) -> str:
+    uri, is_mask = encode.picture_uri(picture, _SIDE)
+    pixels = ' class="mask"' if is_mask else ""
+    return (
+        f'<figure><img{pixels} src="{uri}" loading="lazy" alt="{kind} of {name}">'
+        f"<figcaption>{kind}</figcaption></figure>"
     )

@@ -23,7 +23,7 @@ from wsol_jax.runs.opened import Network, begun_config
 from wsol_jax.runs.plan import Plan, without_weights
 from wsol_jax.stages.make import compile_make
 from wsol_jax.stages.sections import label_stages, stage_config, trainings
-from wsol_jax.stages.wanted import batch_labels
+from wsol_jax.stages.wanted import batch_labels, check_warm_up
 
 
 def check_evaluation(config: Config, lists: Lists) -> None:
@@ -126,7 +126,8 @@ def check_training(
     method = methods.build(own, len(classes))
     if name == names[-1] or name in config.eval.stages:
         check_scoring(own, lists)
-    Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
+    plan = Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
+    check_warm_up(own, method, plan, f"stage.{name}.")
     before = config.stages[: config.stages.index(name)]
     folders = {
         stage: LabelFolder(workdir / stage, labeller.products)

@@ -1,4 +1,4 @@
-"""The labels that a training asks for, and the folders of those that make them."""
+"""What a method asks of its training: labels, with the folders of those that make them; steps."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder, parse_labels
 from wsol_jax.methods import Method
+from wsol_jax.runs.plan import Plan
 
 
 def batch_labels(
@@ -46,3 +47,16 @@ def batch_labels(
             )
         found[name] = BatchLabels(folder, product, spec)
     return found
+
+
+def check_warm_up(config: Config, method: Method, plan: Plan, section: str = "") -> None:
+    """Raises UserError for a training that ends before every part of the loss has had its turn.
+
+    ``config`` and ``section``: as for ``batch_labels``.
+    """
+    steps, field = method.warm_up
+    if plan.num_steps <= steps:
+        raise UserError(
+            f"{section}train.epochs={config.train.epochs:g}: the run has {plan.num_steps} steps, "
+            f"and the first {steps} only warm up ({field}): train longer or warm up less."
+        )
