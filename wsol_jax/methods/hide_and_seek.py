@@ -21,7 +21,18 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.losses import switching
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, squared_label_loss
-from wsol_jax.methods import Aux, Batch, Localization, Method, Segmentation, shared, siamese
+from wsol_jax.methods import (
+    Aux,
+    Batch,
+    Classes,
+    Localization,
+    Method,
+    Picture,
+    Segmentation,
+    WarmUp,
+    shared,
+    siamese,
+)
 from wsol_jax.methods.explain import tapper
 from wsol_jax.methods.siamese import Seen, Training
 from wsol_jax.ops import attention, hiding
@@ -129,9 +140,11 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
             variables[teacher] = jax.tree.map(jnp.copy, variables)
         return variables
 
+    waits = options.segmentation and options.switching != "none"
     return Method(
         init=init,
         param_groups=networks.param_groups,
+        warm_up=WarmUp(options.early_steps if waits else 0, "hide_and_seek.early_steps"),
         loss=loss,
         localize=localize,
         tap=tapper(lambda variables, images: localize(variables, images).logits),
@@ -237,11 +250,11 @@ def _divisible(images: jax.Array, grid: int) -> jax.Array:
     return jax.image.resize(images.astype(jnp.float32), shape, "bilinear")
 
 
-def _mask_pictures(masks: Masks) -> dict[str, jax.Array]:
+def _mask_pictures(masks: Masks) -> dict[str, Picture]:
     return {
         "foreground": masks.foreground,
-        "mask before the CRF": masks.before,
-        "mask": masks.labels,
+        "mask before the CRF": Classes(masks.before),
+        "mask": Classes(masks.labels),
     }
 
 
