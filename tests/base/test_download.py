@@ -248,7 +248,19 @@ def test_ensure_weights(tmp_path, monkeypatch, closed):
     _fails([remote.url, f"put it at {place}"], published.ensure_weights, "vgg16")
     place.write_bytes(CONTENT)  # done as told
     assert published.ensure_weights("vgg16") == place
+    assert published.ensure_weights("vgg16", dense=True) == place  # it has no other
     _fails(["'resnet50'", "weights=PATH"], published.ensure_weights, "resnet50")
+
+
+def test_vgg16s_fully_connected_layers_are_a_file_of_their_own(monkeypatch):
+    monkeypatch.setattr(published, "fetch", lambda url, path, sha256, md5: (url, path.name, md5))
+    folder = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+    file = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+    md5 = "64373286793e3c8b2b4e3219cbf3544b"
+    assert published.ensure_weights("vgg16", dense=True) == (folder + file, file, md5)
+    assert published.ensure_weights("vgg16")[1] == file.replace(".h5", "_notop.h5")
+    for name in ("mobilenet_v2", "inception_v3"):
+        assert published.ensure_weights(name, dense=True) == published.ensure_weights(name)
 
 
 def test_the_stated_files_are_those_of_keras():
@@ -259,19 +271,20 @@ def test_the_stated_files_are_those_of_keras():
     for name, row in table.BACKBONES.items():
         if row.imagenet != "keras":
             continue
-        remote = row.weights["keras"].remote
         path = os.path.join(os.path.dirname(keras.origin), "src/applications", f"{name}.py")
         with open(path) as f:
             text = f.read()
-        if remote.md5:
-            # The hash stands right behind the file's name and address.
-            behind = text.split(f'"{remote.file}"')[-1]
-            assert re.search(r'file_hash="(\w+)"', behind).group(1) == remote.md5
-        folder = "/".join(remote.url.split("/")[:-2])
-        assert folder in text.replace('"\n    "', "")
-        assert re.fullmatch(r"[0-9a-f]{32}", remote.md5 or "0" * 32)
-        assert re.fullmatch(r"[0-9a-f]{64}", remote.sha256 or "0" * 64)
-        assert remote.md5 or remote.sha256
+        weights = row.weights["keras"]
+        for remote in filter(None, (weights.remote, weights.dense)):
+            if remote.md5:
+                # The hash stands right behind the file's name and address.
+                behind = text.split(f'"{remote.file}"')[-1]
+                assert re.search(r'file_hash="(\w+)"', behind).group(1) == remote.md5
+            folder = "/".join(remote.url.split("/")[:-2])
+            assert folder in text.replace('"\n    "', "")
+            assert re.fullmatch(r"[0-9a-f]{32}", remote.md5 or "0" * 32)
+            assert re.fullmatch(r"[0-9a-f]{64}", remote.sha256 or "0" * 64)
+            assert remote.md5 or remote.sha256
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ class Weights:
 
     Attributes:
       remote: the file, which its publisher lets anyone fetch.
+      dense: the file with the fully connected layers, where ``remote`` is one without.
       preprocessing: "tf", "torch" or "caffe"; see ``ops.images``.
       fields: arguments of the backbone's module that reproduce the publisher's network.
       no_gains: whether its normalisation layers have no gains: they become 1.
@@ -33,6 +34,7 @@ class Weights:
     preprocessing: str
     fields: Fields = dataclasses.field(default_factory=dict)
     no_gains: bool = False
+    dense: Remote | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,10 @@ BACKBONES: dict[str, Backbone] = {
                     md5="6d6bbae143d832006294945121d1f1fc",
                 ),
                 "caffe",
+                dense=Remote(
+                    f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+                    md5="64373286793e3c8b2b4e3219cbf3544b",
+                ),
             ),
         },
         model=dict(output_stride=16, final_endpoint="conv5_3", head_layers=1),

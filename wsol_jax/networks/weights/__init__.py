@@ -50,14 +50,36 @@ def conventions(path: str | pathlib.Path, backbone: str | nn.Module) -> Conventi
     publishers = BACKBONES[backbone].weights
     layout = files.LAYOUTS.get(pathlib.Path(path).suffix.lower())
     if layout is None or not pathlib.Path(path).is_file():
-        layout = files.layout_of(_read(path, backbone))
+        layout = files.layout_of(read(path, backbone))
     if layout not in publishers:
         known = "'s or ".join(publishers)
         raise UserError(f"{path}: {backbone} is read from {known}'s layout, not {layout}'s.")
     return Conventions(layout, publishers[layout].preprocessing, dict(publishers[layout].fields))
 
 
-def load_pretrained(path: str | pathlib.Path, backbone: str | nn.Module, variables: Tree) -> Tree:
+def read(path: str | pathlib.Path, backbone: str | nn.Module) -> dict[str, np.ndarray]:
+    """Reads a backbone's weight file: name -> array, as ``files.read_arrays`` gives them.
+
+    Raises:
+      UserError: no such file (the sentence says which to fetch), or not a readable one.
+    """
+    if not pathlib.Path(path).is_file():
+        there = "is a folder" if pathlib.Path(path).is_dir() else "does not exist"
+        publishers = BACKBONES[_name(backbone)].weights.values()
+        urls = " or ".join(known.remote.url for known in publishers)
+        raise UserError(
+            f"{path}: the weight file {there}. Fetch {urls}, keep its "
+            f"ending, put it there (or name it where it is), or train without weights."
+        )
+    return files.read_arrays(path)
+
+
+def load_pretrained(
+    path: str | pathlib.Path,
+    backbone: str | nn.Module,
+    variables: Tree,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Tree:
     """Fills a backbone's variables with the arrays of a published weight file.
 
     Every array that the backbone has must be in the file with its shape and with finite values, and
@@ -71,6 +93,7 @@ def load_pretrained(path: str | pathlib.Path, backbone: str | nn.Module, variabl
         paddings or constants are not those of the file's publisher is warned about.
       variables: {"params": ..., "batch_stats": ...} of the backbone alone; arrays or
         ShapeDtypeStructs, only shapes and dtypes are used.
+      arrays: what ``read`` gives of the file, where that is at hand.
 
     Returns:
       A tree of the same structure and dtypes.
@@ -80,7 +103,7 @@ def load_pretrained(path: str | pathlib.Path, backbone: str | nn.Module, variabl
         are counted, the first ten of each kind listed.
     """
     name = _name(backbone)
-    arrays = _read(path, name)
+    arrays = read(path, name) if arrays is None else arrays
     layout = files.layout_of(arrays)
     published: PublishedNames = BACKBONES[name].load().NAMES
     known, unexpected, _ = names.targets(arrays, published, layout)
@@ -149,17 +172,6 @@ def _name(backbone: str | nn.Module) -> str:
         if text == row.network or text.lower().replace("_", "") == name.replace("_", ""):
             return name
     raise UserError(f"no weight reader for backbone {text!r}; there are {', '.join(BACKBONES)}.")
-
-
-def _read(path: str | pathlib.Path, backbone: str) -> dict[str, np.ndarray]:
-    if not pathlib.Path(path).is_file():
-        there = "is a folder" if pathlib.Path(path).is_dir() else "does not exist"
-        urls = " or ".join(known.remote.url for known in BACKBONES[backbone].weights.values())
-        raise UserError(
-            f"{path}: the weight file {there}. Fetch {urls}, keep its "
-            f"ending, put it there (or name it where it is), or train without weights."
-        )
-    return files.read_arrays(path)
 
 
 def _warn_of_other_conventions(
