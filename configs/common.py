@@ -87,6 +87,8 @@ def base() -> ml_collections.ConfigDict:
     c.model.endpoint = ""  # the class-map head hangs here; "" is final_endpoint
     c.model.trunk = ml_collections.ConfigDict()  # further arguments of the backbone's module
     c.model.weights = ""  # a file, "imagenet" to fetch public ones, "" or "none" for none
+    # A segmenter's fc6 and fc7 from the fully connected layers of that file, which VGG16's has.
+    c.model.dense_layers = False
     c.model.preprocessing = "auto"  # what the weights' publisher did: "tf", "torch", "caffe"
     c.model.batch_norm = "inference"  # "batch" lets the statistics move
     c.model.freeze_until = ""  # layers up to this endpoint do not train; "all" is the whole trunk

@@ -83,6 +83,7 @@ def published(config, own, backbone: str) -> None:
         config.cues.layer = ""
         return
     own.model.output_stride, own.model.final_endpoint = 8, "pool5"
+    own.model.dense_layers = True
     own.model.trunk = ml_collections.ConfigDict(
         {"ceil_mode": True, "relaxed_pools": "stride1", "pool_window": 3, "dilate": True}
     )

@@ -80,7 +80,7 @@ def sec(config: Config, num_classes: int) -> Method:
         return Localization(jnp.log(peak) - jnp.log1p(-peak), Segmentation(probs))
 
     return Method(
-        init=shared.initialiser(network, model),
+        init=shared.initialiser(network, model, dense=("head",)),
         param_groups=shared.param_grouper(
             backbone,
             model.freeze_until,

@@ -1,7 +1,7 @@
 """Parts that methods have in common: dtype, pretrained weights, parameter groups, a CRF target."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import flax.linen as nn
@@ -16,6 +16,7 @@ from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, s
 from wsol_jax.methods import Batch, Localization, Variables
 from wsol_jax.networks import weights
 from wsol_jax.networks.heads import CamHead
+from wsol_jax.networks.weights.dense import thinned_dense
 from wsol_jax.ops.crf import CrfSettings, dense_crf
 from wsol_jax.ops.images import normalise
 
@@ -171,17 +172,19 @@ def crf_target(
 
 
 def initialiser(
-    network: nn.Module, model: Config, **trunks: Config
+    network: nn.Module, model: Config, dense: Sequence[str] = (), **trunks: Config
 ) -> Callable[[jax.Array, jax.Array], Variables]:
     """Makes ``init(rng, images) -> variables`` of a network with a ``backbone``, weights merged in.
 
     Args:
       model: the config's section of the backbone.
+      dense: names of the network's modules of class ``LargeFovHead``, whose fc6 and fc7 come from
+        the fully connected layers of the backbone's file if ``model.dense_layers`` says so.
       trunks: sections, each with ``backbone`` and ``weights``, of the network's other trunks by the
         names of their modules.
 
     Raises (from init):
-      UserError: a weight file is missing, or does not fit its trunk.
+      UserError: a weight file is missing, or does not fit its trunk or a head in ``dense``.
     """
 
     def init(rng: jax.Array, images: jax.Array) -> Variables:
@@ -196,17 +199,29 @@ def initialiser(
         except (ValueError, KeyError) as error:  # an endpoint or stride that the trunk lacks
             raise UserError(f"model: {error.args[0] if error.args else error}") from error
         for module, section in {"backbone": model, **trunks}.items():
-            if section.weights in ("", "none"):
-                continue
-            trunk = {name: tree[module] for name, tree in variables.items() if module in tree}
-            trunk = weights.load_pretrained(section.weights, section.backbone, trunk)
-            variables = {
-                name: {**tree, module: trunk[name]} if name in trunk else tree
-                for name, tree in variables.items()
-            }
+            if section.weights not in ("", "none"):
+                heads = dense if module == "backbone" and dense and model.dense_layers else ()
+                variables = _with_weights(variables, module, section, heads)
         return variables
 
     return init
+
+
+def _with_weights(
+    variables: Variables, module: str, section: Config, heads: Sequence[str]
+) -> Variables:
+    """The variables with a trunk's from its file, and the heads' fc6 and fc7 from there too."""
+    file = section.weights, section.backbone
+    arrays = weights.read(*file)  # once: VGG16's with the fully connected layers has 553 MB
+    trunk = {name: tree[module] for name, tree in variables.items() if module in tree}
+    trunk = weights.load_pretrained(*file, trunk, arrays)
+    filled = {
+        name: {**tree, module: trunk[name]} if name in trunk else tree
+        for name, tree in variables.items()
+    }
+    params = filled["params"]
+    thinned = {name: params[name] | thinned_dense(*file, params[name], arrays) for name in heads}
+    return {**filled, "params": {**params, **thinned}}
 
 
 def layers_until(

@@ -97,7 +97,8 @@ def without_weights(config: Config) -> Config:
 
 def _resolve_trunk(section: Config) -> None:
     if section.weights == "imagenet":
-        section.weights = str(ensure_weights(section.backbone))
+        dense = section.get("dense_layers", False)  # ``features`` has no such field
+        section.weights = str(ensure_weights(section.backbone, dense))
     fields = {}
     if section.weights:
         published = weights.conventions(section.weights, section.backbone)

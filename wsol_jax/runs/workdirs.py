@@ -115,7 +115,7 @@ _NEWER = {
         "free": ["two_phase.phases", "two_phase.voters", "cues"],
     },
     "data": {"labels": ""},
-    "model": {"scores": "auto"},
+    "model": {"scores": "auto", "dense_layers": False},
     "eval": {
         "tolerance": 18.0,
         "detection": {"threshold": 0.6, "nms_iou": 0.3},
