@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from wsol_jax.evaluate.label_scores import check_classes
 from wsol_jax.methods import Labeller, Method, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import Network, begun_config
-from wsol_jax.runs.plan import Plan, without_weights
+from wsol_jax.runs.plan import Plan, resolve, without_weights
 from wsol_jax.stages.make import compile_make
 from wsol_jax.stages.sections import label_stages, stage_config, trainings
 from wsol_jax.stages.wanted import batch_labels, check_warm_up
@@ -135,6 +135,17 @@ def check_training(
         if stage in before
     }
     batch_labels(own, method, folders, f"stage.{name}.")
+
+
+def check_weights(config: Config, wanted: Sequence[str]) -> None:
+    """Fetches the weight files of the trainings in ``wanted``: each may have one of its own.
+
+    Raises:
+      UserError: one is not there and cannot be fetched, as ``resolve`` says.
+    """
+    for name in trainings(config):
+        if name in wanted:
+            resolve(stage_config(config, name))
 
 
 def check_scoring(config: Config, lists: Lists) -> None:

@@ -62,17 +62,14 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     """
     workdir = pathlib.Path(workdir)
     wanted = tuple(only) or tuple(config.stages)
-    check_names(config)
-    for name in wanted:
-        if name not in config.stages:
-            known = ", ".join(config.stages)
-            raise UserError(f"--stages: {name!r} is not one of this config's: {known}.")
+    check_names(config, wanted)
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
     for name in trainings(config):  # not after the hours of the stages before it
         checks.check_training(config, name, workdir, lists, labellers)
     checks.check_folders(config, workdir, lists)
+    checks.check_weights(config, wanted)
     workdirs.write(workdir, config, lists.class_names)
     made = _Made(config, workdir, lists, labellers)
     for name in config.stages:

@@ -1,5 +1,7 @@
 """What a config says of its stages: their order, their kinds, and the fields of each."""
 
+from collections.abc import Sequence
+
 import ml_collections
 
 from wsol_jax.base.errors import UserError
@@ -44,8 +46,11 @@ def trainings(config: ml_collections.ConfigDict) -> list[str]:
     return [name for name in config.stages if name not in others]
 
 
-def check_names(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for stages without a section, of one name, or that train nothing."""
+def check_names(config: ml_collections.ConfigDict, wanted: Sequence[str]) -> None:
+    """Raises UserError for stages without a section, of one name, or that train nothing.
+
+    ``wanted``: those to run, which must be of this config.
+    """
     for name in config.stages:
         if name != EVALUATE and name not in config.stage:
             raise UserError(
@@ -55,3 +60,7 @@ def check_names(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"stages: two are called {name!r}; rename one.")
     if not trainings(config):
         raise UserError("stages: nothing is trained; to run a part: --stages=")
+    for name in wanted:
+        if name not in config.stages:
+            known = ", ".join(config.stages)
+            raise UserError(f"--stages: {name!r} is not one of this config's: {known}.")
