@@ -1,6 +1,6 @@
 """Hide-and-Seek segmentation (Redondo-Cabrera et al. 2018): classify and segment, end to end.
 
-    python -m wsol_jax.main --config=configs/hide_and_seek.py:embedded --workdir=runs/hide_and_seek
+python -m wsol_jax.main --config=configs/hide_and_seek.py:embedded --workdir=runs/hide_and_seek
 """
 
 import dataclasses
@@ -140,7 +140,7 @@ def published(config, backbone: str) -> None:
     config.data.resize = config.data.crop = 321
     config.model.output_stride = 8
     if backbone == "vgg16":
-        config.model.final_endpoint = "pool5"
+        config.model.final_endpoint, config.model.dense_layers = "pool5", True
         config.model.trunk = {"relaxed_pools": "stride1", "pool_window": 3, "dilate": True}
     else:
         config.hide_and_seek.conv5 = ml_collections.config_dict.placeholder(str)

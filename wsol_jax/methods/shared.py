@@ -224,9 +224,7 @@ def _with_weights(
     return {**filled, "params": {**params, **thinned}}
 
 
-def layers_until(
-    backbone: nn.Module, endpoint: str, field: str = "model.freeze_until"
-) -> set[str]:
+def layers_until(backbone: nn.Module, endpoint: str, field: str = "model.freeze_until") -> set[str]:
     """Names of the backbone's layers up to an endpoint: those of a trunk that ends there.
 
     Args:

@@ -103,7 +103,7 @@ class Siamese:
     def init(self, rng: jax.Array, images: jax.Array) -> dict[str, Tree]:
         """Makes variables; what is not shared stands under ``OWN`` in each collection."""
         start = lambda network, rng: dict(
-            shared.initialiser(network, self.model)(rng, images)
+            shared.initialiser(network, self.model, dense=("head",))(rng, images)
         )
         variables = start(self.segmenter, rng)
         if self.layers is None:
