@@ -40,22 +40,30 @@ def claim(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -
     if not (workdir / "config.json").is_file() or not _has_begun(workdir):
         write(workdir, config, class_names)
         return
-    flat = _flat(config)
     before, names = _load(workdir)
-    fields = (*_FREE, *config.get("free", ()), *before["free"])
-    before = _flat(before)
-    for name in sorted(set(flat) | set(before)):
-        free = any(name == field or name.startswith(f"{field}.") for field in fields)
-        if not free and flat.get(name) != before.get(name):
-            raise UserError(
-                f"--workdir={workdir} holds a run with {name}={before.get(name)!r}, but this "
-                f"config has {flat.get(name)!r}: take another workdir, or that config."
-            )
+    name = difference(before, config)
+    if name:
+        values = (_flat(side).get(name) for side in (before, config))
+        raise UserError(
+            "--workdir={} holds a run with {}={!r}, but this config has {!r}: take another "
+            "workdir, or that config.".format(workdir, name, *values)
+        )
     if tuple(names) != tuple(class_names):
         raise UserError(
             f"--workdir={workdir} holds a run on other classes ({len(names)}: "
             f"{', '.join(names[:3])}, ...) than the data has now ({len(class_names)})."
         )
+
+
+def difference(before: Config | dict[str, Json], now: Config | dict[str, Json]) -> str:
+    """The first field in which two configs train differently; "" where they train the same."""
+    free = (*_FREE, *now.get("free", ()), *before.get("free", ()))
+    a, b = _flat(before), _flat(now)
+    for name in sorted(set(a) | set(b)):
+        is_free = any(name == field or name.startswith(f"{field}.") for field in free)
+        if not is_free and a.get(name) != b.get(name):
+            return name
+    return ""
 
 
 def _has_begun(workdir: pathlib.Path) -> bool:
