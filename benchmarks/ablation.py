@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(flags: argparse.Namespace, arguments: Sequence[str]) -> list[str]:
     """Runs what is missing and writes the tables; the sentences of the runs that failed."""
     settings = _settle(flags)
-    runs = _list_runs(flags, settings["data"])
+    runs = list_runs(flags, settings["data"])
     failed = [] if flags.print_only else Pool(settings, flags.jobs).run(share_trainings(runs))
     finished: dict[str, dict[int, pathlib.Path]] = {run.variant: {} for run in runs}
     for run in (run for run in runs if run.is_finished()):
@@ -115,7 +115,7 @@ def _settle(flags: argparse.Namespace) -> dict[str, Any]:
     if not flags.data:
         raise UserError("--data is missing: a data set, such as --data=voc,root=VOC2012.")
     now = {"data": flags.data, "flags": flags.flags}
-    _list_runs(flags, flags.data)  # a mistake in the data's keys comes before the first file
+    list_runs(flags, flags.data)  # a mistake in the data's keys comes before the first file
     if before not in (None, now) and any(flags.out.glob("*/**/checkpoints/[0-9]*")):
         raise UserError(
             f"--out={flags.out} has runs of --data={before['data']} with --flags="
@@ -125,7 +125,7 @@ def _settle(flags: argparse.Namespace) -> dict[str, Any]:
     return now
 
 
-def _list_runs(flags: argparse.Namespace, data: str) -> list[Run]:
+def list_runs(flags: argparse.Namespace, data: str) -> list[Run]:
     """Each variant of the tables once a seed; the first seed of all before the second of any."""
     variants = dict.fromkeys(row.variant for name in flags.tables for row in TABLES[name])
     name, pairs = common.parse(data, {"crf": "hide_and_seek.crf"}, default="voc")
