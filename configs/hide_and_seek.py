@@ -161,6 +161,8 @@ def sections(config) -> None:
     own.deviation = 0.1  # of the last layers' first weights
     own.filter = "weigh"  # test: class scores weigh the classes; "released": below .1 none; "none"
     config.optimizer.classifier_lr = 1e-3  # of the last layers
+    # At test time the CRF of the masks.
+    config.eval.crf.bilateral, config.eval.crf.spatial = (5.0, 50.0, 10.0), (3.0, 3.0)
     config.early = (*config.early, "hide_and_seek.variant")
     config.free = (*config.free, "hide_and_seek.variant", "hide_and_seek.filter")
 
