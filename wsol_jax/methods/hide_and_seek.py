@@ -203,12 +203,16 @@ def _sharpened(
     options: Config, crf: CrfSettings, probabilities: jax.Array, images: jax.Array
 ) -> jax.Array:
     """Probabilities (B, h, w, K) after a CRF on the images' pixels, or on the cells themselves."""
-    shape = probabilities.shape
+    shape, capacity = probabilities.shape, None
     if options.crf == "image":
         large = (*images.shape[:3], shape[-1])
         probabilities = jax.image.resize(probabilities, large, "bilinear", antialias=False)
+        # As many vertices as pixels: photos need a third of that, pure noise four times as many.
+        capacity = images.shape[1] * images.shape[2]
     scores = jnp.log(jnp.maximum(probabilities, options.floor))
-    found = shared.crf_target(scores, images, crf, options.floor)
+    found = shared.crf_target(scores, images, crf, options.floor, capacity)
+    # An image of noise has no edges to follow: its mask stays as it is.
+    found = jnp.where(jnp.isnan(found), probabilities, found)
     return jax.image.resize(found, shape, "bilinear", antialias=False)
 
 
