@@ -1,6 +1,6 @@
 """What the CRF adds to a step of Hide-and-Seek segmentation, on pixels and on cells.
 
-    python benchmarks/hide_and_seek_step.py                                # the paper's: VGG16, 1 x 321
+    python benchmarks/hide_and_seek_step.py                 # the paper's: VGG16, batch 1 at 321
     python benchmarks/hide_and_seek_step.py --backbone=mobilenet_v2 --batch=4
     python benchmarks/hide_and_seek_step.py --masks=runs/hide_and_seek --photos=20
 
