@@ -11,6 +11,7 @@ import ml_collections
 
 from configs import common, recipes
 from wsol_jax.base.errors import UserError
+from wsol_jax.networks.backbones import table
 
 _BASE = {"crf": "none", "filter": "none", "switching": "none"}  # "our architecture" of table IV
 
@@ -109,11 +110,12 @@ def get_config(arg: str = ""):
     if recipes.is_small_photos(name, pairs):
         small_photos(config)
     elif name == "embedded":
-        embedded(config)
+        embedded(config, pairs.get("backbone", "vgg16"))
     else:
         published(config, pairs.get("backbone", "vgg16"))
     choose_variant(config, pairs.get("variant", "full"))
     common.apply(config, pairs, KEYS)
+    common.fill(config.hide_and_seek, table.taps(config.model.backbone, "hide_and_seek"))
     return common.finish(config)
 
 
@@ -136,7 +138,7 @@ def sections(config) -> None:
     own.pool = "sum"  # of a class map to its score, or "mean"
     own.classification = "squared"  # squared label loss, or "logistic"
     # The masks.
-    own.conv5 = "conv5_3"  # the endpoint whose response is foreground
+    own.conv5 = ""  # the endpoint whose response is foreground; "": the backbone's last
     # "image": on the photo's pixels, by the lattice; "cells": on the mask's cells, by all pairs of
     # them; "none".
     own.crf = "image"
@@ -161,6 +163,8 @@ def sections(config) -> None:
     own.deviation = 0.1  # of the last layers' first weights
     own.filter = "weigh"  # test: class scores weigh the classes; "released": below .1 none; "none"
     config.optimizer.classifier_lr = 1e-3  # of the last layers
+    # At test time the CRF of the masks.
+    config.eval.crf.bilateral, config.eval.crf.spatial = (5.0, 50.0, 10.0), (3.0, 3.0)
     config.early = (*config.early, "hide_and_seek.variant")
     config.free = (*config.free, "hide_and_seek.variant", "hide_and_seek.filter")
 
@@ -192,8 +196,6 @@ def published(config, backbone: str) -> None:
     if backbone == "vgg16":
         config.model.final_endpoint, config.model.dense_layers = "pool5", True
         config.model.trunk = {"relaxed_pools": "stride1", "pool_window": 3, "dilate": True}
-    else:
-        config.hide_and_seek.conv5 = ml_collections.config_dict.placeholder(str)
     config.train.batch_size = 1
     config.train.epochs = 80_000 / _TRAINAUG
     config.train.eval_epochs = 0.0
@@ -209,7 +211,6 @@ def small_photos(config) -> None:
     config.data.crop = config.data.resize = 320
     config.data.flip = 0.5
     config.model.output_stride = 16
-    own.conv5 = "block_16"
     own.channels, own.dilation, own.cam_dilation = 256, 4, 4
     own.crf = "cells"
     own.cells.bilateral, own.cells.spatial = (5.0, 50 / 16, 10.0), (3.0, 3 / 16)
@@ -221,12 +222,13 @@ def small_photos(config) -> None:
     config.optimizer.head_lr = config.optimizer.classifier_lr = 3e-2
 
 
-def embedded(config) -> None:
+def embedded(config, backbone: str) -> None:
     """From scratch in minutes on two cores."""
     own = config.hide_and_seek
     config.data.flip = 0.0
     own.cam_size, own.cam_stride, own.cam_dilation = 96, 8, 3
-    own.conv5 = "conv4_1"
+    if backbone == "vgg16":  # which ends there
+        own.conv5 = "conv4_1"
     own.channels, own.dilation = 128, 3
     own.crf = "cells"
     own.cells.bilateral, own.cells.spatial = (5.0, 50 / 8, 10.0), (3.0, 3 / 8)

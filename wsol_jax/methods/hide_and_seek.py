@@ -75,7 +75,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
     networks = siamese.build(config, num_classes)
     classification = _CLASSIFICATION[options.classification]
     crf = _crf_settings(options)
-    teacher = options.teacher
+    teacher, positive = options.teacher, config.model.positive_maps
 
     def attend(variables, images, hidden, training=None):
         """A class-map network's view, at its own size, of images with hidden patches if any."""
@@ -108,7 +108,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         if options.segmentation:
             own, variables = networks.segment(variables, images, Training(dropout[-1], valid))
             whole = networks.segment(maker, images)[0] if teacher else own
-            masks = _masks(options, crf, seen, whole.response, batch, step)
+            masks = _masks(options, crf, seen, whole.response, batch, step, positive)
             weak = _is_weak(options, masks.labels, step)
             shown = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)
             each = switching.switched_loss(own.scores, shown, masks.labels, weak)
@@ -126,7 +126,8 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         # Nothing may be random here: the second network sees every other patch, a third the rest.
         board = hiding.checkerboard(len(images), options.grid)
         seen = [attend(maker, images, x)[0] for x in (None, board, ~board)[: options.cams]]
-        logits, maps = class_scores(seen[0].maps), sum(one.maps for one in seen)
+        logits = class_scores(seen[0].maps)
+        maps = sum(jax.nn.relu(one.maps) if positive else one.maps for one in seen)
         if not options.segmentation:
             return Localization(logits, maps)
         scores = networks.segment(variables, images)[0].scores
@@ -167,6 +168,7 @@ def _masks(
     response: jax.Array,
     batch: Batch,
     step: jax.Array,
+    positive: bool,
 ) -> Masks:
     """Masks of a batch (section III-A), without gradient; blank ones while nobody asks for them.
 
@@ -177,7 +179,8 @@ def _masks(
     size = response.shape[1:]
 
     def make(seen, response):
-        fused = attention.fuse_class_maps([one.maps for one in seen], labels)
+        maps = [jax.nn.relu(one.maps) if positive else one.maps for one in seen]
+        fused = attention.fuse_class_maps(maps, labels)
         responses = [response, *(one.response for one in seen[1:])]
         foreground = attention.fuse_foreground(responses, size)
         probabilities = attention.mask_probabilities(fused, foreground)
@@ -200,12 +203,16 @@ def _sharpened(
     options: Config, crf: CrfSettings, probabilities: jax.Array, images: jax.Array
 ) -> jax.Array:
     """Probabilities (B, h, w, K) after a CRF on the images' pixels, or on the cells themselves."""
-    shape = probabilities.shape
+    shape, capacity = probabilities.shape, None
     if options.crf == "image":
         large = (*images.shape[:3], shape[-1])
         probabilities = jax.image.resize(probabilities, large, "bilinear", antialias=False)
+        # As many vertices as pixels: photos need a third of that, pure noise four times as many.
+        capacity = images.shape[1] * images.shape[2]
     scores = jnp.log(jnp.maximum(probabilities, options.floor))
-    found = shared.crf_target(scores, images, crf, options.floor)
+    found = shared.crf_target(scores, images, crf, options.floor, capacity)
+    # An image of noise has no edges to follow: its mask stays as it is.
+    found = jnp.where(jnp.isnan(found), probabilities, found)
     return jax.image.resize(found, shape, "bilinear", antialias=False)
 
 

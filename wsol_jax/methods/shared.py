@@ -144,7 +144,11 @@ def single_label(config: Config) -> None:
 
 
 def crf_target(
-    scores: jax.Array, images: jax.Array, settings: CrfSettings, floor: float
+    scores: jax.Array,
+    images: jax.Array,
+    settings: CrfSettings,
+    floor: float,
+    capacity: int | None = None,
 ) -> jax.Array:
     """Makes a target of a segmenter's scores by a dense CRF over the photos, for its training step.
 
@@ -156,9 +160,11 @@ def crf_target(
       images: (B, H, W, 3) in 0..255; shrunk to h x w.
       settings: its deviations in cells of ``scores``.
       floor: the least probability.
+      capacity: of the lattice, see ``ops.crf.dense_crf``.
 
     Returns:
-      (B, h, w, C) float32 probabilities above 0, without a gradient.
+      (B, h, w, C) float32 probabilities above 0, without a gradient. NaN for an image that needs
+      more than ``capacity``.
     """
     shape = (*scores.shape[:3], 3)
     small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
@@ -166,6 +172,7 @@ def crf_target(
         -jax.lax.stop_gradient(scores),
         jnp.round(small).astype(jnp.uint8),
         **dataclasses.asdict(settings),
+        capacity=capacity,
     )
     found = jnp.maximum(found, floor)
     return found / jnp.sum(found, axis=-1, keepdims=True)

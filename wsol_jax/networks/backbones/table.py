@@ -94,6 +94,7 @@ BACKBONES: dict[str, Backbone] = {
         taps={
             "spg": dict(b1_endpoint="conv4_3", b2_endpoint="conv5_3"),
             "cams2i": dict(endpoint_2="conv4_3"),
+            "hide_and_seek": dict(conv5="conv5_3"),
         },
         compares="pool5",
     ),
@@ -122,6 +123,7 @@ BACKBONES: dict[str, Backbone] = {
         taps={
             "spg": dict(b1_endpoint="Mixed_5d", b2_endpoint="Mixed_6d"),
             "cams2i": dict(endpoint_2="Mixed_5d"),
+            "hide_and_seek": dict(conv5="Mixed_6e"),
         },
         compares="Mixed_6e",
     ),
@@ -148,6 +150,7 @@ BACKBONES: dict[str, Backbone] = {
         taps={
             "spg": dict(b1_endpoint="block_9", b2_endpoint="block_12"),
             "cams2i": dict(endpoint_2="block_12"),
+            "hide_and_seek": dict(conv5="block_16"),
         },
         compares="Conv_1",
     ),

@@ -1,0 +1,160 @@
+"""What the CRF adds to a step of Hide-and-Seek segmentation, on pixels and on cells.
+
+    python benchmarks/hide_and_seek_step.py                 # the paper's: VGG16, batch 1 at 321
+    python benchmarks/hide_and_seek_step.py --backbone=mobilenet_v2 --batch=4
+    python benchmarks/hide_and_seek_step.py --masks=runs/hide_and_seek --photos=20
+
+The step is the one that ``wsol_jax.main`` runs after the early steps, weights random: without a
+CRF, with one on the mask's 41x41 cells (all pairs), and with one on the image's 321x321 pixels (the
+lattice), in turns. The compiled programs are searched for calls to the host: there must be none.
+
+``--masks`` asks a trained run instead how far the two CRFs' masks are apart: the share of cells
+whose label differs, on the first photos of its first test list, with 41x41 cells.
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import resource
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.methods import time_in_turns
+from configs import hide_and_seek
+from wsol_jax import methods
+from wsol_jax.data import transforms
+from wsol_jax.data.decode import decode_rgb
+from wsol_jax.runs import workdirs
+from wsol_jax.runs.opened import open_run
+
+CRFS = ("none", "cells", "image")
+
+
+def read_flags(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="vgg16")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--size", type=int, default=321, help="pixels of the square image")
+    parser.add_argument("--width", type=float, default=1.0, help="channel multiplier of the trunk")
+    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2, help="a round")
+    parser.add_argument("--masks", type=pathlib.Path, help="workdir of a trained run")
+    parser.add_argument("--photos", type=int, default=20)
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
+    return parser.parse_args(argv)
+
+
+def make_config(flags, crf):
+    """The paper's network and CRF, at its stride, whatever the trunk."""
+    words = f"voc,backbone={flags.backbone},weights=none,batch={flags.batch},width={flags.width}"
+    config = hide_and_seek.get_config(words)
+    with config.unlocked():
+        at_paper_size(config, flags.size, crf)
+        config.model.freeze_until = ""
+        config.hide_and_seek.early_steps = 0
+        for rate in ("backbone_lr", "head_lr", "classifier_lr"):
+            config.optimizer[rate] = 1e-7
+    return config
+
+
+def at_paper_size(config, size, crf):
+    """Eight pixels a cell, and the CRF that belongs to that."""
+    paper = hide_and_seek.get_config("voc").hide_and_seek
+    config.data.crop = config.data.resize = size
+    config.model.output_stride = 8
+    own = config.hide_and_seek
+    own.crf = crf
+    for name in ("dilation", "cam_dilation", "cam_size", "cam_stride", "cells"):
+        own[name] = paper[name]
+
+
+def photos_of(flags):
+    """A batch of smooth noise, of as many colours as a photo."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (flags.batch, flags.size // 16, flags.size // 16, 3))
+    large = jax.image.resize(small, (flags.batch, flags.size, flags.size, 3), "cubic")
+    labels = np.eye(flags.classes, dtype=np.float32)[np.arange(flags.batch) % flags.classes]
+    return {
+        "image": np.asarray(large).clip(0, 255).astype(np.uint8),
+        "labels": labels,
+        "valid": np.ones(flags.batch, bool),
+        "index": np.arange(flags.batch, dtype=np.int32),
+    }
+
+
+def time_steps(flags):
+    """Prints and returns the seconds of a step with each CRF."""
+    times = time_in_turns({crf: make_config(flags, crf) for crf in CRFS}, flags, photos_of(flags))
+    plain, found = np.array(times["none"]), {}
+    for crf, seconds in times.items():
+        share = 1 - plain / np.array(seconds)
+        found[crf] = {"seconds": seconds, "crf_share": float(np.median(share))}
+        print(
+            f"{crf}: {np.median(seconds):.3f} s a step, ratio to none "
+            f"{np.median(np.array(seconds) / plain):.2f}x, the CRF is "
+            f"{100 * np.median(share):.0f} % of the step"
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of the process, three compiled steps: {peak:.1f} GiB")
+    return {"steps": found, "peak_gib": peak}
+
+
+def compare_masks(flags):
+    """Prints and returns how far the masks of a run's network are apart under the two CRFs."""
+    config, names = workdirs.load(flags.masks)
+    run = open_run(config, flags.masks)
+    name, source = next(iter(run.lists.tests.items()))
+    count = min(flags.photos, len(source))
+    images = np.zeros((count, flags.size, flags.size, 3), np.uint8)
+    labels = np.zeros((count, len(names)), np.float32)
+    for row in range(count):
+        record = source[row]
+        photo = decode_rgb(record.image, record.image_id)
+        images[row] = transforms.resize(photo, flags.size, flags.size)
+        labels[row, list(record.labels)] = 1
+    masks = {}
+    for crf in CRFS:
+        with config.unlocked():
+            at_paper_size(config, flags.size, crf)
+            config.model.weights = ""
+        method = methods.build(config, len(names))
+        call = jax.jit(lambda batch, method=method: _mask(method, run.variables, batch))
+        rows = zip(images, labels, strict=True)
+        masks[crf] = np.stack([np.asarray(call(_row(*row))) for row in rows])
+    apart = lambda a, b: float(np.mean(masks[a] != masks[b]))
+    found = {f"{a}, {b}": apart(a, b) for a, b in (("cells", "image"), ("none", "image"))}
+    for pair, share in found.items():
+        print(f"labels that differ between {pair}: {100 * share:.1f} % ({count} of {name})")
+    return {"photos": count, "labels_that_differ": found}
+
+
+def _row(image, labels):
+    return {"image": image[None], "labels": labels[None], "valid": np.ones(1, bool)}
+
+
+def _mask(method, variables, batch):
+    late = jnp.int32(2**30)
+    return method.loss(variables, batch, jax.random.key(0), late)[1].pictures["mask"].labels[0]
+
+
+def main(argv=None):
+    flags = read_flags(argv)
+    device = jax.devices()[0]
+    print(f"{flags.backbone}, batch {flags.batch} at {flags.size}, {device.device_kind}")
+    found = compare_masks(flags) if flags.masks else time_steps(flags)
+    if flags.out:
+        setting = {k: str(v) if k == "masks" else v for k, v in vars(flags).items() if k != "out"}
+        where = {"device": device.device_kind, "machine": platform.machine()}
+        text = {**where, "jax": jax.__version__, "setting": setting, **found}
+        flags.out.write_text(json.dumps(text, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
