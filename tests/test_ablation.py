@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 from helpers.voc import write_voc
 
 from benchmarks import ablation, ablation_runs, ablation_tables
@@ -94,6 +95,17 @@ def test_where_the_paper_has_no_crf_the_difference_is_taken_before_it(tmp_path, 
     last = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")]
     assert last[6].startswith(f"{100 * (before[1] - before[0]):+.1f} [")
     assert last[6].endswith("] before the CRF") and last[7] == "+1.89 before the CRF"
+
+
+def test_the_page_has_the_papers_figures():
+    page = (tiny.ROOT / "docs/hide_and_seek.md").read_text()
+    for table, rows in TABLES.items():
+        for row in rows:
+            (line,) = (x for x in page.splitlines() if x.startswith(f"| `{row.variant}` "))
+            _, text, before, after, tables = map(str.strip, line.split("|")[1:-1])
+            assert text == VARIANTS[row.variant].text and table in tables.split(", ")
+            assert before == "{:.2f} / {:.2f}".format(*row.before)
+            assert row.after is None or after == "{:.2f} / {:.2f}".format(*row.after)
 
 
 def runs_of(out: pathlib.Path, tables: str, seeds: str = "0") -> list[ablation.Run]:
