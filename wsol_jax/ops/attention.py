@@ -60,10 +60,12 @@ def mask_probabilities(class_maps: jax.Array, foreground: jax.Array) -> jax.Arra
     shape = (*foreground.shape, class_maps.shape[-1])
     classes = jax.image.resize(class_maps, shape, "bilinear", antialias=False)
     every = jnp.concatenate([1 - foreground[..., None], classes], axis=-1)
-    every = jax.lax.stop_gradient(every)
+    every = jax.lax.stop_gradient(every).astype(jnp.float32)
     total = jnp.sum(every, axis=-1, keepdims=True)
     background = jax.nn.one_hot(0, every.shape[-1])
-    return jnp.where(total > 0, every / jnp.where(total > 0, total, 1.0), background)
+    # Not 0: where 1 - M_f is all rounding, a compiler may compute another one for every use of it.
+    some = total > 1e-6
+    return jnp.where(some, every / jnp.where(some, total, 1.0), background)
 
 
 def weigh_classes(probabilities: jax.Array, confidence: jax.Array) -> jax.Array:

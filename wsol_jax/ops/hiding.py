@@ -69,5 +69,8 @@ def hide_patches(images: jax.Array, hidden: jax.Array, fill: Sequence[float]) ->
         raise ValueError(f"{hidden.shape[1:]} patches do not divide {images.shape[1:3]} pixels")
     for axis, side in enumerate(sides, start=1):
         hidden = jnp.repeat(hidden, side, axis=axis)
-    colour = jnp.asarray(fill, jnp.float32).astype(images.dtype)
+    colour = jnp.asarray(fill, jnp.float32)
+    if jnp.issubdtype(images.dtype, jnp.integer):
+        colour = jnp.round(colour)
+    colour = colour.astype(images.dtype)
     return jnp.where(hidden[..., None], colour, images)
