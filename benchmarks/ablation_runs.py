@@ -18,7 +18,8 @@ import ml_collections
 from wsol_jax.runs import workdirs
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_RESULTS = ("metrics.json", "report.html", "scores", "maps")  # what scoring makes in a workdir
+# What scoring makes in a workdir.
+_RESULTS = ("metrics.json", "report.html", "report_data.npz", "scores", "maps")
 _ORIGIN = "trained_as"  # in a workdir whose training was another variant's: which
 _TELL = 60.0  # seconds between the lines of runs under way
 

@@ -210,12 +210,16 @@ def test_ctrl_c_ends_the_runs(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_variants_of_one_training(tmp_path, capsys):
+def test_two_variants_of_one_training(tmp_path, capsys, monkeypatch):
     """The real commands on a few photos: one training, two scorings, one table."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     data = f"voc,root={write_voc(tmp_path / 'voc')},train=train,test=val2,backbone=mobilenet_v2"
     data += ",weights=none,width=0.25,size=64,batch=6,epochs=1"
-    fields = {"channels": 16, "cam_size": 64, "early_steps": 0}
-    flags = [f"--flags=--config.hide_and_seek.{name}={value}" for name, value in fields.items()]
+    own = {"channels": 16, "cam_size": 64, "cam_stride": 8, "early_steps": 0, "conv5": "block_3"}
+    model = {"final_endpoint": "block_3", "freeze_until": "", "output_stride": 8}
+    fields = {f"hide_and_seek.{name}": value for name, value in own.items()}
+    fields |= {f"model.{name}": value for name, value in model.items()}
+    flags = [f"--flags=--config.{name}={value}" for name, value in fields.items()]
     out = tmp_path / "out"
     assert ablation.main([f"--data={data}", "--tables=V", f"--out={out}", *flags]) == 0
     assert "filter, seed 0: begins, trained as crf" in capsys.readouterr().err

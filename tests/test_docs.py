@@ -235,8 +235,6 @@ def test_trainings_on_the_embedded_data_run_as_written(workdir, tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for words in TRAININGS[workdir]:
         method = re.search(r"configs/(\w+)\.py", " ".join(words))[1]
-        _run(
-            (*words, *CUT.get(method, ()), "--config.train.epochs=0.1", "--config.eval.gallery=2"),
-            tmp_path,
-        )
+        cut = ("--config.train.epochs=0.1", "--config.eval.gallery=2", *CUT.get(method, ()))
+        _run((*words, *cut), tmp_path)
     assert (tmp_path / workdir / "metrics.json").is_file()
