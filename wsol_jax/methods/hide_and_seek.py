@@ -108,7 +108,10 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         if options.segmentation:
             own, variables = networks.segment(variables, images, Training(dropout[-1], valid))
             whole = networks.segment(maker, images)[0] if teacher else own
-            masks = _masks(options, crf, seen, whole.response, batch, step, positive)
+            makers = seen
+            if options.sure_masks and not teacher:
+                makers = [attend(variables, images, patches)[0] for patches in hidden]
+            masks = _masks(options, crf, makers, whole.response, batch, step, positive)
             weak = _is_weak(options, masks.labels, step)
             shown = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)
             each = switching.switched_loss(own.scores, shown, masks.labels, weak)
