@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.attention import softmax
+from helpers import by_hand as reference
 from helpers.compiling import quick
 from jax.test_util import check_grads
 
@@ -39,45 +39,6 @@ def single(x):
     return jnp.asarray(x, jnp.float32)
 
 
-def log_shares(scores, c):
-    """log S_ic and log(1 - S_ic) of every pixel, each by its own sum: both exact."""
-    flat = scores.reshape(-1, scores.shape[-1])
-    every = np.logaddexp.reduce(flat, axis=1)
-    return flat[:, c] - every, np.logaddexp.reduce(np.delete(flat, c, axis=1), axis=1) - every
-
-
-def by_hand_weak(scores, labels):
-    found = []
-    for s, y in zip(np.asarray(scores, np.float64), labels, strict=True):
-        sure, absent = [], []
-        for c in range(len(y)):
-            own, others = log_shares(s, c)
-            best = own.argmax()
-            (sure if y[c] else absent).append(own[best] if y[c] else others[best])
-        found.append(-sum(np.mean(terms) for terms in (sure, absent) if terms))
-    return np.array(found)
-
-
-def by_hand_pixel(scores, masks):
-    found = []
-    for s, m in zip(np.asarray(scores, np.float64), masks, strict=True):
-        terms = [
-            log_shares(s[place][None], m[place])[0][0]
-            for place in np.ndindex(m.shape)
-            if m[place] != 255
-        ]
-        found.append(-np.mean(terms) if terms else 0.0)
-    return np.array(found)
-
-
-def by_hand_squared(logits, labels):
-    found = []
-    for s, y in zip(softmax(np.asarray(logits, np.float64)), labels, strict=True):
-        target = y / y.sum() if y.sum() else np.zeros_like(s)
-        found.append(sum((p - t) ** 2 for p, t in zip(s, target, strict=True)) / len(s))
-    return np.array(found)
-
-
 @functools.cache
 def compiled(name):
     return quick(CALLS[name]), quick(jax.value_and_grad(lambda s: jnp.sum(CALLS[name](s))))
@@ -91,7 +52,10 @@ def with_gradient(name, scores):
 
 
 def test_losses_equal_the_equations():
-    by_labels, by_masks = by_hand_weak(SCORES, LABELS), by_hand_pixel(SCORES, MASKS)
+    by_labels, by_masks = (
+        reference.weak_label_loss(SCORES, LABELS),
+        reference.pixel_cross_entropy(SCORES, MASKS),
+    )
     both = np.where(WEAK, by_labels, by_masks)
     for found, expected in (
         (weak_label_loss(single(SCORES), single(LABELS)), by_labels),
@@ -152,7 +116,7 @@ def test_squared_label_loss_equals_the_definition():
     logits, labels = 2 * RNG.normal(size=(4, 6)), np.concatenate([LABELS[:3], [[0] * 6]])
     found = squared(single(logits), single(labels))
     assert found.shape == (4,) and found.dtype == jnp.float32
-    np.testing.assert_allclose(found, by_hand_squared(logits, labels), rtol=2e-5)
+    np.testing.assert_allclose(found, reference.squared_label_loss(logits, labels), rtol=2e-5)
 
 
 def test_squared_label_loss_of_sure_scores():
@@ -202,7 +166,7 @@ def test_the_switch_takes_one_loss_of_each_image_and_its_gradient_alone():
 @pytest.mark.parametrize("name", CALLS)
 def test_gradients_are_those_of_the_values(name):
     """The surest pixel of each class leads by more than the step: no ties."""
-    flat = softmax(SCORES).reshape(4, 20, 6)
+    flat = reference.softmax(SCORES).reshape(4, 20, 6)
     top = np.sort(flat, axis=1)[:, -2:]
     assert (top[:, 1] - top[:, 0]).min() > 1e-2
     total = jax.jit(lambda s: jnp.sum(CALLS[name](s)))
@@ -211,7 +175,7 @@ def test_gradients_are_those_of_the_values(name):
 
 def test_gradients_reach_the_surest_pixels_alone():
     _, gradient = with_gradient("weak", single(SCORES))
-    flat = softmax(SCORES).reshape(4, 20, 6).argmax(axis=1)
+    flat = reference.softmax(SCORES).reshape(4, 20, 6).argmax(axis=1)
     for n in range(4):
         moved = np.nonzero(np.abs(gradient[n]).reshape(20, 6).max(axis=1))[0]
         assert set(moved) == set(flat[n])
@@ -223,7 +187,7 @@ def test_the_gradient_of_the_pixel_loss_in_closed_form():
     labelled = (MASKS != 255)[..., None]
     count = np.maximum(labelled.sum(axis=(1, 2, 3), keepdims=True), 1)
     one_hot = MASKS[..., None] == np.arange(6)
-    expected = np.where(labelled, softmax(SCORES) - one_hot, 0) / count
+    expected = np.where(labelled, reference.softmax(SCORES) - one_hot, 0) / count
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
@@ -238,7 +202,10 @@ def test_extreme_scores_are_finite_with_finite_gradients(name, high, low):
     scores[..., 2] = high
     value, gradient = with_gradient(name, single(scores))
     assert np.isfinite(value) and np.isfinite(gradient).all()
-    by_labels, by_masks = by_hand_weak(scores, LABELS), by_hand_pixel(scores, MASKS)
+    by_labels, by_masks = (
+        reference.weak_label_loss(scores, LABELS),
+        reference.pixel_cross_entropy(scores, MASKS),
+    )
     expected = {
         "weak": by_labels,
         "pixel": by_masks,
@@ -279,7 +246,11 @@ def test_padded_rows_change_nothing():
     other = SCORES.copy()
     other[2] = 1e4 * RNG.normal(size=SHAPE[1:])
     value2, gradient2 = call(single(other))
-    expected = np.where(WEAK, by_hand_weak(SCORES, LABELS), by_hand_pixel(SCORES, MASKS))
+    expected = np.where(
+        WEAK,
+        reference.weak_label_loss(SCORES, LABELS),
+        reference.pixel_cross_entropy(SCORES, MASKS),
+    )
     np.testing.assert_allclose(value, expected[valid].mean(), rtol=1e-5)
     assert value == value2
     np.testing.assert_array_equal(gradient, gradient2)

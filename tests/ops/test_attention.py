@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import attention as reference
+from helpers import by_hand as reference
 from helpers.compiling import quick
 
 from wsol_jax.ops import attention

@@ -43,6 +43,7 @@ _CLASSIFICATION = {"squared": squared_label_loss, "logistic": sigmoid_cross_entr
 _CHOICES = {
     "classification": tuple(_CLASSIFICATION),
     "pool": ("sum", "mean"),
+    "cam_stride": (8, 16, 32),
     "gap": ("conv5", "conv7"),
     "crf": ("image", "cells", "none"),
     "switching": ("none", "fixed", "adaptive"),
@@ -111,7 +112,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
             makers = seen
             if options.sure_masks and not teacher:
                 makers = [attend(variables, images, patches)[0] for patches in hidden]
-            masks = _masks(options, crf, makers, whole.response, batch, step, positive)
+            masks = _masks(options, crf, makers, whole, batch, step, positive)
             weak = _is_weak(options, masks.labels, step)
             shown = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)
             each = switching.switched_loss(own.scores, shown, masks.labels, weak)
@@ -138,6 +139,11 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         parts = {"class_maps": maps}
         return Localization(logits, Segmentation(probabilities[..., 1:]), parts)
 
+    def class_logits(variables, images):
+        """Of ``localize``, by the one pass that they need."""
+        maker = variables[teacher] if teacher else variables
+        return class_scores(attend(maker, images, None)[0].maps)
+
     def init(rng, images):
         variables = networks.init(rng, images)
         if teacher:  # its stage's checkpoint takes this place
@@ -151,7 +157,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         warm_up=WarmUp(options.early_steps if waits else 0, "hide_and_seek.early_steps"),
         loss=loss,
         localize=localize,
-        tap=tapper(lambda variables, images: localize(variables, images).logits),
+        tap=tapper(class_logits),
     )
 
 
@@ -168,18 +174,18 @@ def _masks(
     options: Config,
     crf: CrfSettings | None,
     seen: Sequence[Seen],
-    response: jax.Array,
+    whole: Seen,
     batch: Batch,
     step: jax.Array,
     positive: bool,
 ) -> Masks:
     """Masks of a batch (section III-A), without gradient; blank ones while nobody asks for them.
 
-    ``seen``: by the class-map networks; ``response``: the segmenter's, who sees what the first of
-    those sees.
+    ``seen``: by the class-map networks; ``whole``: by the segmenter, who sees what the first of
+    those sees, and whose scores' size is the masks'.
     """
     images, labels = batch["image"], batch["labels"]
-    size = response.shape[1:]
+    size = whole.scores.shape[1:3]
 
     def make(seen, response):
         maps = [jax.nn.relu(one.maps) if positive else one.maps for one in seen]
@@ -193,7 +199,7 @@ def _masks(
         sharp = _sharpened(options, crf, probabilities, images)
         return Masks(foreground, before, jnp.argmax(sharp, axis=-1).astype(jnp.uint8))
 
-    seen, response = jax.lax.stop_gradient((seen, response))
+    seen, response = jax.lax.stop_gradient((seen, whole.response))
     if options.switching == "none" or not options.early_steps:
         return make(seen, response)
     blank = jax.tree.map(

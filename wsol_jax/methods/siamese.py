@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.methods import Variables, shared
 from wsol_jax.networks import backbones
@@ -61,6 +62,9 @@ class SiameseNetwork(nn.Module):
         """(B, H, W, 3) in 0..255 -> what it says of them."""
         mask = None if valid is None else valid[:, None, None, None]
         x = self.backbone(normalise(images, self.preprocessing), train=train, mask=mask)
+        if self.conv5 not in x:
+            known = ", ".join(x)
+            raise UserError(f"hide_and_seek.conv5: {self.conv5!r} is not one of {known}.")
         scores, last = self.head(x[self.endpoint], train=train)
         features = last if self.gap == "conv7" else x[self.endpoint]
         if self.extra:
@@ -148,7 +152,8 @@ class Siamese:
             return found, {**variables, **updates}
         joined = {}
         for kind, tree in variables.items():
-            own = tree.get(OWN, {})
+            tree = dict(tree)
+            own = tree.pop(OWN, {})
             trunk = {**tree.get("backbone", {}), **own.get("backbone", {})}
             joined[kind] = {**tree, **own, "backbone": trunk}
         found, updates = _apply(self.classifier, joined, images, training)
@@ -189,7 +194,7 @@ def build(config: Config, num_classes: int) -> Siamese:
         endpoint=model.endpoint or model.final_endpoint,
         conv5=options.conv5,
         gap=options.gap,
-        extra=0,
+        extra=0 if options.share_until else options.extra,  # where all is shared, it is too
         deviation=options.deviation,
         preprocessing=shared.preprocessing(model),
     )
