@@ -78,6 +78,10 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
     crf = _crf_settings(options)
     teacher, positive = options.teacher, config.model.positive_maps
 
+    def maker_of(variables):
+        """The variables of the network that makes the masks."""
+        return variables[teacher] if teacher else variables
+
     def attend(variables, images, hidden, training=None):
         """A class-map network's view, at its own size, of images with hidden patches if any."""
         size = (len(images), options.cam_size, options.cam_size, 3)
@@ -89,47 +93,57 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
     def class_scores(maps):
         return jnp.sum(maps, (1, 2)) if options.pool == "sum" else jnp.mean(maps, (1, 2))  # eq. 1
 
+    def classify(variables, batch, hidden, keys):
+        """Trains the class-map networks: their views, metrics, variables with new statistics."""
+        seen = []
+        for patches, key in zip(hidden, keys, strict=True):
+            training = Training(key, batch["valid"])
+            one, variables = attend(variables, batch["image"], patches, training)
+            seen.append(one)
+        scores = [class_scores(one.maps) for one in seen]
+        each = sum(classification(one, batch["labels"]) for one in scores)
+        accuracy = shared.classification(scores[0], batch)[1]
+        metrics = {"classification": masked_mean(each, batch["valid"]), "accuracy": accuracy}
+        return seen, metrics, variables
+
+    def segment(variables, batch, seen, key, step):
+        """Trains the segmenter: its metrics, masks, variables with new statistics."""
+        images, valid = batch["image"], batch["valid"]
+        own, variables = networks.segment(variables, images, Training(key, valid))
+        whole = networks.segment(variables[teacher], images)[0] if teacher else own
+        masks = _masks(options, crf, seen, whole, batch, step, positive)
+        weak = _is_weak(options, masks.labels, step)
+        shown = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
+        each = {
+            "segmentation": switching.switched_loss(own.scores, shown, masks.labels, weak),
+            "weak_share": weak,
+            "mask_share": jnp.mean(masks.labels > 0, axis=(1, 2)),
+        }
+        return {name: masked_mean(x, valid) for name, x in each.items()}, masks, variables
+
     def loss(variables, batch, rng, step):
-        images, labels, valid = (batch[name] for name in ("image", "labels", "valid"))
-        hide, *dropout = jax.random.split(rng, 2 + options.cams)
-        hidden = _hidden_patches(options, hide, len(images))
-        seen, metrics, total = [], {}, jnp.zeros(())
-        if teacher:
-            maker = variables[teacher]
-            seen = [attend(maker, images, patches)[0] for patches in hidden]
-        else:
-            for patches, key in zip(hidden, dropout, strict=False):
-                one, variables = attend(variables, images, patches, Training(key, valid))
-                seen.append(one)
-            scores = [class_scores(one.maps) for one in seen]
-            total = masked_mean(sum(classification(s, labels) for s in scores), valid)
-            accuracy = shared.classification(scores[0], batch)[1]
-            metrics = {"classification": total, "accuracy": accuracy}
+        hide, *keys = jax.random.split(rng, 2 + options.cams)
+        hidden = _hidden_patches(options, hide, len(batch["image"]))
+        metrics, total = {}, jnp.zeros(())
+        if not teacher:
+            seen, metrics, variables = classify(variables, batch, hidden, keys[:-1])
+            total = metrics["classification"]
+        if teacher or options.sure_masks:
+            seen = [attend(maker_of(variables), batch["image"], x)[0] for x in hidden]
         pictures = _map_pictures(seen, batch, hidden, options.fill)
         if options.segmentation:
-            own, variables = networks.segment(variables, images, Training(dropout[-1], valid))
-            whole = networks.segment(maker, images)[0] if teacher else own
-            makers = seen
-            if options.sure_masks and not teacher:
-                makers = [attend(variables, images, patches)[0] for patches in hidden]
-            masks = _masks(options, crf, makers, whole, batch, step, positive)
-            weak = _is_weak(options, masks.labels, step)
-            shown = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=1)
-            each = switching.switched_loss(own.scores, shown, masks.labels, weak)
-            found = jnp.mean(masks.labels > 0, axis=(1, 2))
-            parts = {"segmentation": each, "weak_share": weak, "mask_share": found}
-            parts = {name: masked_mean(value, valid) for name, value in parts.items()}
-            total += options.segmentation * parts["segmentation"]
-            metrics |= parts
+            more, masks, variables = segment(variables, batch, seen, keys[-1], step)
+            total += options.segmentation * more["segmentation"]
+            metrics |= more
             pictures |= _mask_pictures(masks)
         updates = {k: x for k, x in variables.items() if k not in ("params", teacher)}
         return total, Aux({"loss": total, **metrics}, updates, pictures)
 
     def localize(variables, images):
-        maker = variables[teacher] if teacher else variables
         # Nothing may be random here: the second network sees every other patch, a third the rest.
         board = hiding.checkerboard(len(images), options.grid)
-        seen = [attend(maker, images, x)[0] for x in (None, board, ~board)[: options.cams]]
+        hidden = (None, board, ~board)[: options.cams]
+        seen = [attend(maker_of(variables), images, x)[0] for x in hidden]
         logits = class_scores(seen[0].maps)
         maps = sum(jax.nn.relu(one.maps) if positive else one.maps for one in seen)
         if not options.segmentation:
@@ -141,8 +155,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
 
     def class_logits(variables, images):
         """Of ``localize``, by the one pass that they need."""
-        maker = variables[teacher] if teacher else variables
-        return class_scores(attend(maker, images, None)[0].maps)
+        return class_scores(attend(maker_of(variables), images, None)[0].maps)
 
     def init(rng, images):
         variables = networks.init(rng, images)
