@@ -17,7 +17,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.losses import switching
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, squared_label_loss
@@ -40,15 +39,6 @@ from wsol_jax.ops.cam import min_max, select_map
 from wsol_jax.ops.crf import CrfSettings
 
 _CLASSIFICATION = {"squared": squared_label_loss, "logistic": sigmoid_cross_entropy}
-_CHOICES = {
-    "classification": tuple(_CLASSIFICATION),
-    "pool": ("sum", "mean"),
-    "cam_stride": (8, 16, 32),
-    "gap": ("conv5", "conv7"),
-    "crf": ("image", "cells", "none"),
-    "switching": ("none", "fixed", "adaptive"),
-    "filter": ("none", "weigh", "released"),
-}
 
 
 class Masks(NamedTuple):
@@ -72,7 +62,6 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
     segmenter's (eq. 8); with 0 there are no masks, and ``localize`` gives the class maps.
     """
     options = config.hide_and_seek
-    _check(options, num_classes)
     networks = siamese.build(config, num_classes)
     classification = _CLASSIFICATION[options.classification]
     crf = _crf_settings(options)
@@ -295,36 +284,3 @@ def _crf_settings(options: Config) -> CrfSettings | None:
     if options.crf == "image":
         return CrfSettings.of(options, where, "lattice")
     return CrfSettings.of(options.cells, f"{where}.cells", "exact")
-
-
-def _check(options: Config, num_classes: int) -> None:
-    """Raises UserError for options that no network can be built by."""
-    if num_classes < 2:
-        raise UserError(f"hide_and_seek: expected two classes or more, the data has {num_classes}.")
-    for name, known in _CHOICES.items():
-        if options[name] not in known:
-            words = ", ".join(map(repr, known))
-            raise UserError(f"hide_and_seek.{name}: {options[name]!r} is not one of {words}.")
-    grid, size = options.grid, options.cam_size
-    ranges = {
-        "cams": (1, 3),
-        "probability": (0, 1),
-        "grid": (1, size),
-        "number": (-1, grid**2),
-        "early_steps": (0, float("inf")),
-        "tau": (0, float("inf")),
-        "segmentation": (0, float("inf")),
-    }
-    for name, (least, most) in ranges.items():
-        if not least <= options[name] <= most:
-            span = f"{least} to {most}" if most < float("inf") else f"{least} or more"
-            raise UserError(f"hide_and_seek.{name}: expected {span}, got {options[name]}.")
-    if size % grid:
-        raise UserError(
-            f"hide_and_seek.grid: {grid} patches a side do not divide the {size} pixels of "
-            "hide_and_seek.cam_size."
-        )
-    if not 0 < options.floor < 1:
-        raise UserError(f"hide_and_seek.floor: expected above 0, below 1, got {options.floor}.")
-    if options.teacher and not options.segmentation:
-        raise UserError("hide_and_seek.segmentation: 0, and a teacher, leave nothing to learn.")

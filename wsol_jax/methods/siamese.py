@@ -15,6 +15,15 @@ from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.images import normalise
 
 OWN = "class_map_network"  # in the variables: layers that the segmenter does not share
+_CHOICES = {
+    "classification": ("squared", "logistic"),
+    "pool": ("sum", "mean"),
+    "cam_stride": (8, 16, 32),
+    "gap": ("conv5", "conv7"),
+    "crf": ("image", "cells", "none"),
+    "switching": ("none", "fixed", "adaptive"),
+    "filter": ("none", "weigh", "released"),
+}
 
 
 class Seen(NamedTuple):
@@ -173,9 +182,10 @@ def build(config: Config, num_classes: int) -> Siamese:
     """The networks of a config, from its sections ``model`` and ``hide_and_seek``.
 
     Raises:
-      UserError: no such backbone or endpoint.
+      UserError: no such backbone or endpoint, or options that do not go together.
     """
     model, options = config.model, config.hide_and_seek
+    _check(options, num_classes)
     dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     head = LargeFovHead(
@@ -208,3 +218,36 @@ def build(config: Config, num_classes: int) -> Siamese:
         field = "hide_and_seek.share_until"
         layers = frozenset(shared.layers_until(backbone, options.share_until, field))
     return Siamese(segmenter, classifier, layers, model)
+
+
+def _check(options: Config, num_classes: int) -> None:
+    """Raises UserError for options that no network can be built by."""
+    if num_classes < 2:
+        raise UserError(f"hide_and_seek: expected two classes or more, the data has {num_classes}.")
+    for name, known in _CHOICES.items():
+        if options[name] not in known:
+            words = ", ".join(map(repr, known))
+            raise UserError(f"hide_and_seek.{name}: {options[name]!r} is not one of {words}.")
+    grid, size = options.grid, options.cam_size
+    ranges = {
+        "cams": (1, 3),
+        "probability": (0, 1),
+        "grid": (1, size),
+        "number": (-1, grid**2),
+        "early_steps": (0, float("inf")),
+        "tau": (0, float("inf")),
+        "segmentation": (0, float("inf")),
+    }
+    for name, (least, most) in ranges.items():
+        if not least <= options[name] <= most:
+            span = f"{least} to {most}" if most < float("inf") else f"{least} or more"
+            raise UserError(f"hide_and_seek.{name}: expected {span}, got {options[name]}.")
+    if size % grid:
+        raise UserError(
+            f"hide_and_seek.grid: {grid} patches a side do not divide the {size} pixels of "
+            "hide_and_seek.cam_size."
+        )
+    if not 0 < options.floor < 1:
+        raise UserError(f"hide_and_seek.floor: expected above 0, below 1, got {options.floor}.")
+    if options.teacher and not options.segmentation:
+        raise UserError("hide_and_seek.segmentation: 0, and a teacher, leave nothing to learn.")
