@@ -1,6 +1,39 @@
 """Hide-and-Seek segmentation (Redondo-Cabrera et al. 2018): classify and segment, end to end.
 
-python -m wsol_jax.main --config=configs/hide_and_seek.py:embedded --workdir=runs/hide_and_seek
+    python -m wsol_jax.main --config=configs/hide_and_seek.py:embedded \
+        --workdir=runs/hide_and_seek_embedded
+    python -m wsol_jax.main \
+        --config=configs/hide_and_seek.py:voc,root=VOC2012,backbone=mobilenet_v2 \
+        --workdir=runs/hide_and_seek
+    python -m wsol_jax.main --config=configs/hide_and_seek.py:voc,root=VOC2012,variant=two_cams \
+        --workdir=runs/two_cams
+
+One training; ``variant=not_end_to_end`` is a run in stages: ``cams``, ``segment``, ``evaluate``.
+
+``embedded``: EMBEDDED
+
+``voc`` on MobileNetV2: SMALL
+
+``voc`` alone is the paper's recipe on VOC 2012 trainaug: VGG16 as DeepLab-LargeFOV, fc6 and fc7 from
+its own fully connected layers, crops of 321x321 of the photos as they are, class maps at 224 pixels,
+80,000 steps of one photo at 1e-4 and then 1e-5. Neither time nor figures have been measured there:
+that needs an accelerator.
+
+``variant=`` is a row of the paper's tables; its mean IoU in % on VOC 2012 val, before the CRF at
+test time / after it:
+
+    gap_conv5        I             26.3 / 27.7    class maps from conv5
+    two_cams         I to IV       34.0 / 36.5    no CRF in training, no filter, no switching
+    one_cam          II            33.0 / 35.5    the same without hidden patches
+    three_cams       II            33.8 / 36.0
+    patches_4, _5, _6  III         33.1 / 35.8, 33.3 / 36.2, 33.2 / 35.9
+    crf              IV, V         38.3 / 40.0    two_cams and the CRF in training
+    filter           V, VI         38.6 / 40.5    and the filter at test time
+    fixed_1000, _5000  VI          38.6, 39.4     and labels alone in the first steps
+    full             VI, VII       40.4 / 41.9    and adaptive switching: the default
+    not_end_to_end   VII           34.0 / 36.9    class-map networks first, then frozen
+
+``benchmarks/ablation.py`` runs a list of them and prints the paper's tables beside ours.
 """
 
 import dataclasses
