@@ -49,7 +49,7 @@ def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
     """``compare``'s result as text: means in %, lowest and highest seed, paired differences."""
     lines = []
     for name, entry in result.items():
-        lines.append(f"{name}{'a':>28}{'b':>24}{'b - a [95% over images]':>32}")
+        lines.append(f"{name:26}{'a':>24}{'b':>24}{'b - a [95% over images]':>28}")
         for figure in COMPARED:
             if not any(figure in entry[side] for side in ("a", "b")):
                 continue
@@ -66,7 +66,7 @@ def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
             if pair:
                 low, high = pair["interval_95"]
                 tail = f"{100 * pair['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-            lines.append(f"  {figure:16}{cells[0]:>24}{cells[1]:>24}{tail:>28}")
+            lines.append(f"  {figure:24}{cells[0]:>24}{cells[1]:>24}{tail:>28}")
     return "\n".join(lines)
 
 

@@ -73,8 +73,11 @@ def test_a_part_against_the_whole(tmp_path):
         compare.compare([f"{whole}:second"], [whole])
 
 
-def write_several(folder, contrast: float, classes=("cat", "dog")):
-    """A finished run on images of several labels, whose maps light their classes' halves."""
+def write_several(folder, contrast: float, classes=("cat", "dog"), central=False):
+    """A finished run on images of several labels, whose maps light their classes' halves.
+
+    ``central``: a fixed box is known.
+    """
     rng = np.random.default_rng(1)
     scores = MultiLabelScores(classes)
     for i in range(6):
@@ -86,6 +89,10 @@ def write_several(folder, contrast: float, classes=("cat", "dog")):
         for part in (scores.location, scores.centre, scores.presence):
             part.update(str(i), maps, [[0, 0, 7, 15]], [0], (16, 16))
         scores.peaks.update([str(i)], np.zeros((1, 2, 2)))
+        found = ([contrast], [0], [[0, 0, 7, 15]], [0])
+        scores.detection.update(str(i), [[0, 0, 7, 15]], *found)
+        if central:
+            scores.central.update(str(i), [[0, 0, 9 if i < 3 else 15, 15]], *found)
     figures = {"test": {"list": scores.figures()}, "threshold": 0.2}
     scores.save(folder / "scores" / "list.npz")
     (folder / "metrics.json").write_text(json.dumps(figures))
@@ -106,6 +113,20 @@ def test_several_labels_are_paired_by_their_figures(tmp_path):
         compare.compare(weak[:1], [write_run(tmp_path / "single", 0.4)])
     with pytest.raises(UserError, match="different classes"):
         compare.compare(weak[:1], [write_several(tmp_path / "other", 0.1, ("a", "b"))])
+
+
+def test_the_central_box_is_compared_as_far_as_the_runs_know_it(tmp_path):
+    """Wide enough for an IoU of .8 on half of the images and of .5 on the others."""
+    older = write_several(tmp_path / "older", 0.1)
+    one, other = (write_several(tmp_path / n, c, central=True) for n, c in (("a", 0.2), ("b", 0.4)))
+    result = compare.compare([one], [other])["list"]
+    key = "central_detection_map"
+    assert result["a"][key]["mean"] == result["b"][key]["mean"] == 1
+    assert result["b-a"][key] == {"value": 0.0, "interval_95": [0.0, 0.0]}
+    result = compare.compare([older], [one])["list"]
+    assert key in result["b"] and key not in result["a"] and key not in result["b-a"]
+    assert result["b-a"]["detection_map"]["value"] == 0
+    assert f"{key} " in compare.table({"list": result})
 
 
 def test_other_images_are_refused(tmp_path):

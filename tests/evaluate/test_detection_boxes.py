@@ -11,12 +11,13 @@ from wsol_jax.data.records import Record
 from wsol_jax.evaluate import multi_label, score
 from wsol_jax.evaluate.kind import Task
 from wsol_jax.evaluate.localize import LocalizedImage
-from wsol_jax.evaluate.multi_label import MultiLabel, detect
+from wsol_jax.evaluate.multi_label import MultiLabel, central_detections, detect
 from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
 from wsol_jax.runs.opened import Network
 
 NAMES = ("ball", "bar", "cross")
 SHARE, NMS = 0.5, 0.3
+CENTRAL = np.array([34, 45, 167, 178])  # in the frame of the maps: 134 of 224 pixels wide and high
 
 
 class Scenes:
@@ -123,8 +124,21 @@ def iou(a, b):
     return inside / (area(a) + area(b) - inside)
 
 
-def naive_ap(scenes, wanted):
-    """AP of each class over the images whose boxes are known; all-point, from the right."""
+def middle(size):
+    """The fixed box in an image's own pixels."""
+    corners = []
+    for side in size:
+        long = round(134 / 224 * side)
+        corners.append(((side - long) // 2, (side - long) // 2 + long - 1))
+    (x0, x1), (y0, y1) = corners
+    return x0, y0, x1, y1
+
+
+def naive_ap(scenes, wanted, central=False):
+    """AP of each class over the images whose boxes are known; all-point, from the right.
+
+    ``central``: instead of a class's boxes the fixed one, as sure as the surest.
+    """
     aps = []
     for c in range(len(NAMES)):
         ranked, objects = [], 0
@@ -141,6 +155,8 @@ def naive_ap(scenes, wanted):
             for box, value in boxes:
                 if all(iou(box, other) <= NMS for other, _ in kept):
                     kept.append((box, value))
+            if central and kept:
+                kept = [(middle(record.size), kept[0][1])]
             taken = set()
             for box, value in kept:
                 overlaps = [iou(box, true) for true in mine]
@@ -173,6 +189,56 @@ def test_detection_equals_a_loop(scenes, wanted, name):
         np.testing.assert_allclose([by_class[n] for n in NAMES], expected, atol=1e-9)
     low, high = figures["intervals_95"][name]
     assert low <= figures[name] <= high
+
+
+@pytest.mark.parametrize("wanted, name", [(0.5, ""), (0.2, "_20")])
+def test_the_central_box_equals_a_loop(scenes, wanted, name):
+    made = scored(scenes, Task(parts=False, central=CENTRAL))
+    figures = made.figures(intervals=False)
+    expected = naive_ap(scenes, wanted, central=True)
+    key = f"central_detection_map{name}"
+    assert figures[key] == pytest.approx(expected.mean(), abs=1e-9)
+    assert 0.02 < figures[key] < figures[f"detection_map{name}"]
+    # A class that a map finds nothing of has no central box either; an unknown image has none.
+    assert made.central.images.ids() == made.detection.images.ids()
+    for (_, found), (_, fixed) in zip(
+        made.detection.images.items(), made.central.images.items(), strict=True
+    ):
+        best = {c: found["score"][found["label"] == c].max() for c in set(found["label"].tolist())}
+        assert dict(zip(fixed["label"].tolist(), fixed["score"], strict=True)) == best
+
+
+def test_the_central_box_by_hand():
+    """Two boxes of one class, one of another: a box each, wide as the photo, a fourth as high."""
+    boxes = np.array([[0, 0, 5, 5], [9, 9, 9, 9], [0, 0, 1, 1]])
+    found = (boxes, np.array([0.2, 0.7, 0.1]), np.array([3, 3, 1]))
+    fixed = central_detections(found, np.array([0, 84, 223, 139]), (500, 300))
+    np.testing.assert_array_equal(fixed[0], [[0, 112, 499, 186]] * 2)
+    assert fixed[1].tolist() == [0.1, 0.7] and fixed[2].tolist() == [1, 3]
+    none = central_detections(tuple(x[:0] for x in found), np.array([0, 84, 223, 139]), (500, 300))
+    assert [x.shape for x in none] == [(0, 4), (0,), (0,)]
+
+
+def test_a_run_without_a_central_box_has_no_row_and_is_paired_all_the_same(scenes, tmp_path):
+    """As older files, and as those whose training list has no boxes."""
+    made = scored(scenes, Task(parts=False, central=CENTRAL))
+    made.save(tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as file:
+        rows = {name: file[name] for name in file.files if not name.startswith("central/")}
+    assert len(rows) < len(file.files)
+    np.savez(tmp_path / "old.npz", **rows)
+    new, old = (MultiLabelScores.load(tmp_path / f"{name}.npz") for name in ("new", "old"))
+    figures = made.figures(intervals=False)
+    assert new.figures(intervals=False) == new.merge(made).figures(intervals=False) == figures
+    lacking = old.figures(intervals=False)
+    central = {"central_detection_map", "central_detection_map_20"}
+    assert lacking == {k: v for k, v in figures.items() if k not in central} != figures
+    assert lacking == scored(scenes).figures(intervals=False)
+    assert central <= set(MultiLabelScores.paired([new], [made]))
+    for one, other in ((new, old), (old, new), (old, old)):
+        assert not one.obstacle(other)
+        paired = MultiLabelScores.paired([one], [other])
+        assert "detection_map" in paired and not central & set(paired)
 
 
 def test_boxes_of_a_map_by_hand():

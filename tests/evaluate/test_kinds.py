@@ -1,5 +1,6 @@
 """The choice of a kind, and a segmenter whose parts are class maps and another segmentation."""
 
+import dataclasses
 import io
 import types
 
@@ -23,6 +24,7 @@ from wsol_jax.evaluate.score import score_list
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.stored.summary import METRICS
 from wsol_jax.methods import Localization, Segmentation
+from wsol_jax.metrics.maps import MAP_SIZE
 from wsol_jax.runs.opened import Network, OpenedRun
 
 SIDE = 32
@@ -64,6 +66,14 @@ class Scenes:
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[y0 : y1 + 1, x0 : x1 + 1] = 1 + index % 2
         return mask
+
+
+class Boxless(Scenes):
+    """The same photos, and nobody knows where their objects are."""
+
+    def __getitem__(self, index):
+        nothing = {"boxes": np.zeros((0, 4), np.float32), "box_labels": np.zeros(0, np.int32)}
+        return dataclasses.replace(super().__getitem__(index), **nothing)
 
 
 def config(multi_label=True):
@@ -151,8 +161,24 @@ def test_a_segmenters_run_has_the_figures_of_its_parts(tmp_path):
         loaded = kinds.load(tmp_path / "scores" / name / "test.npz")
         assert type(loaded) is type(scored["test"].parts[name])
         assert loaded.figures(part["threshold"]) == part["test"]["test"]
-    # A box of a region's every pixel is the rectangle itself.
-    assert found["parts"]["maps"]["test"]["test"]["detection_map"] == 1
+    # A box of a region's every pixel is the rectangle itself; all lie near the middle.
+    maps = found["parts"]["maps"]["test"]["test"]
+    assert maps["detection_map"] == maps["central_detection_map"] == 1
+    assert "central_detection_map" not in found["test"]["test"]
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+@pytest.mark.parametrize("localize", [class_maps, segmenter])
+def test_class_maps_have_a_fixed_box_to_beat_as_a_whole_and_as_a_part(localize, multi_label):
+    kind = kinds.of(network(localize, multi_label))
+    boxed, bare = (
+        types.SimpleNamespace(lists=types.SimpleNamespace(train=train))
+        for train in (Scenes(), Boxless())
+    )
+    x0, y0, x1, y1 = kind.test_task(boxed, {}).central * SIDE / MAP_SIZE
+    # Those of the photos are 17 wide and 19 high.
+    assert 13 < x1 - x0 < 21 and 15 < y1 - y0 < 23 and x0 + x1 == pytest.approx(SIDE, abs=1)
+    assert kind.test_task(bare, {}).central is None
 
 
 def test_another_classifiers_scores_are_checked_before_training(tmp_path):

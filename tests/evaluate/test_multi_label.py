@@ -13,6 +13,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Record
 from wsol_jax.evaluate import kinds, score
 from wsol_jax.evaluate.boxes import BoxScores
+from wsol_jax.evaluate.kind import Task
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.multi_label import MultiLabel
 from wsol_jax.evaluate.multi_label_scores import FIGURES, MultiLabelScores, peak_distances
@@ -21,7 +22,8 @@ from wsol_jax.runs.opened import Network
 NAMES = ("ball", "bar", "cross", "dot")
 C = len(NAMES)
 TOLERANCE = 4.0
-PARTS = ("saliency", "location", "centre", "presence", "detection", "peaks")
+PARTS = ("saliency", "location", "centre", "presence", "detection", "central", "peaks")
+CENTRAL = np.array([40, 30, 183, 193])  # in the frame of the maps
 
 
 def smooth(rng, size):
@@ -120,7 +122,8 @@ def scored(truth, images, tolerance=TOLERANCE):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score, "localize_list", lambda *args, **options: iter(images))
         kind = MultiLabel(config, {name: MultiLabel(config) for name in ("first", "second")})
-        return score.score_list(Network(config, None, None, None), truth, kind)
+        network = Network(config, None, None, None)
+        return score.score_list(network, truth, kind, Task(central=CENTRAL))
 
 
 @pytest.fixture(scope="module")
@@ -305,11 +308,18 @@ def test_peak_distance_equals_a_loop(truth, images, scores):
     assert "peak_distance" not in scores.parts["first"].figures(intervals=False)
 
 
+def assert_all_unknown(figures):
+    """Without a true box there is none to be met by the fixed one: that has no row at all."""
+    central = {"central_detection_map", "central_detection_map_20"}
+    assert central <= set(FIGURES.values()) and not central & set(figures)
+    assert all(figures[name] is None for name in set(FIGURES.values()) - central)
+
+
 def test_no_image_shows_a_class():
     truth = Truth(1)
     assert truth[0].labels == ()
     figures = scored(truth, list(said(truth))).figures()
-    assert all(figures[name] is None for name in FIGURES.values())
+    assert_all_unknown(figures)
     assert "peak_distance" not in figures and figures["images"] == 1
 
 
@@ -350,7 +360,7 @@ def test_an_empty_list_adds_nothing(truth, images, scores):
     assert_same(empty.merge(scores), scores)
     one = BoxScores(class_names=NAMES, parts={"first": BoxScores(class_names=NAMES)})
     assert one.merge(BoxScores()).parts.keys() == BoxScores().merge(one).parts.keys() == {"first"}
-    assert all(empty.figures()[name] is None for name in FIGURES.values())
+    assert_all_unknown(empty.figures())
 
 
 def test_lists_of_other_classes_do_not_merge(scores):

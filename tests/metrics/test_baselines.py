@@ -21,6 +21,8 @@ def test_central_box():
     np.testing.assert_array_equal(central_box(1, 1, 224), [0, 0, 223, 223])
     np.testing.assert_array_equal(central_box(0.5, 0.25, 8), [2, 3, 5, 4])
     np.testing.assert_array_equal(central_box(0.001, 0.001, 8), [3, 3, 3, 3])
+    np.testing.assert_array_equal(central_box(0.5, 0.25, (40, 16)), [10, 6, 29, 9])
+    np.testing.assert_array_equal(central_box(1, 1, (500, 375)), [0, 0, 499, 374])
 
 
 def test_best_central_box_finds_the_planted_one():

@@ -106,6 +106,21 @@ def test_figures_as_per_cent_and_unknown_ones_as_a_dash():
     }
 
 
+def test_the_central_box_stands_below_the_detection_that_it_bounds():
+    known = {"detection_map": 0.31, "detection_map_20": 0.6}
+    both = known | {"central_detection_map": 0.12, "central_detection_map_20": 0.55}
+    lines = [line.split("  ") for line in tables.text_table([("t", "", both)]).splitlines()[2:]]
+    assert [[cell.strip() for cell in line if cell] for line in lines] == [
+        ["detection mAP", "31.0 %"],
+        ["central box", "12.0 %"],
+        ["detection mAP, IoU ≥ 0.2", "60.0 %"],
+        ["central box, IoU ≥ 0.2", "55.0 %"],
+    ]
+    table = tables.html_table([("t", "", both)])
+    assert table.count('<tr class="baseline"><th scope="row">central box') == 2
+    assert "central box" not in tables.html_table([("t", "", known)])
+
+
 def test_table_says_where_each_threshold_came_from():
     groups = dict(
         (heading, [figure.key for figure, _ in rows])

@@ -1,6 +1,6 @@
 """Boxes: class maps of images of one class, against its boxes and pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,9 +107,9 @@ class Boxes(Kind):
         logging.warning("no tune list with boxes: the box threshold is %.1f", DEFAULT_THRESHOLD)
         return DEFAULT_THRESHOLD, "default, for want of a tune list with boxes"
 
-    def test_task(self, run: OpenedRun, thresholds: Mapping[str, float]) -> Task:
-        """The boxes' thresholds, and the best fixed box of the training list."""
-        return Task(thresholds=thresholds, central=fit_central_box(run.lists.train))
+    def central_box(self, run: OpenedRun) -> np.ndarray | None:
+        """The best fixed box of the training list."""
+        return fit_central_box(run.lists.train)
 
     def cards(self, source: Source, results: Results, threshold: float) -> list[Card]:
         """The lowest IoUs and a fixed draw."""

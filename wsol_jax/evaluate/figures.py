@@ -106,7 +106,21 @@ FIGURES = (
         "detection mAP",
         "boxes around the maps' regions, IoU ≥ 0.5, mean of classes",
     ),
+    Figure(
+        "central_detection_map",
+        DETECTION,
+        "central box",
+        "baseline: same confidences, the best fixed box, fit on train",
+        baseline=True,
+    ),
     Figure("detection_map_20", DETECTION, "detection mAP, IoU ≥ 0.2", "the same boxes"),
+    Figure(
+        "central_detection_map_20",
+        DETECTION,
+        "central box, IoU ≥ 0.2",
+        "baseline: the same fixed box",
+        baseline=True,
+    ),
     Figure(
         "pxap",
         PIXELS,

@@ -67,7 +67,7 @@ class Task:
     Attributes:
       thresholds: of the boxes, by part, "" for the whole; an absent one leaves unknown what needs
         it.
-      central: (4,) the fixed box to compare with, in the frame of the maps.
+      central: (4,) the fixed box to compare with, in the frame of the maps; None for none.
       parts: score what a method puts its whole together from, too.
       full: find what takes long: MaxBoxAccV2's boxes, of every contour, and detections.
       crf: bring segmentations to the photos' edges.
@@ -144,8 +144,12 @@ class Kind:
 
     def test_task(self, run: OpenedRun, thresholds: Mapping[str, float]) -> Task:
         """How a run's test lists are scored."""
-        del run
-        return Task(thresholds=thresholds)
+        return Task(thresholds=thresholds, central=self.central_box(run))
+
+    def central_box(self, run: OpenedRun) -> np.ndarray | None:
+        """The fixed box to compare with, as ``Task.central``; here that of the parts, if any."""
+        found = (kind.central_box(run) for kind in self.parts.values())
+        return next((box for box in found if box is not None), None)
 
     def baseline(self, run: OpenedRun, maps: Network) -> "Baseline | None":
         """What needs no training beyond that of an earlier network, to compare with; or None."""

@@ -12,15 +12,20 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Source
-from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD, heat_cards
+from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD, fit_central_box, heat_cards
 from wsol_jax.evaluate.kind import Kind, Row, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.shown import Card
+from wsol_jax.metrics import baselines
 from wsol_jax.metrics.boxes import nearest_threshold
 from wsol_jax.metrics.detection import component_boxes
+from wsol_jax.metrics.maps import MAP_SIZE
 from wsol_jax.metrics.saliency import peaks
+from wsol_jax.runs.opened import OpenedRun
+
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes, scores, classes
 
 
 class MultiLabel(Kind):
@@ -46,7 +51,9 @@ class MultiLabel(Kind):
         located = len(truth.record.boxes) or not truth.record.labels
         if task.full and located:  # else nobody knows where its objects are
             share = self.config.eval.detection.threshold
-            row["detections"] = detect(image.maps, share, image.size)
+            found = row["detections"] = detect(image.maps, share, image.size)
+            if task.central is not None:
+                row["central"] = central_detections(found, task.central, image.size)
         return {part: row}
 
     def add(self, results: MultiLabelScores, image: LocalizedImage, row: Row) -> None:
@@ -66,9 +73,9 @@ class MultiLabel(Kind):
         results.peaks.update([record.image_id], own[None])
         if mask is not None:
             results.saliency.update(record.image_id, row["maps"], mask)
-        if "detections" in row:
-            boxes, scores, labels = row["detections"]
-            results.detection.update(record.image_id, boxes, scores, labels, *truth[:2])
+        for name, into in (("detections", results.detection), ("central", results.central)):
+            if name in row:
+                into.update(record.image_id, *row[name], *truth[:2])
         if row["whole"]:
             if record.labels:
                 results.true_maps[image.index] = image.true_map
@@ -80,6 +87,10 @@ class MultiLabel(Kind):
         if self.config.eval.threshold >= 0:
             return nearest_threshold(self.config.eval.threshold), "eval.threshold"
         return DEFAULT_THRESHOLD, "default: figures of several labels need none"
+
+    def central_box(self, run: OpenedRun) -> np.ndarray | None:
+        """The best fixed box of the training list, whatever the classes."""
+        return fit_central_box(run.lists.train)
 
     def cards(self, source: Source, results: Results, threshold: float) -> list[Card]:
         """A fixed draw."""
@@ -98,9 +109,7 @@ def check_detection(options: ml_collections.ConfigDict) -> None:
         raise UserError(f"eval.detection.nms_iou: expected an IoU in [0, 1], got {found.nms_iou}.")
 
 
-def detect(
-    maps: np.ndarray, share: float, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def detect(maps: np.ndarray, share: float, size: tuple[int, int]) -> Detections:
     """Boxes around what is above a share of each class map's maximum, scored by the sum inside.
 
     Redondo-Cabrera et al. 2018, section IV-D. The maps stay raw, so that a class that is not there
@@ -123,6 +132,27 @@ def detect(
         scores.append(sums / (size[0] * size[1]))
         labels.append(np.full(len(found), c))
     return tuple(map(np.concatenate, (boxes, scores, labels)))
+
+
+def central_detections(found: Detections, central: np.ndarray, size: tuple[int, int]) -> Detections:
+    """Puts a fixed central box in place of each class's boxes, as sure as the surest of them.
+
+    A baseline that looks at no pixel for the place; classes and confidences are the maps' own.
+
+    Args:
+      found: an image's detections. central: (4,) x0 y0 x1 y1, inclusive, in the frame of the maps.
+      size: (width, height) of the image.
+
+    Returns:
+      As ``detect``: a box, in pixels of the image, for each of the classes found.
+    """
+    _, scores, labels = found
+    width, height = (central[2:] - central[:2] + 1) / MAP_SIZE
+    classes, owners = np.unique(labels, return_inverse=True)
+    best = np.full(len(classes), -np.inf)
+    np.maximum.at(best, owners, scores)
+    box = baselines.central_box(width, height, size)
+    return np.tile(box, (len(classes), 1)), best, classes
 
 
 def _enlarged(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:

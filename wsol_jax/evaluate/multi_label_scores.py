@@ -21,6 +21,8 @@ FIGURES = {
     ("presence", "map"): "class_map",
     ("detection", f"map@{IOUS[0]:g}"): "detection_map",
     ("detection", f"map@{IOUS[1]:g}"): "detection_map_20",
+    ("central", f"map@{IOUS[0]:g}"): "central_detection_map",
+    ("central", f"map@{IOUS[1]:g}"): "central_detection_map_20",
 }
 
 
@@ -32,7 +34,7 @@ _BY_CLASS = {
 }
 
 
-_MEASURED = ("saliency", "location", "centre", "presence", "detection")
+_MEASURED = ("saliency", "location", "centre", "presence", "detection", "central")
 
 
 class MultiLabelScores(Results):
@@ -45,6 +47,8 @@ class MultiLabelScores(Results):
       centre: the same confidences with the image's centre as the place: how hard the task is.
       presence: the class scores as a ranking of the images, whatever the place.
       detection: boxes around the maps' regions, of all classes.
+      central: the same classes and confidences with the best fixed box as the place; of no image
+        where no training box is known.
       peaks: (C, 2) x y of each class's peak in pixels, NaN for classes that the image lacks.
       ious: of no image: no box is drawn here.
     """
@@ -55,9 +59,10 @@ class MultiLabelScores(Results):
         "centre": LocationAP,
         "presence": LocationAP,
         "detection": DetectionAP,
+        "central": DetectionAP,
         "peaks": PerImage,
     }
-    NEWER = ("detection",)
+    NEWER = ("detection", "central")
     MARK = "location"
 
     def __init__(
@@ -75,6 +80,7 @@ class MultiLabelScores(Results):
         self.centre = LocationAP(classes, tolerance)
         self.presence = LocationAP(classes, 0.0)
         self.detection = DetectionAP(classes, IOUS, nms_iou)
+        self.central = DetectionAP(classes, IOUS, nms_iou=None)  # a box a class: none to suppress
         self.peaks = PerImage((classes, 2), np.float32)
         self.ious = PerImage((), np.float32)
 
@@ -91,7 +97,10 @@ class MultiLabelScores(Results):
         return cls(texts["class_names"], float(parts["location"]["tolerance"]), nms_iou=nms_iou)
 
     def figures(self, threshold: float = 0.0, intervals: bool = True) -> dict[str, Any]:
-        """metrics.json's entry of a list; a figure that the list has no truth for is None."""
+        """metrics.json's entry of a list; a figure that the list has no truth for is None.
+
+        Those of the central box are left out where it is not known.
+        """
         del threshold  # the figures here need none
         figures: dict[str, Any] = {}
         spans: dict[str, Any] = {}
@@ -101,10 +110,13 @@ class MultiLabelScores(Results):
             values = part.compute()
             ends = part.intervals() if intervals else {}
             for (owner, key), shown in FIGURES.items():
-                if owner == name:
-                    figures[shown] = known(values[key])
-                    if figures[shown] is not None and intervals:
-                        spans[shown] = list(map(float, ends[key]))
+                if owner != name:
+                    continue
+                value = known(values[key])
+                if value is not None or name != "central":  # no fixed box: no row of it
+                    figures[shown] = value
+                if value is not None and intervals:
+                    spans[shown] = list(map(float, ends[key]))
             for (owner, key), shown in _BY_CLASS.items():
                 if owner == name:
                     pairs = zip(self.class_names, map(known, values[key]), strict=True)
@@ -155,7 +167,7 @@ class MultiLabelScores(Results):
         found = {}
         for name in _MEASURED:
             sides = [[getattr(run, name) for run in side] for side in (a, b)]
-            if name == "detection" and not all(len(one) for side in sides for one in side):
+            if name in cls.NEWER and not all(len(one) for side in sides for one in side):
                 continue
             values = accumulator.compare_means(*sides, seed)
             found |= {FIGURES[name, k]: v for k, v in values.items() if (name, k) in FIGURES}

@@ -8,14 +8,17 @@ from wsol_jax.metrics.boxes import iou
 from wsol_jax.metrics.maps import MAP_SIZE
 
 
-def central_box(width: float, height: float, size: int = MAP_SIZE) -> np.ndarray:
-    """A centred box; width and height are fractions of the map's side in (0, 1].
+def central_box(width: float, height: float, size: int | tuple[int, int] = MAP_SIZE) -> np.ndarray:
+    """A centred box; width and height are fractions of the sides in (0, 1].
 
+    Args:
+      size: (width, height) in pixels, or the side of a square.
     Returns:
       (4,) int64, x0 y0 x1 y1 inclusive, at least one pixel.
     """
-    w, h = (max(1, round(f * size)) for f in (width, height))
-    x0, y0 = (size - w) // 2, (size - h) // 2
+    across, down = (size, size) if isinstance(size, int) else size
+    w, h = max(1, round(width * across)), max(1, round(height * down))
+    x0, y0 = (across - w) // 2, (down - h) // 2
     return np.array([x0, y0, x0 + w - 1, y0 + h - 1], np.int64)
 
 
