@@ -76,6 +76,13 @@ def test_not_end_to_end_freezes_the_class_map_networks():
     assert tuple(cams.reads) == () and tuple(segment.reads) == ("cams",)
 
 
+def test_more_classes_than_a_mask_holds_are_one_sentence():
+    config = file.get_config("voc,weights=none")
+    methods.build(config, 254)
+    with pytest.raises(UserError, match=r"^hide_and_seek: masks hold 254 classes .* has 255\.$"):
+        methods.build(config, 255)
+
+
 def test_early_steps_keep_their_share_of_a_shorter_run():
     steps = lambda words: file.get_config(words).hide_and_seek.early_steps
     assert steps("voc,variant=fixed_1000") / steps("voc") == 0.2

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.methods import Variables, shared
 from wsol_jax.networks import backbones
@@ -224,6 +225,11 @@ def _check(options: Config, num_classes: int) -> None:
     """Raises UserError for options that no network can be built by."""
     if num_classes < 2:
         raise UserError(f"hide_and_seek: expected two classes or more, the data has {num_classes}.")
+    if options.segmentation and num_classes >= UNLABELLED:
+        raise UserError(
+            f"hide_and_seek: masks hold {UNLABELLED - 1} classes at most, the data has "
+            f"{num_classes}."
+        )
     for name, known in _CHOICES.items():
         if options[name] not in known:
             words = ", ".join(map(repr, known))
