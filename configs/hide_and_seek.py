@@ -161,7 +161,7 @@ def sections(config) -> None:
     own.grid = 4  # patches a side
     own.probability = 0.5  # that a patch is hidden
     own.number = -1  # hide exactly so many patches instead; negative: each by chance
-    own.fill = (123.675, 116.28, 103.53)  # RGB of hidden patches: the training images' mean
+    own.fill = (123.675, 116.28, 103.53)  # RGB of hidden patches: ImageNet's mean
     own.cam_size = 224  # pixels that they see
     own.cam_stride = 16  # pixels a cell of theirs
     own.cam_dilation = 6  # of fc6, in their cells: as many pixels as the segmenter's
