@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks.ablation_runs import Pool, Run, share_trainings
 from benchmarks.ablation_tables import make_table, markdown, read_run
 from configs import common
-from configs.hide_and_seek import TABLES, get_config
+from configs.hide_and_seek import TABLES, VARIANTS, get_config
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
@@ -62,6 +62,11 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"--jobs={flags.jobs}: expected 1 or more.")
     # Values hold spaces and quotes of their own: only what begins with dashes is another flag.
     flags.flags = [flag for text in flags.flags for flag in re.split(r"\s+(?=--)", text.strip())]
+    varied = {name for variant in VARIANTS.values() for name in variant.fields} | {"early_steps"}
+    for flag in flags.flags:
+        field = flag.partition("=")[0].removeprefix("--config.hide_and_seek.")
+        if field in varied:
+            raise UserError(f"--flags={flag}: the rows differ in {field}; it is theirs to set.")
     return flags
 
 

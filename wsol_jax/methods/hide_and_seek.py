@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.losses import switching
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, squared_label_loss
@@ -66,6 +67,8 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
     classification = _CLASSIFICATION[options.classification]
     crf = _crf_settings(options)
     teacher, positive = options.teacher, config.model.positive_maps
+    if teacher and teacher not in config.reads:
+        raise UserError(f"hide_and_seek.teacher: {teacher!r} is not among the stage's reads.")
 
     def maker_of(variables):
         """The variables of the network that makes the masks."""

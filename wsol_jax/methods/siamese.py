@@ -49,7 +49,7 @@ class SiameseNetwork(nn.Module):
       num_classes: C.
       endpoint: of the trunk, where the head hangs.
       conv5: of the trunk, whose responses are foreground; magnitudes, where no ReLU is behind it.
-      gap: the features that the classifier reads: "conv7" (fc7) or "conv5" (the endpoint).
+      gap: the features that the classifier reads: "conv7" (fc7) or "conv5".
       extra: channels of one more 3x3 layer before the classifier, as released; 0 for none.
       deviation: of the classifier's first weights.
       preprocessing: of the pixels.
@@ -76,7 +76,7 @@ class SiameseNetwork(nn.Module):
             known = ", ".join(x)
             raise UserError(f"hide_and_seek.conv5: {self.conv5!r} is not one of {known}.")
         scores, last = self.head(x[self.endpoint], train=train)
-        features = last if self.gap == "conv7" else x[self.endpoint]
+        features = last if self.gap == "conv7" else x[self.conv5]
         if self.extra:
             conv = nn.Conv(self.extra, (3, 3), dtype=self.head.dtype, name="extra")
             features = nn.relu(conv(features))
@@ -187,6 +187,11 @@ def build(config: Config, num_classes: int) -> Siamese:
     """
     model, options = config.model, config.hide_and_seek
     _check(options, num_classes)
+    if options.share_until and not options.segmentation and model.batch_norm == "batch":
+        raise UserError(
+            "hide_and_seek.share_until: with segmentation=0 and model.batch_norm='batch' nobody "
+            "would take the shared layers' statistics."
+        )
     dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     head = LargeFovHead(

@@ -126,8 +126,7 @@ def check_training(
     method = methods.build(own, len(classes))
     if name == names[-1] or name in config.eval.stages:
         check_scoring(own, lists)
-    plan = Plan.of(own.train, len(lists.train), sharding.data_mesh(own.train.devices))
-    check_warm_up(own, method, plan, f"stage.{name}.")
+    check_length(own, lists, f"stage.{name}.")
     before = config.stages[: config.stages.index(name)]
     folders = {
         stage: LabelFolder(workdir / stage, labeller.products)
@@ -135,6 +134,14 @@ def check_training(
         if stage in before
     }
     batch_labels(own, method, folders, f"stage.{name}.")
+
+
+def check_length(config: Config, lists: Lists, section: str = "") -> None:
+    """Raises UserError for a training that ends before every part of its loss has had its turn."""
+    config = without_weights(config)
+    method, _ = _shaped(_ByText(config), len(lists.class_names))
+    plan = Plan.of(config.train, len(lists.train), sharding.data_mesh(config.train.devices))
+    check_warm_up(config, method, plan, section)
 
 
 def check_weights(config: Config, wanted: Sequence[str]) -> None:

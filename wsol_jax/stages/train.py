@@ -32,7 +32,7 @@ from wsol_jax.runs.history import MetricWriter
 from wsol_jax.runs.opened import Network, OpenedRun
 from wsol_jax.runs.plan import Plan, create_state, lower_step, resolve
 from wsol_jax.runs.state import TrainState
-from wsol_jax.stages.wanted import batch_labels, check_warm_up
+from wsol_jax.stages.wanted import batch_labels
 
 
 def train_run(
@@ -59,7 +59,6 @@ def train_run(
     method = methods.build(config, len(lists.class_names))
     labels = batch_labels(config, method, folders)
     plan = Plan.of(config.train, len(lists.train), mesh)
-    check_warm_up(config, method, plan)
     workdirs.claim(workdir, config, lists.class_names)
     with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
         state, step, schedule = create_state(config, method, plan, mesh, networks)
