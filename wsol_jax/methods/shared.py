@@ -250,7 +250,7 @@ def layers_until(backbone: nn.Module, endpoint: str, field: str = "model.freeze_
     try:
         shapes = jax.eval_shape(lambda x: trunk.init(jax.random.key(0), x), images)
     except ValueError as error:
-        raise UserError(f"{field}: {error}") from None
+        raise UserError(f"{field}: {error}.") from None
     return set(shapes["params"])
 
 
