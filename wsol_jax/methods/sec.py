@@ -22,7 +22,6 @@ from wsol_jax.methods import Aux, Labeller, LabelSpec, Localization, Method, Seg
 from wsol_jax.methods.confident import confident_cells
 from wsol_jax.methods.explain import tapper
 from wsol_jax.networks import backbones
-from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.crf import CrfSettings
 
 
@@ -37,14 +36,7 @@ def sec(config: Config, num_classes: int) -> Method:
     crf = CrfSettings.of(options, "sec", "exact")
     dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
-    head = LargeFovHead(
-        num_classes=1 + num_classes,
-        channels=options.channels,
-        dilation=options.dilation,
-        average=options.average,
-        dropout=options.dropout,
-        dtype=dtype,
-    )
+    head = shared.fov_head(options, num_classes, dtype)
     network = shared.TrunkAndHead(
         backbone=backbone,
         head=head,

@@ -15,7 +15,7 @@ from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, softmax_cross_entropy
 from wsol_jax.methods import Batch, Localization, Variables
 from wsol_jax.networks import weights
-from wsol_jax.networks.heads import CamHead
+from wsol_jax.networks.heads import CamHead, LargeFovHead
 from wsol_jax.networks.weights.dense import thinned_dense
 from wsol_jax.ops.crf import CrfSettings, dense_crf
 from wsol_jax.ops.images import normalise
@@ -60,6 +60,21 @@ def cam_head(model: Config, num_classes: int, dtype: DTypeLike, kernel: int = 3)
         kernel=kernel,
         dropout=model.dropout,
         map_mean=model.map_mean,
+        dtype=dtype,
+    )
+
+
+def fov_head(
+    options: Config, num_classes: int, dtype: DTypeLike, last_deviation: float = 1e-2
+) -> LargeFovHead:
+    """The LargeFOV head that a segmenter's section describes; background is one class more."""
+    return LargeFovHead(
+        num_classes=1 + num_classes,
+        channels=options.channels,
+        dilation=options.dilation,
+        average=options.average,
+        dropout=options.dropout,
+        last_deviation=last_deviation,
         dtype=dtype,
     )
 

@@ -12,7 +12,6 @@ from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.methods import Variables, shared
 from wsol_jax.networks import backbones
-from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.ops.images import normalise
 
 OWN = "class_map_network"  # in the variables: layers that the segmenter does not share
@@ -194,15 +193,7 @@ def build(config: Config, num_classes: int) -> Siamese:
         )
     dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
-    head = LargeFovHead(
-        num_classes=1 + num_classes,
-        channels=options.channels,
-        dilation=options.dilation,
-        average=options.average,
-        dropout=options.dropout,
-        last_deviation=options.deviation,
-        dtype=dtype,
-    )
+    head = shared.fov_head(options, num_classes, dtype, options.deviation)
     segmenter = SiameseNetwork(
         backbone=backbone,
         head=head,
