@@ -55,8 +55,11 @@ def make_config(flags, crf):
     """The paper's network and CRF, at its stride, whatever the trunk."""
     words = f"voc,backbone={flags.backbone},weights=none,batch={flags.batch},width={flags.width}"
     config = hide_and_seek.get_config(words)
+    paper = hide_and_seek.get_config("voc").hide_and_seek
     with config.unlocked():
         at_paper_size(config, flags.size, crf)
+        for name in ("dilation", "cam_dilation", "cam_size", "cam_stride"):
+            config.hide_and_seek[name] = paper[name]
         config.model.freeze_until = ""
         config.hide_and_seek.early_steps = 0
         for rate in ("backbone_lr", "head_lr", "classifier_lr"):
@@ -65,14 +68,13 @@ def make_config(flags, crf):
 
 
 def at_paper_size(config, size, crf):
-    """Eight pixels a cell, and the CRF that belongs to that."""
-    paper = hide_and_seek.get_config("voc").hide_and_seek
+    """Eight pixels a cell, fc6 as wide in pixels as it was, and the CRF that belongs to that."""
+    own, stride = config.hide_and_seek, config.model.output_stride
+    own.cam_size = int(own.cam_size)  # whatever the crop becomes
+    own.crf, own.cells = crf, hide_and_seek.get_config("voc").hide_and_seek.cells
+    own.dilation = own.dilation * stride // 8
     config.data.crop = config.data.resize = size
     config.model.output_stride = 8
-    own = config.hide_and_seek
-    own.crf = crf
-    for name in ("dilation", "cam_dilation", "cam_size", "cam_stride", "cells"):
-        own[name] = paper[name]
 
 
 def photos_of(flags):
@@ -121,10 +123,11 @@ def compare_masks(flags):
         labels[row, list(record.labels)] = 1
     masks = {}
     for crf in CRFS:
-        with config.unlocked():
-            at_paper_size(config, flags.size, crf)
-            config.model.weights = ""
-        method = methods.build(config, len(names))
+        fine = config.copy_and_resolve_references()
+        with fine.unlocked():
+            at_paper_size(fine, flags.size, crf)
+            fine.model.weights, fine.hide_and_seek.sure_masks = "", True
+        method = methods.build(fine, len(names))
         call = jax.jit(lambda batch, method=method: _mask(method, run.variables, batch))
         rows = zip(images, labels, strict=True)
         masks[crf] = np.stack([np.asarray(call(_row(*row))) for row in rows])
