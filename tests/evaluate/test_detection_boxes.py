@@ -17,7 +17,7 @@ from wsol_jax.runs.opened import Network
 
 NAMES = ("ball", "bar", "cross")
 SHARE, NMS = 0.5, 0.3
-CENTRAL = np.array([34, 45, 167, 178])  # in the frame of the maps: 134 of 224 pixels wide and high
+CENTRAL = np.array([78, 72, 144, 151])  # in the frame of the maps: 67 of 224 pixels by 80
 
 
 class Scenes:
@@ -25,11 +25,11 @@ class Scenes:
 
     name, class_names = "scenes", NAMES
 
-    def __init__(self, count=24):
+    def __init__(self, count=24, sides=(60, 120)):
         rng = np.random.default_rng(3)
         self.records = []
         for i in range(count):
-            width, height = map(int, rng.integers(60, 120, 2))
+            width, height = map(int, rng.integers(*sides, 2))
             labels = rng.integers(0, 3, 0 if i == 4 else 1 + i % 2)
             corners = rng.integers(0, 30, (len(labels), 2))
             boxes = np.concatenate([corners, corners + rng.integers(12, 29, (len(labels), 2))], 1)
@@ -127,8 +127,8 @@ def iou(a, b):
 def middle(size):
     """The fixed box in an image's own pixels."""
     corners = []
-    for side in size:
-        long = round(134 / 224 * side)
+    for side, share in zip(size, (67 / 224, 80 / 224), strict=True):
+        long = round(share * side)
         corners.append(((side - long) // 2, (side - long) // 2 + long - 1))
     (x0, x1), (y0, y1) = corners
     return x0, y0, x1, y1
@@ -192,13 +192,14 @@ def test_detection_equals_a_loop(scenes, wanted, name):
 
 
 @pytest.mark.parametrize("wanted, name", [(0.5, ""), (0.2, "_20")])
-def test_the_central_box_equals_a_loop(scenes, wanted, name):
+def test_the_central_box_equals_a_loop(wanted, name):
+    scenes = Scenes(sides=(58, 80))  # so small that some objects lie in the middle
     made = scored(scenes, Task(parts=False, central=CENTRAL))
     figures = made.figures(intervals=False)
     expected = naive_ap(scenes, wanted, central=True)
     key = f"central_detection_map{name}"
     assert figures[key] == pytest.approx(expected.mean(), abs=1e-9)
-    assert 0.02 < figures[key] < figures[f"detection_map{name}"]
+    assert 0.01 < figures[key] < figures[f"detection_map{name}"]
     # A class that a map finds nothing of has no central box either; an unknown image has none.
     assert made.central.images.ids() == made.detection.images.ids()
     for (_, found), (_, fixed) in zip(
