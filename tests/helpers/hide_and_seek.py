@@ -18,6 +18,7 @@ CELLS, CAM_SIZE, GRID = 8, 24, 4  # of the segmenter; pixels that a class-map ne
 FILL = (123.675, 116.28, 103.53)
 EARLY, LATE = 3, 5  # steps before and after ``early_steps`` of 5
 CRF = {"bilateral": (4.0, 3.0, 40.0), "spatial": (2.0, 1.0), "iterations": 3}
+PIXELS = {**CRF, "bilateral": (4.0, 3.0, 8.0), "method": "lattice"}  # noise is no photo to it
 PLAIN = {"crf": "none", "switching": "none", "filter": "none"}
 BATCH = {
     "image": IMAGES,
@@ -38,7 +39,7 @@ def tiny(**changes):
         own = config.hide_and_seek
         own.cam_size, own.conv5, own.early_steps = CAM_SIZE, "conv2_1", LATE
         own.channels, own.dilation, own.cam_dilation, own.dropout = 24, 2, 1, 0.0
-        own.bilateral, own.spatial = CRF["bilateral"], CRF["spatial"]
+        own.bilateral, own.spatial = PIXELS["bilateral"], CRF["spatial"]
         own.cells.bilateral, own.cells.spatial = CRF["bilateral"], CRF["spatial"]
         own.iterations = own.cells.iterations = CRF["iterations"]
         config.update_from_flattened_dict(named(changes))
@@ -139,10 +140,10 @@ def network(**changes):
     )
 
 
-def sharpened(probabilities, photos, method):
+def sharpened(probabilities, photos, **settings):
     """A dense CRF over photos of the probabilities' size."""
     unary = jnp.asarray(-np.log(np.maximum(probabilities, 1e-5)), jnp.float32)
-    call = quick(lambda *given: dense_crf(*given, **CRF, method=method))
+    call = quick(lambda *given: dense_crf(*given, **settings))
     return np.asarray(call(unary, jnp.asarray(photos, jnp.uint8)), np.float64)
 
 
@@ -153,10 +154,10 @@ def masks_of(seen, response, batch, crf):
     found = by_hand.probabilities(maps, by_hand.fused_foreground(responses, CELLS))
     if crf == "cells":
         small = resized(batch["image"].astype(np.float64), CELLS)
-        return sharpened(found, np.round(small), "exact").argmax(axis=-1)
+        return sharpened(found, np.round(small), **CRF).argmax(axis=-1)
     if crf == "image":
         large = resized(found, batch["image"].shape[1])
-        return resized(sharpened(large, batch["image"], "lattice"), CELLS).argmax(axis=-1)
+        return resized(sharpened(large, batch["image"], **PIXELS), CELLS).argmax(axis=-1)
     return found.argmax(axis=-1)
 
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import by_hand
 from helpers.compiling import quick
 from helpers.hide_and_seek import (
@@ -127,6 +128,7 @@ def with_teacher():
     return method, {**fresh, "cams": scaled(variables(), "backbone", "conv1_2")}
 
 
+@pytest.mark.slow
 def test_a_teacher_makes_the_masks_and_learns_nothing():
     method, both = with_teacher()
     call = quick(jax.value_and_grad(method.loss, has_aux=True))
