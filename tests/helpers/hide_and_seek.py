@@ -18,7 +18,7 @@ CELLS, CAM_SIZE, GRID = 8, 24, 4  # of the segmenter; pixels that a class-map ne
 FILL = (123.675, 116.28, 103.53)
 EARLY, LATE = 3, 5  # steps before and after ``early_steps`` of 5
 CRF = {"bilateral": (4.0, 3.0, 40.0), "spatial": (2.0, 1.0), "iterations": 3}
-PIXELS = {**CRF, "bilateral": (4.0, 3.0, 8.0), "method": "lattice"}  # noise is no photo to it
+PIXELS = {**CRF, "bilateral": (4.0, 3.0, 8.0), "method": "lattice", "capacity": 32 * 32}
 PLAIN = {"crf": "none", "switching": "none", "filter": "none"}
 BATCH = {
     "image": IMAGES,
@@ -43,6 +43,7 @@ def tiny(**changes):
         own.cells.bilateral, own.cells.spatial = CRF["bilateral"], CRF["spatial"]
         own.iterations = own.cells.iterations = CRF["iterations"]
         config.update_from_flattened_dict(named(changes))
+        config.reads = (own.teacher,) if own.teacher else ()
     return config
 
 
@@ -141,10 +142,11 @@ def network(**changes):
 
 
 def sharpened(probabilities, photos, **settings):
-    """A dense CRF over photos of the probabilities' size."""
+    """A dense CRF over photos of the probabilities' size; noise is no photo to a lattice."""
     unary = jnp.asarray(-np.log(np.maximum(probabilities, 1e-5)), jnp.float32)
     call = quick(lambda *given: dense_crf(*given, **settings))
-    return np.asarray(call(unary, jnp.asarray(photos, jnp.uint8)), np.float64)
+    found = np.asarray(call(unary, jnp.asarray(photos, jnp.uint8)), np.float64)
+    return np.where(np.isnan(found), probabilities, found)
 
 
 def masks_of(seen, response, batch, crf):

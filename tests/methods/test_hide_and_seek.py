@@ -139,11 +139,11 @@ def test_the_crf_on_pixels_follows_the_photos_and_leaves_noise_as_it_is():
     found, before = (
         np.asarray(aux.pictures[name].labels) for name in ("mask", "mask before the CRF")
     )
-    np.testing.assert_array_equal(found[2:], before[2:])
-    assert (found[:2] != before[:2]).any(axis=(1, 2)).all()
     expected = lambda crf: loss_by_hand(aux, batch, crf, NONE)[1]
     np.testing.assert_array_equal(before, expected("none"))
-    np.testing.assert_array_equal(found[:2], expected("image")[:2])
+    np.testing.assert_array_equal(found, expected("image"))
+    same = (found == before).mean(axis=(1, 2))
+    assert (same[:2] < 1).all() and (same[2:] > 0.9).all()  # but for the way there and back
 
 
 # ---------------------------------------------------------------- the gradient

@@ -225,8 +225,6 @@ def _sharpened(
         capacity = images.shape[1] * images.shape[2]
     scores = jnp.log(jnp.maximum(probabilities, options.floor))
     found = shared.crf_target(scores, images, crf, options.floor, capacity)
-    # An image of noise has no edges to follow: its mask stays as it is.
-    found = jnp.where(jnp.isnan(found), probabilities, found)
     return jax.image.resize(found, shape, "bilinear", antialias=False)
 
 

@@ -178,17 +178,20 @@ def crf_target(
       capacity: of the lattice, see ``ops.crf.dense_crf``.
 
     Returns:
-      (B, h, w, C) float32 probabilities above 0, without a gradient. NaN for an image that needs
-      more than ``capacity``.
+      (B, h, w, C) float32 probabilities above 0, without a gradient. Of an image that needs more
+      than ``capacity``, such as noise, which has no edges to follow, the scores' own.
     """
     shape = (*scores.shape[:3], 3)
     small = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
+    scores = jax.lax.stop_gradient(scores)
     found = dense_crf(
-        -jax.lax.stop_gradient(scores),
+        -scores,
         jnp.round(small).astype(jnp.uint8),
         **dataclasses.asdict(settings),
         capacity=capacity,
     )
+    if capacity is not None:  # before the maximum, which on CPU may take the floor for NaN
+        found = jnp.where(jnp.isnan(found), jax.nn.softmax(scores), found)
     found = jnp.maximum(found, floor)
     return found / jnp.sum(found, axis=-1, keepdims=True)
 
