@@ -12,8 +12,8 @@ One training; ``variant=not_end_to_end`` is a run in stages: ``cams``, ``segment
 
 ``embedded``: EMBEDDED
 
-``voc`` on MobileNetV2: 12 minutes on one core for 645 photos. Expect mean IoU 40.4 (39.8-40.8) in %,
-37.9 (37.4-38.3) before the CRF, and 36.1 (36.0-36.2) before it of ``variant=one_cam``, mean of
+``voc`` on MobileNetV2: 12 minutes on one core for 645 photos. Expect mean IoU 40.4 (39.8-40.8) in
+%, 37.9 (37.4-38.3) before the CRF, and 36.1 (36.0-36.2) before it of ``variant=one_cam``, mean of
 three seeds on the 281 photos of docs/results.md, whose command names the classes.
 
 ``voc`` alone is the paper's recipe on VOC 2012 trainaug: VGG16 as DeepLab-LargeFOV, fc6 and fc7
