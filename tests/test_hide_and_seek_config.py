@@ -125,8 +125,10 @@ def test_an_unknown_variant_is_one_sentence_with_a_hint(words, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_variant_comes_before_fields_and_does_not_overrule_them():
-    assert file.get_config("voc,variant=one_cam,crf=cells").hide_and_seek.crf == "cells"
+def test_a_row_without_a_crf_stays_without_whatever_kind_the_others_have():
+    """So a whole ablation may have the cheap one."""
+    assert file.get_config("voc,variant=one_cam,crf=cells").hide_and_seek.crf == "none"
+    assert file.get_config("voc,variant=crf,crf=cells").hide_and_seek.crf == "cells"
     assert "hide_and_seek.variant" in file.get_config().early
 
 
