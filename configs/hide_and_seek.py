@@ -25,16 +25,16 @@ there: that needs an accelerator.
 ``variant=`` is a row of the paper's tables; its mean IoU in % on VOC 2012 val, before the CRF at
 test time / after it:
 
-    gap_conv5        I             26.3 / 27.7    class maps from conv5
-    two_cams         I to IV       34.0 / 36.5    no CRF in training, no filter, no switching
-    one_cam          II            33.0 / 35.5    the same without hidden patches
-    three_cams       II            33.8 / 36.0
-    patches_4, _5, _6  III         33.1 / 35.8, 33.3 / 36.2, 33.2 / 35.9
-    crf              IV, V         38.3 / 40.0    two_cams and the CRF in training
-    filter           V, VI         38.6 / 40.5    and the filter at test time
-    fixed_1000, _5000  VI          38.6, 39.4     and labels alone in the first steps
-    full             VI, VII       40.4 / 41.9    and adaptive switching: the default
-    not_end_to_end   VII           34.0 / 36.9    class-map networks first, then frozen
+- ``gap_conv5`` (table I): 26.3 / 27.7, class maps from conv5 (those of ``embedded`` always are)
+- ``two_cams`` (I to IV): 34.0 / 36.5, no CRF in training, no filter, no switching
+- ``one_cam`` (II): 33.0 / 35.5, the same without hidden patches; ``three_cams``: 33.8 / 36.0
+- ``patches_4``, ``patches_5``, ``patches_6`` (III): 33.1 / 35.8, 33.3 / 36.2, 33.2 / 35.9
+- ``crf`` (IV, V): 38.3 / 40.0, two_cams and the CRF in training
+- ``filter`` (V, VI): 38.6 / 40.5, and the filter at test time
+- ``fixed_1000``, ``fixed_5000`` (VI): 38.6, 39.4 before the CRF, and labels alone in the first steps:
+  a fifth of the recipe's early steps, or all of them
+- ``full`` (VI, VII): 40.4 / 41.9, and adaptive switching: the default
+- ``not_end_to_end`` (VII): 34.0 / 36.9, class-map networks first, then frozen
 
 ``benchmarks/ablation.py`` runs a list of them and prints the paper's tables beside ours.
 """

@@ -113,7 +113,7 @@ def localize_of(**changes):
 
 def hidden_in(aux, number=2):
     """(B, P, P) bool: the patches of a report's picture that have the fill's colour."""
-    picture = np.asarray(aux.pictures[f"hidden from CAM{number}"])
+    picture = np.asarray(aux.pictures[f"seen by CAM{number}"])
     side = picture.shape[1] // GRID
     patches = picture.reshape(len(picture), GRID, side, GRID, side, 3)
     return (patches == np.round(FILL)).all(axis=(2, 4, 5))

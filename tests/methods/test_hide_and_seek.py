@@ -65,7 +65,7 @@ def test_what_is_hidden_is_drawn_anew_in_each_image_and_with_each_key():
     for key in (KEY, jax.random.key(8)):
         _, aux = loss_of(crf="none", switching="none")(key=key)
         drawn += list(hidden_in(aux))
-    assert "hidden from CAM1" not in aux.pictures
+    assert "seen by CAM1" not in aux.pictures
     assert len({x.tobytes() for x in drawn}) == 8 and 0.3 < np.mean(drawn) < 0.7
 
 
@@ -78,7 +78,7 @@ def test_every_number_of_class_map_networks(cams):
     total = expected["classification"] + expected["segmentation"]
     np.testing.assert_allclose(loss, total, rtol=1e-4)
     others = range(2, 1 + cams)
-    names = {f"CAM{k}" for k in (1, *others)} | {f"hidden from CAM{k}" for k in others}
+    names = {f"CAM{k}" for k in (1, *others)} | {f"seen by CAM{k}" for k in others}
     assert set(aux.pictures) == names | {"foreground", "mask before the CRF", "mask"}
     drawn = [x for k in others for x in hidden_in(aux, k)]
     assert all(x.sum() == 6 for x in drawn) and len({x.tobytes() for x in drawn}) == len(drawn)
@@ -115,7 +115,7 @@ def test_without_a_segmenter_classification_is_all():
     loss, aux = loss_of(segmentation=0.0)()
     assert set(aux.metrics) == {"loss", "classification", "accuracy"}
     np.testing.assert_allclose(loss, plain["classification"], rtol=1e-6)
-    assert set(aux.pictures) == {"CAM1", "hidden from CAM2", "CAM2"}
+    assert set(aux.pictures) == {"CAM1", "seen by CAM2", "CAM2"}
 
 
 def test_accuracy_is_the_first_networks():

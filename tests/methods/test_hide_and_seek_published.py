@@ -64,7 +64,7 @@ def test_published_method():
     loss, aux = jax.eval_shape(method.loss, shapes, batch(321, 20), jax.random.key(0), 0)
     assert loss.shape == () and not aux.collections
     assert aux.pictures["mask"].labels.shape == aux.pictures["foreground"].shape == (1, 41, 41)
-    assert aux.pictures["hidden from CAM2"].shape == (1, 320, 320, 3)
+    assert aux.pictures["seen by CAM2"].shape == (1, 320, 320, 3)
     assert method.warm_up == (5000, "hide_and_seek.early_steps")
 
 

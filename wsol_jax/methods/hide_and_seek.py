@@ -257,7 +257,7 @@ def _map_pictures(
         if patches is not None:
             covered = _divisible(batch["image"], patches.shape[1])
             shown = hiding.hide_patches(covered, patches, fill)
-            pictures[f"hidden from CAM{number}"] = jnp.round(shown).astype(jnp.uint8)
+            pictures[f"seen by CAM{number}"] = jnp.round(shown).astype(jnp.uint8)
         pictures[f"CAM{number}"] = min_max(select_map(one.maps, label))
     return pictures
 
