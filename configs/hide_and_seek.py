@@ -31,8 +31,8 @@ test time / after it:
 - ``patches_4``, ``patches_5``, ``patches_6`` (III): 33.1 / 35.8, 33.3 / 36.2, 33.2 / 35.9
 - ``crf`` (IV, V): 38.3 / 40.0, two_cams and the CRF in training
 - ``filter`` (V, VI): 38.6 / 40.5, and the filter at test time
-- ``fixed_1000``, ``fixed_5000`` (VI): 38.6, 39.4 before the CRF, and labels alone in the first steps:
-  a fifth of the recipe's early steps, or all of them
+- ``fixed_1000``, ``fixed_5000`` (VI): 38.6, 39.4 before the CRF, and labels alone in the first
+  steps: a fifth of the recipe's early steps, or all of them
 - ``full`` (VI, VII): 40.4 / 41.9, and adaptive switching: the default
 - ``not_end_to_end`` (VII): 34.0 / 36.9, class-map networks first, then frozen
 

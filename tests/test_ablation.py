@@ -108,13 +108,16 @@ def test_the_page_has_the_papers_figures():
             assert row.after is None or after == "{:.2f} / {:.2f}".format(*row.after)
 
 
-def runs_of(out: pathlib.Path, tables: str, seeds: str = "0") -> list[ablation.Run]:
+def runs_of(
+    out: pathlib.Path, tables: str, seeds: str = "0", data: str = "embedded"
+) -> list[ablation.Run]:
     words = [DATA, f"--tables={tables}", f"--seeds={seeds}", f"--out={out}"]
-    return ablation.list_runs(ablation.read_flags(words), "embedded")
+    return ablation.list_runs(ablation.read_flags(words), data)
 
 
 def test_what_differs_at_test_time_alone_is_trained_once(tmp_path):
-    groups = ablation_runs.share_trainings(runs_of(tmp_path, "I,II,III,IV,V,VI,VII", "0,1"))
+    every = runs_of(tmp_path, "I,II,III,IV,V,VI,VII", "0,1", "voc")
+    groups = ablation_runs.share_trainings(every)
     shared = [[run.variant for run in group] for group in groups if len(group) > 1]
     assert shared == [["crf", "filter"]] * 2
     assert all(len({run.seed for run in group}) == 1 for group in groups)
