@@ -110,7 +110,9 @@ def with_parts(figures: Mapping) -> list[tuple[str, str, Mapping]]:
     columns = []
     for name, whole in figures.get("test", {}).items():
         columns.append((name, figures.get("whole", WHOLE) if parts else "", whole))
-        columns += [(name, p, f["test"][name]) for p, f in parts.items() if name in f["test"]]
+        columns += [
+            (name, p, f["test"][name]) for p, f in parts.items() if name in f.get("test", {})
+        ]
     return columns
 
 
