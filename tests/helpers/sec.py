@@ -88,7 +88,7 @@ def network():
 @functools.cache
 def scores():
     """Before softmax, of the whole batch."""
-    return quick(network().apply)(variables(), jnp.asarray(IMAGES))
+    return quick(network().apply)(variables(), jnp.asarray(IMAGES))[0]
 
 
 probabilities = quick(losses.segmenter_probabilities, static_argnums=1)

@@ -104,9 +104,9 @@ def test_the_constrain_loss_has_no_gradient_through_the_crf():
 
     def total(head, through):
         params = {**variables()["params"], "head": head}
-        out, _ = network().apply(
+        (out, _), _ = network().apply(
             {"params": params, **rest}, IMAGES, train=True, valid=valid, mutable=["batch_stats"]
-        )[0]
+        )
         probs = losses.segmenter_probabilities(out)
         target = given
         if through:
