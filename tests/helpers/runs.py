@@ -8,6 +8,20 @@ import tensorboardX.proto.event_pb2 as event_pb2
 import tiny
 
 LAST = 11  # the last step of tiny's runs: 16 photos, batches of 6, 4 epochs
+CLOCK = ("seconds", "train_seconds", "images_per_second", "stages")
+
+
+def whole_run(words, **options):
+    """A run that ends well, and prints no traceback on its way."""
+    done = tiny.run(words, **options)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def figures_of(workdir):
+    """A run's figures but for its times."""
+    return {k: v for k, v in tiny.metrics(workdir).items() if k not in CLOCK}
 
 
 def saved(workdir):

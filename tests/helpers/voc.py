@@ -2,9 +2,17 @@
 
 import cv2
 import numpy as np
+import tiny
 from PIL import Image
 
 from wsol_jax.data.sources.voc import VOC_CLASSES
+
+
+def on_voc(flags, root):
+    """The flags of a tiny run, its data the VOC folder ``root`` instead."""
+    place = f":folder,root={tiny.data()},boxes={tiny.data()}/boxes.csv"
+    assert flags[0].count(place) == 1
+    return [flags[0].replace(place, f":voc,root={root}"), *flags[1:]]
 
 
 def write_voc(root):

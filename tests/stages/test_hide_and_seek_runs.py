@@ -5,8 +5,8 @@ import signal
 import numpy as np
 import pytest
 import tiny
-from helpers.runs import saved, step_of
-from helpers.voc import write_voc
+from helpers.runs import figures_of, saved, step_of, whole_run
+from helpers.voc import on_voc, write_voc
 
 LAST = 8  # 12 photos, batches of 6, 4 epochs
 
@@ -28,7 +28,6 @@ FIELDS = {
     "iterations": 2,
     "cells.iterations": 2,
 }
-CLOCK = ("seconds", "train_seconds", "images_per_second", "stages")
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +44,11 @@ def words(root, workdir, *more, variant="full", crf="cells", **options):
     flags = tiny.flags(
         tiny.data(), workdir, *fields, *more, method="hide_and_seek", keys=keys, **options
     )
-    place = f":folder,root={tiny.data()},boxes={tiny.data()}/boxes.csv"
-    assert flags[0].count(place) == 1
-    return [flags[0].replace(place, f":voc,root={root}"), *flags[1:]]
+    return on_voc(flags, root)
 
 
 def run(*args, devices=1, **options):
-    done = tiny.run(words(*args, **options), devices=devices)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def figures_of(workdir):
-    return {k: v for k, v in tiny.metrics(workdir).items() if k not in CLOCK}
+    return whole_run(words(*args, **options), devices=devices)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tiny
 from helpers.labels import content, cue_folder
-from helpers.runs import saved, start_pair, step_of
-from helpers.voc import write_voc
+from helpers.runs import figures_of, saved, start_pair, step_of, whole_run
+from helpers.voc import on_voc, write_voc
 from PIL import Image
 
 from wsol_jax import methods
@@ -44,7 +44,6 @@ FIELDS = {
     "stage.segment.sec.dilation": 1,
     "eval.crf.iterations": 2,
 }
-CLOCK = ("seconds", "train_seconds", "images_per_second", "stages")
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +54,11 @@ def root(tmp_path_factory):
 def words(root, workdir, *more):
     fields = [f"--config.{name}={value}" for name, value in FIELDS.items()]
     flags = tiny.flags(tiny.data(), workdir, *fields, *more, method="sec")
-    place = f":folder,root={tiny.data()},boxes={tiny.data()}/boxes.csv"
-    assert flags[0].count(place) == 1
-    return [flags[0].replace(place, f":voc,root={root}"), *flags[1:]]
+    return on_voc(flags, root)
 
 
 def run(*args, **options):
-    done = tiny.run(words(*args), **options)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return whole_run(words(*args), **options)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +74,6 @@ def start(finished, workdir, *names):
     for name in names:
         shutil.copytree(finished / name, workdir / name)
     return workdir
-
-
-def figures_of(workdir):
-    return {k: v for k, v in tiny.metrics(workdir).items() if k not in CLOCK}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from helpers.runs import LAST, saved, step_of
+from helpers.runs import LAST, figures_of, saved, step_of, whole_run
 from helpers.voc import write_voc
 
 from wsol_jax.evaluate import rescore
@@ -21,7 +21,6 @@ from wsol_jax.runs.opened import open_run
 from wsol_jax.stages import recipe as stages
 
 FIELDS = ("--config.model.final_endpoint=block_1", "--config.train.eval_epochs=0.0")
-CLOCK = ("seconds", "train_seconds", "images_per_second", "stages")
 
 
 def words(workdir, *more, root=None, **options):
@@ -29,14 +28,7 @@ def words(workdir, *more, root=None, **options):
 
 
 def run(*args, **options):
-    done = tiny.run(words(*args, **options))
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def figures_of(workdir):
-    return {k: v for k, v in tiny.metrics(workdir).items() if k not in CLOCK}
+    return whole_run(words(*args, **options))
 
 
 @pytest.fixture(scope="module")
