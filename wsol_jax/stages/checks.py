@@ -126,7 +126,7 @@ def check_training(
     method = methods.build(own, len(classes))
     if name == names[-1] or name in config.eval.stages:
         check_scoring(own, lists)
-    check_length(own, lists, f"stage.{name}.")
+    check_length(own, method, lists, f"stage.{name}.")
     before = config.stages[: config.stages.index(name)]
     folders = {
         stage: LabelFolder(workdir / stage, labeller.products)
@@ -136,10 +136,8 @@ def check_training(
     batch_labels(own, method, folders, f"stage.{name}.")
 
 
-def check_length(config: Config, lists: Lists, section: str = "") -> None:
+def check_length(config: Config, method: Method, lists: Lists, section: str = "") -> None:
     """Raises UserError for a training that ends before every part of its loss has had its turn."""
-    config = without_weights(config)
-    method, _ = _shaped(_ByText(config), len(lists.class_names))
     plan = Plan.of(config.train, len(lists.train), sharding.data_mesh(config.train.devices))
     check_warm_up(config, method, plan, section)
 
@@ -153,6 +151,13 @@ def check_weights(config: Config, wanted: Sequence[str]) -> None:
     for name in trainings(config):
         if name in wanted:
             resolve(stage_config(config, name))
+
+
+def check_single(config: Config, lists: Lists) -> None:
+    """Raises UserError for a run of one training that cannot be trained or scored as asked."""
+    check_scoring(config, lists)
+    plain = without_weights(config)
+    check_length(plain, _shaped(_ByText(plain), len(lists.class_names))[0], lists)
 
 
 def check_scoring(config: Config, lists: Lists) -> None:

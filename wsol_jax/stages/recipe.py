@@ -287,8 +287,7 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     workdir = pathlib.Path(workdir)
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
-    checks.check_scoring(config, lists)
-    checks.check_length(config, lists)
+    checks.check_single(config, lists)
     run = train_run(config, workdir, lists)
     trained = time.monotonic()
     with StopRequest(saved_step=run.step):
