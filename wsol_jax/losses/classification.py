@@ -18,9 +18,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     chex.assert_rank([logits, labels], 2)
     chex.assert_equal_shape([logits, labels])
-    labels = labels.astype(jnp.float32)
-    target = labels / jnp.maximum(jnp.sum(labels, axis=-1, keepdims=True), 1.0)
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), target)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), _shares(labels))
 
 
 def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -53,9 +51,14 @@ def squared_label_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     chex.assert_rank([logits, labels], 2)
     chex.assert_equal_shape([logits, labels])
+    missed = jax.nn.softmax(logits.astype(jnp.float32)) - _shares(labels)
+    return jnp.mean(missed**2, axis=-1)
+
+
+def _shares(labels: jax.Array) -> jax.Array:
+    """What each of an image's labels has of its target: y / |y|_1, zeros where there is none."""
     labels = labels.astype(jnp.float32)
-    target = labels / jnp.maximum(jnp.sum(labels, axis=-1, keepdims=True), 1.0)
-    return jnp.mean((jax.nn.softmax(logits.astype(jnp.float32)) - target) ** 2, axis=-1)
+    return labels / jnp.maximum(jnp.sum(labels, axis=-1, keepdims=True), 1.0)
 
 
 def masked_mean(values: jax.Array, valid: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ The three share their weights (``methods.siamese``). ``hide_and_seek.teacher`` t
 an earlier stage's network instead, which does not learn: the paper's "not end to end".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -85,6 +85,10 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
     def class_scores(maps):
         return jnp.sum(maps, (1, 2)) if options.pool == "sum" else jnp.mean(maps, (1, 2))  # eq. 1
 
+    def class_maps(one):
+        """A network's class maps as they are used, clipped at zero if the config says so."""
+        return jax.nn.relu(one.maps) if positive else one.maps
+
     def classify(variables, batch, hidden, keys):
         """Trains the class-map networks: their views, metrics, variables with new statistics."""
         seen = []
@@ -103,7 +107,10 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         images, valid = batch["image"], batch["valid"]
         own, variables = networks.segment(variables, images, Training(key, valid))
         whole = networks.segment(variables[teacher], images)[0] if teacher else own
-        masks = _masks(options, crf, seen, whole, batch, step, positive)
+        # The segmenter sees what the first class-map network sees.
+        responses = [whole.response, *(one.response for one in seen[1:])]
+        size = own.scores.shape[1:3]
+        masks = _masks(options, crf, map(class_maps, seen), responses, size, batch, step)
         weak = _is_weak(options, masks.labels, step)
         shown = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
         each = {
@@ -137,7 +144,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         hidden = (None, board, ~board)[: options.cams]
         seen = [attend(maker_of(variables), images, x)[0] for x in hidden]
         logits = class_scores(seen[0].maps)
-        maps = sum(jax.nn.relu(one.maps) if positive else one.maps for one in seen)
+        maps = sum(map(class_maps, seen))
         if not options.segmentation:
             return Localization(logits, maps)
         scores = networks.segment(variables, images)[0].scores
@@ -178,24 +185,21 @@ def _hidden_patches(options: Config, rng: jax.Array, count: int) -> list[jax.Arr
 def _masks(
     options: Config,
     crf: CrfSettings | None,
-    seen: Sequence[Seen],
-    whole: Seen,
+    maps: Iterable[jax.Array],
+    responses: Sequence[jax.Array],
+    size: tuple[int, int],
     batch: Batch,
     step: jax.Array,
-    positive: bool,
 ) -> Masks:
     """Masks of a batch (section III-A), without gradient; blank ones while nobody asks for them.
 
-    ``seen``: by the class-map networks; ``whole``: by the segmenter, who sees what the first of
-    those sees, and whose scores' size is the masks'.
+    ``maps``, ``responses``: of the networks whose class maps and foreground are added; ``size``: of
+    the masks.
     """
     images, labels = batch["image"], batch["labels"]
-    size = whole.scores.shape[1:3]
 
-    def make(seen, response):
-        maps = [jax.nn.relu(one.maps) if positive else one.maps for one in seen]
+    def make(maps, responses):
         fused = attention.fuse_class_maps(maps, labels)
-        responses = [response, *(one.response for one in seen[1:])]
         foreground = attention.fuse_foreground(responses, size)
         probabilities = attention.mask_probabilities(fused, foreground)
         before = jnp.argmax(probabilities, axis=-1).astype(jnp.uint8)
@@ -204,13 +208,11 @@ def _masks(
         sharp = _sharpened(options, crf, probabilities, images)
         return Masks(foreground, before, jnp.argmax(sharp, axis=-1).astype(jnp.uint8))
 
-    seen, response = jax.lax.stop_gradient((seen, whole.response))
+    given = jax.lax.stop_gradient((list(maps), responses))
     if options.switching == "none" or not options.early_steps:
-        return make(seen, response)
-    blank = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make, seen, response)
-    )
-    return jax.lax.cond(step < options.early_steps, lambda *_: blank, make, seen, response)
+        return make(*given)
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make, *given))
+    return jax.lax.cond(step < options.early_steps, lambda *_: blank, make, *given)
 
 
 def _sharpened(
