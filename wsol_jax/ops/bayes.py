@@ -73,14 +73,12 @@ def posterior(
     """
     if not (prior.shape == found.shape == features.shape[:2] and features.ndim == 3):
         shapes = f"{prior.shape}, {features.shape} and {found.shape}"
-        raise ValueError(
-            f"prior, features and mask must be (H, W), (H, W, K), (H, W), not {shapes}"
-        )
+        raise ValueError(f"prior, features, mask are (H, W), (H, W, K), (H, W), not {shapes}")
     if features.size and not 0 <= features.min() <= features.max() < bins:
         raise ValueError(f"bin indices must be 0 to {bins - 1}")
     if not 0 < floor < 0.5:
         raise ValueError(f"floor must be above 0 and below 0.5, not {floor}")
-    prior = min_max(prior)
+    prior, found = min_max(prior), found.astype(bool)
     if not found.any() or found.all():
         return prior.astype(np.float32)
     prior = np.clip(prior, floor, 1 - floor)
