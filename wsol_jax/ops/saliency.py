@@ -106,7 +106,7 @@ def geodesic_distances(colours: np.ndarray, pairs: np.ndarray, border: np.ndarra
       border: (N,) bool, which are at the photo's border.
 
     Returns:
-      (N, N) float64, symmetric but for rounding, 0 on the diagonal; infinite where there is no path.
+      (N, N) float64, symmetric but for rounding, 0 on the diagonal; infinite where no path is.
     """
     count = len(colours)
     at_border = np.flatnonzero(border)
