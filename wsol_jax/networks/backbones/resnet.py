@@ -98,8 +98,8 @@ class ResNet(nn.Module):
     """A trunk of residual units.
 
     Attributes:
-      depths: units of the stages conv2_x to conv5_x.
       width: channel multiplier (the 3x3 convolutions' channels, rounded to multiples of 8).
+      depths: units of the stages conv2_x to conv5_x.
       output_stride: pixels of the image per cell of the last feature map: 32; 16, where conv5_x is
         dilated by 2; or 8, where conv4_x is dilated by 2 and conv5_x by 4 (DeepLab). Every k-th
         cell is then what stride 32 computes there: pretrained kernels see what they learned on.
@@ -113,8 +113,8 @@ class ResNet(nn.Module):
       dtype: of the computation; parameters stay float32.
     """
 
-    depths: Depths = _DEPTHS_50
     width: float = 1.0
+    depths: Depths = _DEPTHS_50
     output_stride: int = 32
     final_endpoint: str = "conv5_block3"
     num_classes: int | None = None
