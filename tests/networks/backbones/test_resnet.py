@@ -11,6 +11,7 @@ from helpers.compiling import quick
 from configs import sec as sec_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
+from wsol_jax.methods.explain import gradient_saliency
 from wsol_jax.methods.shared import layers_until
 from wsol_jax.networks.backbones.resnet import ResNet, ResNet50, ResNet101
 from wsol_jax.networks.backbones.table import BACKBONES
@@ -157,6 +158,15 @@ def test_largefov_on_resnet_101_has_41_cells_at_321_pixels():
     frozen = [name for name, part in parts.items() if part == {"frozen"}]
     assert sorted(frozen) == ["bn1", "conv1", "conv2_block1"]
     assert parts["conv2_block2"] == parts["conv5_block3"] == {"backbone"}
+
+
+def test_the_background_cue_can_look_at_a_unit():
+    config = sec_config.get_config("voc,backbone=resnet101,weights=none,width=0.125")
+    method = methods.build(stage_config(config, "first"), 20)
+    images = jax.ShapeDtypeStruct((1, 321, 321, 3), jnp.uint8)
+    variables = jax.eval_shape(method.init, jax.random.key(0), images)
+    salient = lambda v, x: gradient_saliency(methods.Trained(method, v), x, "conv3_block4")
+    assert jax.eval_shape(salient, variables, images).shape == (1, 41, 41)
 
 
 @pytest.mark.parametrize(

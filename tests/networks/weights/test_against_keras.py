@@ -118,26 +118,27 @@ def test_mobilenet_v2(tmp_path, width, size):
 
 
 @pytest.mark.parametrize(
-    ("network", "units"),
+    ("network", "ending", "units"),
     [
-        (ResNet50, ("conv2_block1", "conv2_block2", "conv3_block1")),
+        (ResNet50, ".npz", ("conv2_block1", "conv2_block2", "conv3_block1")),
         *(
             pytest.param(
-                network,
-                ("conv2_block3", "conv3_block4", conv4, "conv5_block1", "conv5_block3"),
+                *case,
+                ("conv2_block3", "conv3_block4", "conv4_block6", "conv5_block1", "conv5_block3"),
                 marks=pytest.mark.slow,
             )
-            for network, conv4 in ((ResNet50, "conv4_block6"), (ResNet101, "conv4_block23"))
+            for case in ((ResNet50, ".weights.h5"), (ResNet101, ".npz"))
         ),
     ],
 )
-def test_resnet(tmp_path, network, units):
+def test_resnet(tmp_path, network, ending, units):
     name = network.__name__
     model = getattr(keras.applications, name)(
         weights=None, include_top=False, input_shape=(64, 64, 3)
     )
     randomise(model)
-    path = save_npz(model, tmp_path / "resnet.npz")
+    path = tmp_path / f"resnet{ending}"
+    save_npz(model, path) if ending == ".npz" else model.save_weights(path)
     found = conventions(path, name)
     assert (found.layout, found.preprocessing) == ("keras", "caffe")
     module = network(final_endpoint=units[-1], **found.fields)
