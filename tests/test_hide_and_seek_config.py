@@ -133,8 +133,13 @@ def test_a_row_without_a_crf_stays_without_whatever_kind_the_others_have():
 
 
 @pytest.mark.parametrize("dataset", ["cub", "ilsvrc", "folder", "voc", "embedded"])
-@pytest.mark.parametrize("backbone", ["vgg16", "inception_v3", "mobilenet_v2"])
-def test_the_foreground_is_a_layer_of_every_backbone(dataset, backbone):
+@pytest.mark.parametrize(
+    ("backbone", "last"),
+    [
+        *(("vgg16", "conv5_3"), ("inception_v3", "Mixed_6e"), ("mobilenet_v2", "block_16")),
+        *(("resnet50", "conv5_block3"), ("resnet101", "conv5_block3")),
+    ],
+)
+def test_the_foreground_is_a_layer_of_every_backbone(dataset, backbone, last):
     own = file.get_config(f"{dataset},backbone={backbone}").hide_and_seek
-    last = {"inception_v3": "Mixed_6e", "mobilenet_v2": "block_16", "vgg16": "conv5_3"}[backbone]
     assert own.conv5 == ("conv4_1" if (dataset, backbone) == ("embedded", "vgg16") else last)

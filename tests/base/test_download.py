@@ -249,7 +249,7 @@ def test_ensure_weights(tmp_path, monkeypatch, closed):
     place.write_bytes(CONTENT)  # done as told
     assert published.ensure_weights("vgg16") == place
     assert published.ensure_weights("vgg16", dense=True) == place  # it has no other
-    _fails(["'resnet50'", "weights=PATH"], published.ensure_weights, "resnet50")
+    _fails(["'resnet18'", "weights=PATH"], published.ensure_weights, "resnet18")
 
 
 def test_vgg16s_fully_connected_layers_are_a_file_of_their_own(monkeypatch):
@@ -259,21 +259,16 @@ def test_vgg16s_fully_connected_layers_are_a_file_of_their_own(monkeypatch):
     md5 = "64373286793e3c8b2b4e3219cbf3544b"
     assert published.ensure_weights("vgg16", dense=True) == (folder + file, file, md5)
     assert published.ensure_weights("vgg16")[1] == file.replace(".h5", "_notop.h5")
-    for name in ("mobilenet_v2", "inception_v3"):
+    for name in ("mobilenet_v2", "inception_v3", "resnet50"):
         assert published.ensure_weights(name, dense=True) == published.ensure_weights(name)
 
 
 def test_the_stated_files_are_those_of_keras():
     """keras.applications, where installed, is the publisher: same address, same checksum."""
-    keras = importlib.util.find_spec("keras")  # found, not imported: that takes seconds
-    if keras is None:
-        pytest.skip("keras is not installed")
     for name, row in table.BACKBONES.items():
-        if row.imagenet != "keras":
+        if row.imagenet != "keras" or name.startswith("resnet"):
             continue
-        path = os.path.join(os.path.dirname(keras.origin), "src/applications", f"{name}.py")
-        with open(path) as f:
-            text = f.read()
+        text = _keras_source(name)
         weights = row.weights["keras"]
         for remote in filter(None, (weights.remote, weights.dense)):
             if remote.md5:
@@ -285,6 +280,25 @@ def test_the_stated_files_are_those_of_keras():
             assert re.fullmatch(r"[0-9a-f]{32}", remote.md5 or "0" * 32)
             assert re.fullmatch(r"[0-9a-f]{64}", remote.sha256 or "0" * 64)
             assert remote.md5 or remote.sha256
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+def test_the_stated_resnets_are_those_of_keras(name):
+    """Its names and checksums are tables there: the whole network's, then the trunk's."""
+    text = _keras_source("resnet")
+    remote = table.BACKBONES[name].weights["keras"].remote
+    folder = re.search(r'BASE_WEIGHTS_PATH = \(\s*"(\S+)"', text)[1]
+    file = re.search(r'"\{weights_name\}(\S+notop\.h5)"', text)[1]
+    assert remote.url == f"{folder}{name}{file}"
+    assert remote.md5 == re.search(rf'"{name}": \(\s*"\w+",\s*"(\w+)"', text)[1]
+
+
+def _keras_source(name):
+    keras = importlib.util.find_spec("keras")  # found, not imported: that takes seconds
+    if keras is None:
+        pytest.skip("keras is not installed")
+    with open(os.path.join(os.path.dirname(keras.origin), "src/applications", f"{name}.py")) as f:
+        return f.read()
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):

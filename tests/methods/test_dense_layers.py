@@ -115,7 +115,13 @@ def test_stages_with_vggs_segmenter_ask_for_them():
 
 
 @pytest.mark.parametrize(
-    "words", ["voc,backbone=mobilenet_v2", "cub,backbone=inception_v3", "embedded"]
+    "words",
+    [
+        "voc,backbone=mobilenet_v2",
+        "cub,backbone=inception_v3",
+        "voc,backbone=resnet101",
+        "embedded",
+    ],
 )
 def test_other_segmenters_do_not(words):
     config = sec_config.get_config(words)

@@ -117,6 +117,7 @@ def test_the_last_layers_have_a_learning_rate_of_their_own():
     [
         ("voc,backbone=inception_v3", 40),
         ("voc,backbone=mobilenet_v2", 14),
+        pytest.param("voc,backbone=resnet50", 41, marks=pytest.mark.slow),
         pytest.param("cub,backbone=mobilenet_v2", 41, marks=pytest.mark.slow),
         pytest.param("embedded,backbone=mobilenet_v2", 12, marks=pytest.mark.slow),
     ],

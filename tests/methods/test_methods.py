@@ -307,8 +307,15 @@ def test_freeze_until_keeps_layers_bitwise_and_moves_the_rest():
         assert all(same) if name in frozen else not any(same), name
 
 
-@pytest.mark.parametrize("backbone, endpoint", [("vgg16", "conv3_3"), ("inception_v3", "Mixed_5c")])
-def test_param_groups_of_the_other_backbones(backbone, endpoint):
+@pytest.mark.parametrize(
+    "backbone, endpoint, after",
+    [
+        ("vgg16", "conv3_3", "conv5_3"),
+        ("inception_v3", "Mixed_5c", "Mixed_6a"),
+        ("resnet50", "conv3_block2", "conv3_block3"),
+    ],
+)
+def test_param_groups_of_the_other_backbones(backbone, endpoint, after):
     config = spg_config.get_config(f"cub,backbone={backbone},weights=none,width=0.1")
     with config.unlocked():
         config.model.freeze_until = endpoint
@@ -321,7 +328,7 @@ def test_param_groups_of_the_other_backbones(backbone, endpoint):
         for name, tree in labels["backbone"].items()
     }
     assert parts[endpoint] == {"frozen"}
-    assert parts["conv5_3" if backbone == "vgg16" else "Mixed_6a"] == {"backbone"}
+    assert parts[after] == {"backbone"}
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     for (path, leaf), label in zip(leaves, jax.tree.leaves(labels), strict=True):
         kind = label.split("/")[1]

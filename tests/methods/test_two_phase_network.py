@@ -154,7 +154,10 @@ def test_head_drops_behind_both_layers_in_training_alone():
 
 
 @pytest.mark.parametrize("head", ["fcn", pytest.param("cam", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("backbone", ["mobilenet_v2", "inception_v3"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["mobilenet_v2", "inception_v3", pytest.param("resnet50", marks=pytest.mark.slow)],
+)
 def test_every_backbone_runs_by_config_alone(backbone, head):
     words = f"cub,backbone={backbone},weights=none,width=0.1,size=64"
     config = two_phase_config.get_config(words)

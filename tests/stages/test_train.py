@@ -101,3 +101,21 @@ def test_worker_processes_change_nothing(tmp_path):
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert tiny.history(tmp_path) == tiny.history(tiny.finished())
+
+
+@pytest.mark.slow
+def test_a_resnet_trains_on_the_embedded_data_and_is_reported(tmp_path):
+    """By its name alone after the data set: twelve steps, a narrow one."""
+    words = "embedded,backbone=resnet50,width=0.125,size=48,epochs=0.2"
+    config = f"--config={tiny.ROOT}/configs/cam.py:{words}"
+    more = ("--config.train.log_every=1", "--config.eval.gallery=2")
+    done = tiny.run([config, f"--workdir={tmp_path}", *more])
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in tiny.history(tmp_path) if "train/loss" in row]
+    assert len(rows) == 12 and all(np.isfinite(row["train/loss"]) for row in rows)
+    assert all(0 < row["train/gradient_norm"] < np.inf for row in rows)
+    figures = tiny.metrics(tmp_path)["test"]["test"]
+    assert figures["images"] == 400
+    assert all(0 <= figures[name] <= 1 for name in LISTED)
+    page = (tmp_path / "report.html").read_text()
+    assert "CAM" in page and "GT-known" in page

@@ -11,6 +11,7 @@ from helpers.compiling import quick
 from wsol_jax.networks.backbones.alexnet import AlexNet
 from wsol_jax.networks.backbones.inception import InceptionV3
 from wsol_jax.networks.backbones.mobilenet import MobileNetV2
+from wsol_jax.networks.backbones.resnet import ResNet, ResNet50, ResNet101
 from wsol_jax.networks.backbones.vgg import VGG16
 
 TRUNKS = {
@@ -18,12 +19,15 @@ TRUNKS = {
     "inception_v3": (InceptionV3(0.125), "Mixed_6e"),
     "inception_v3 standard": (InceptionV3(0.125, geometry="standard"), "Mixed_7c"),
     "mobilenet_v2": (MobileNetV2(0.25), "Conv_1"),
+    "resnet50": (ResNet50(0.125), "conv5_block3"),
+    "resnet101": (ResNet101(0.125), "conv5_block3"),
     "alexnet": (AlexNet(0.125), "fc7"),
 }
 # One block of each kind: the blocks after it are built by the same lines, and compile for long.
 NORMALISED = [
     (InceptionV3(0.125, final_endpoint="Mixed_5b"), "Mixed_5b"),
     (MobileNetV2(0.25, final_endpoint="block_2"), "block_2"),
+    (ResNet(0.125, (2, 1, 0, 0), final_endpoint="conv3_block1"), "conv3_block1"),
     (VGG16(0.125, final_endpoint="conv2_1", normalise=True), "conv2_1"),
 ]
 SHORT = [*NORMALISED, (VGG16(0.125, final_endpoint="conv2_1"), "conv2_1")]
@@ -117,6 +121,10 @@ def test_standard_inception_sizes():
         (MobileNetV2(0.25, output_stride=16), 14),
         (MobileNetV2(0.25, output_stride=8), 28),
         (MobileNetV2(0.25, output_stride=16, padding="symmetric"), 14),
+        (ResNet50(0.125), 7),
+        (ResNet50(0.125, output_stride=16), 14),
+        (ResNet50(0.125, output_stride=16, strided_conv="1x1"), 14),
+        (ResNet101(0.125, output_stride=8), 28),
     ],
 )
 def test_output_strides_at_224(module, cells):
@@ -129,6 +137,7 @@ def test_widths_multiply_channels(width):
     assert shapes(VGG16(width), 64)[0]["conv4_1"][-1] == 512 * width
     assert shapes(InceptionV3(width), 75)[0]["Mixed_6b"][-1] == 768 * width
     assert shapes(MobileNetV2(2 * width), 64)[0]["block_12"][-1] == 192 * width
+    assert shapes(ResNet50(width), 64)[0]["conv4_block6"][-1] == 1024 * width
 
 
 @pytest.mark.parametrize(
@@ -140,6 +149,9 @@ def test_widths_multiply_channels(width):
         (InceptionV3(final_endpoint="Conv2d_2a_3x3"), "Conv2d_2a_3x3"),
         (InceptionV3(final_endpoint="Mixed_7c"), "Mixed_7c"),
         (MobileNetV2(final_endpoint="block_6_expand"), "block_6_expand"),
+        (ResNet50(final_endpoint="conv1"), "conv1"),
+        (ResNet50(final_endpoint="pool1"), "pool1"),
+        (ResNet101(final_endpoint="conv4_block22"), "conv4_block22"),
         (AlexNet(final_endpoint="conv5"), "conv5"),
         (AlexNet(final_endpoint="pool1"), "pool1"),
         (AlexNet(final_endpoint="fc6"), "fc6"),
@@ -164,6 +176,10 @@ def test_final_endpoints(module, last):
         InceptionV3(num_classes=2),
         MobileNetV2(final_endpoint="block_17"),
         MobileNetV2(output_stride=4),
+        ResNet50(final_endpoint="conv4_block7"),
+        ResNet50(output_stride=4),
+        ResNet50(strided_conv="2x2"),
+        ResNet50(final_endpoint="conv4_block6", num_classes=2),
         AlexNet(final_endpoint="fc9"),
         AlexNet(final_endpoint="fc6", num_classes=2),
     ],

@@ -8,8 +8,9 @@ from helpers.compiling import quick
 
 from wsol_jax.networks.backbones.inception import InceptionV3
 from wsol_jax.networks.backbones.mobilenet import MobileNetV2
+from wsol_jax.networks.backbones.resnet import ResNet50, ResNet101
 from wsol_jax.networks.backbones.vgg import VGG16
-from wsol_jax.networks.weights import load_pretrained
+from wsol_jax.networks.weights import conventions, load_pretrained
 
 keras = pytest.importorskip("keras", minversion="3.12")
 
@@ -114,6 +115,38 @@ def test_mobilenet_v2(tmp_path, width, size):
         "Conv_1": "out_relu",
     }
     compare(MobileNetV2(width), model, pairs, size, save_npz(model, tmp_path / "mobilenet.npz"))
+
+
+@pytest.mark.parametrize(
+    ("network", "ending", "units"),
+    [
+        (ResNet50, ".npz", ("conv2_block1", "conv2_block2", "conv3_block1")),
+        *(
+            pytest.param(
+                *case,
+                ("conv2_block3", "conv3_block4", "conv4_block6", "conv5_block1", "conv5_block3"),
+                marks=pytest.mark.slow,
+            )
+            for case in ((ResNet50, ".weights.h5"), (ResNet101, ".npz"))
+        ),
+    ],
+)
+def test_resnet(tmp_path, network, ending, units):
+    name = network.__name__
+    model = getattr(keras.applications, name)(
+        weights=None, include_top=False, input_shape=(64, 64, 3)
+    )
+    randomise(model)
+    path = tmp_path / f"resnet{ending}"
+    save_npz(model, path) if ending == ".npz" else model.save_weights(path)
+    found = conventions(path, name)
+    assert (found.layout, found.preprocessing) == ("keras", "caffe")
+    module = network(final_endpoint=units[-1], **found.fields)
+    pairs = {"conv1": "conv1_relu", "pool1": "pool1_pool"}
+    pairs |= {unit: f"{unit}_out" for unit in units}
+    compare(module, model, pairs, 64, path)
+    whole = template(network(**found.fields), 64)
+    assert sum(leaf.size for leaf in jax.tree.leaves(whole)) == model.count_params()
 
 
 @pytest.mark.slow

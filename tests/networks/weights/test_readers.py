@@ -240,8 +240,8 @@ def test_early_keras_3_files_without_layer_names_are_refused(tmp_path):
 
 
 def test_unknown_backbone():
-    with pytest.raises(UserError, match="no weight reader for backbone 'resnet50'"):
-        load_pretrained("weights.npz", "resnet50", {})
+    with pytest.raises(UserError, match="no weight reader for backbone 'resnet18'"):
+        load_pretrained("weights.npz", "resnet18", {})
 
 
 def test_conventions_by_layout(tmp_path):

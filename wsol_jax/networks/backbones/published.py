@@ -8,7 +8,7 @@ Module = tuple[str, ...]  # names from the trunk inward: ("Mixed_5b", "branch1x1
 
 @dataclasses.dataclass(frozen=True)
 class PublishedNames:
-    """Names of a network's layers by publisher; each backbone's file has its own as ``NAMES``.
+    """Names of a network's layers by publisher; each backbone's file has its own.
 
     Attributes:
       layers: all modules with parameters of the published network, first to last, classifier

@@ -7,9 +7,12 @@ import dataclasses
 import importlib
 import types
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from wsol_jax.base.download import Remote
+
+if TYPE_CHECKING:
+    from wsol_jax.networks.backbones.published import PublishedNames
 
 Layout = Literal["keras", "torchvision"]
 Fields = Mapping[str, bool | int | float | str]
@@ -42,8 +45,9 @@ class Backbone:
     """A backbone's row: its module, and its fields unless a recipe says otherwise.
 
     Attributes:
-      module: of its file, which also holds ``NAMES`` (``published.PublishedNames``).
+      module: of its file.
       network: the Flax module's class.
+      names: what that file calls the names of its published layers.
       weights: by layout.
       imagenet: the layout that ``model.weights="imagenet"`` fetches.
       model: fields of the config's ``model`` section; none where it gives no class maps.
@@ -59,17 +63,53 @@ class Backbone:
     model: Fields = dataclasses.field(default_factory=dict)
     taps: Mapping[str, Fields] = dataclasses.field(default_factory=dict)
     compares: str = ""
+    names: str = "NAMES"
 
     def load(self) -> types.ModuleType:
         """Imports its module: a run loads the one that it needs."""
         return importlib.import_module(self.module)
+
+    def published(self) -> "PublishedNames":
+        """The names of its layers in published files."""
+        return getattr(self.load(), self.names)
+
+
+def _resnet(depth: int, torch: str, md5: str, conv4: str) -> Backbone:
+    """A ResNet's row: the digits that torchvision states, Keras' checksum, conv4_x's last unit."""
+    name, last = f"resnet{depth}", "conv5_block3"
+    keras = f"{_KERAS}/resnet/{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    return Backbone(
+        module="wsol_jax.networks.backbones.resnet",
+        network=f"ResNet{depth}",
+        names=f"NAMES_{depth}",
+        weights={
+            "torchvision": Weights(
+                Remote(f"{_TORCH}/{name}-{torch}.pth", sha256=torch),
+                "torch",
+                {"strided_conv": "3x3", "use_bias": False, "epsilon": 1e-5},
+            ),
+            "keras": Weights(
+                Remote(keras, md5=md5),
+                "caffe",
+                {"strided_conv": "1x1", "use_bias": True, "epsilon": 1.001e-5},
+            ),
+        },
+        model=dict(output_stride=16, final_endpoint=last, head_layers=0),
+        taps={
+            "spg": dict(b1_endpoint="conv3_block4", b2_endpoint=conv4),
+            "cams2i": dict(endpoint_2=conv4),
+            "hide_and_seek": dict(conv5=last),
+        },
+        compares=last,
+    )
 
 
 # Keras' checksums are those of keras.applications, which states none for MobileNetV2: there it is
 # the SHA-256 that several projects pin for the same file. torchvision states the first digits
 # alone, in the file's name. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14
 # (VGG16-CAM). SPG's branches hang on A1's and A2's output (section 3.1) and their counterparts;
-# CAMs2i's second classifier a block before the trunk's last, at the same stride.
+# CAMs2i's second classifier a block before the trunk's last, at the same stride. A ResNet ends in
+# an average and a classifier, so its class maps need no layers before them (Zhou et al. 2016).
 BACKBONES: dict[str, Backbone] = {
     "vgg16": Backbone(
         module="wsol_jax.networks.backbones.vgg",
@@ -154,6 +194,8 @@ BACKBONES: dict[str, Backbone] = {
         },
         compares="Conv_1",
     ),
+    "resnet50": _resnet(50, "0676ba61", "4d473c1dd8becc155b73f8504c6f6626", "conv4_block6"),
+    "resnet101": _resnet(101, "63fe2227", "88cf7a10940856eca736dc7b7e228a21", "conv4_block23"),
     "alexnet": Backbone(
         module="wsol_jax.networks.backbones.alexnet",
         network="AlexNet",

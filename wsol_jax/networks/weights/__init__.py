@@ -17,7 +17,6 @@ from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Tree
-from wsol_jax.networks.backbones.published import PublishedNames
 from wsol_jax.networks.backbones.table import BACKBONES, Fields, Layout
 from wsol_jax.networks.weights import files, names
 
@@ -105,7 +104,7 @@ def load_pretrained(
     name = _name(backbone)
     arrays = read(path, name) if arrays is None else arrays
     layout = files.layout_of(arrays)
-    published: PublishedNames = BACKBONES[name].load().NAMES
+    published = BACKBONES[name].published()
     known, unexpected, _ = names.targets(arrays, published, layout)
 
     leaves, treedef = jax.tree_util.tree_flatten_with_path(variables)

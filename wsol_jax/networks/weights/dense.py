@@ -47,7 +47,7 @@ def thinned_dense(
         their arrays is missing or not of finite numbers.
     """
     arrays = weights.read(path, backbone) if arrays is None else arrays
-    published = BACKBONES[backbone].load().NAMES
+    published = BACKBONES[backbone].published()
     known, _, _ = names.targets(arrays, published, files.layout_of(arrays))
     dense = {place[1:]: array for place, array in known.values() if place[1] in LAYERS}
     if not dense:

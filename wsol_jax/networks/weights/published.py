@@ -11,9 +11,9 @@ from wsol_jax.networks.backbones.table import BACKBONES
 def ensure_weights(name: str, dense: bool = False) -> pathlib.Path:
     """Fetches a backbone's ImageNet weights into cache_folder()/weights, unless they are there.
 
-    Keras' files of vgg16 and inception_v3 have no classifier; AlexNet, of which Keras has none, is
-    torchvision's (PyTorch reads it). ``dense`` asks for vgg16's file with the fully connected
-    layers, 553 MB instead of 59.
+    Keras' files of vgg16, inception_v3 and the ResNets have no classifier; AlexNet, of which Keras
+    has none, is torchvision's (PyTorch reads it). ``dense`` asks for vgg16's file with the fully
+    connected layers, 553 MB instead of 59.
 
     Raises UserError for a name without public weights, and as fetch does.
     """
