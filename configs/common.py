@@ -46,9 +46,14 @@ def base() -> ml_collections.ConfigDict:
     c.stages = ()
     c.stage = ml_collections.ConfigDict()
     c.reads = ()  # of a stage: the earlier stages whose networks it needs
+    c.start = ""  # of a stage: the earlier training whose network it goes on from
     # Of a stage that trains on pseudo-labels: NAME=STAGE,..., each name in its batches and the
     # label stage that makes them; STAGE/PRODUCT where that leaves several.
     c.labels = ""
+    # Of a stage: (LABEL_STAGE, SHARE), left out where fewer of its pixels changed their class since
+    # the one ``before`` it.
+    c.settled = ()
+    c.before = ""  # of a label stage: the earlier one that its labels are compared with
     c.labeller = ""  # of a label stage: the function beside ``method`` that makes them
     c.recipe = "paper"  # a method's named set of choices; see its config file
     # Fields that others follow from: too late in --config.FIELD=, so they have a key of their last

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import pathlib
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -238,9 +239,24 @@ def _encode_array(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+# NumPy parses a header as Python, and Python 3.11 fails at that in two threads at once ("AST
+# constructor recursion depth mismatch").
+_HEADERS = threading.Lock()
+
+
 def _read_array(path: pathlib.Path) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["values"]
+        with zipfile.ZipFile(path) as file:
+            content = file.read("values.npy")
+        stream = io.BytesIO(content)
+        with _HEADERS:
+            version = np.lib.format.read_magic(stream)
+            if version != (1, 0):
+                raise ValueError(f"a NumPy file of version {version}")
+            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects")
+        order = "F" if by_columns else "C"
+        return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order=order)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"labels {path} cannot be read: {error}") from None

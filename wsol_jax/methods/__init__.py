@@ -130,6 +130,8 @@ class Method:
       wants: the pseudo-labels that the loss reads, by their names in the batch: an array's shape
         and dtype for one image, and the value where there is no label.
       tap: see ``Tap``; None for a network that nobody explains.
+      infer: (variables, batch) -> arrays (B, ...) by name, for label stages, from photos and other
+        labels of them; None where ``localize`` says all. Batch: "image", and what the method says.
       warm_up: steps before every part of the loss has its turn, and the field that sets them, e.g.
         "hide_and_seek.early_steps"; a run of no more steps is refused before training.
 
@@ -143,6 +145,7 @@ class Method:
     localize: Callable[[Variables, jax.Array], Localization]
     wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict, hash=False)
     tap: Tap | None = None
+    infer: Callable[[Variables, Batch], Mapping[str, jax.Array]] | None = None
     warm_up: WarmUp = dataclasses.field(default_factory=WarmUp)
 
     def __post_init__(self) -> None:
@@ -166,6 +169,16 @@ class Trained(NamedTuple):
         """``Method.tap`` of a batch of uint8 images."""
         return self.method.tap(self.variables, images, layer, bump)
 
+    def infer(self, batch: Batch) -> Mapping[str, jax.Array]:
+        """``Method.infer`` of a batch.
+
+        Raises:
+          UserError: the method has no such answer.
+        """
+        if self.method.infer is None:
+            raise UserError("labeller: the method of the network that it reads infers nothing.")
+        return self.method.infer(self.variables, batch)
+
 
 @dataclasses.dataclass(frozen=True)
 class Labeller:
@@ -177,11 +190,13 @@ class Labeller:
       products: what it leaves of each photo, by name, and how that is stored.
       make: (networks by name in ``reads``, batch) -> arrays (B, ...) by name. Pure; compiled, and
         run on whole warped photos over the mesh. Batch: "image" (B, H, W, 3) uint8 of
-        ``eval.size`` or ``data.crop`` pixels a side, "labels" (B, C) multi-hot, float32. None where
-        no network is asked.
+        ``eval.size`` or ``data.crop`` pixels a side, "labels" (B, C) multi-hot, float32, and what
+        it ``wants``. None where no network is asked.
       finish: (photo, what ``make`` gave of it, the photo's earlier labels by name in ``reads`` and
         product) -> arrays to store, by product. NumPy, on the host, in threads. None: what ``make``
         gave is stored as it is.
+      wants: earlier labels that ``make`` reads in its batch, by names in ``reads``: an array's
+        shape and dtype for one photo, and the value in padding. Each is a stage's only product.
       settings: what the labels depend on beside networks, earlier labels and image labels; its
         ``repr`` tells whether a folder holds labels of other settings.
       seeds: the name in ``reads`` of the network whose class maps the labels grew from; under it
@@ -190,13 +205,15 @@ class Labeller:
         leaves it without.
 
     Raises:
-      ValueError: neither ``make`` nor ``finish``, or a name that a folder's inputs have already.
+      ValueError: neither ``make`` nor ``finish``, a name that a folder's inputs have already, or
+        wanted labels that are not read.
     """
 
     reads: Mapping[str, str]
     products: Mapping[str, Format]
     make: Callable[[Mapping[str, Trained], Batch], Mapping[str, jax.Array]] | None = None
     finish: Callable[[Photo, Arrays, Mapping[str, Arrays]], Mapping[str, np.ndarray]] | None = None
+    wants: Mapping[str, LabelSpec] = dataclasses.field(default_factory=dict)
     settings: object = ()
     seeds: str = "maps"
 
@@ -205,6 +222,8 @@ class Labeller:
             raise ValueError("a labeller needs make, finish or both")
         if taken := {"settings", "labels"} & set(self.reads):
             raise ValueError(f"a labeller reads nothing under the name {taken.pop()!r}")
+        if unread := sorted(set(self.wants) - set(self.reads)):
+            raise ValueError(f"a labeller wants {unread[0]!r}, which it does not read")
         if not self.products:
             raise ValueError("a labeller without products leaves nothing")
 

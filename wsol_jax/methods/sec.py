@@ -18,10 +18,8 @@ from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.losses import sec as losses
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.methods import Aux, Labeller, LabelSpec, Localization, Method, Segmentation, shared
+from wsol_jax.methods import Aux, Labeller, LabelSpec, Method, fov, shared
 from wsol_jax.methods.confident import confident_cells
-from wsol_jax.methods.explain import tapper
-from wsol_jax.networks import backbones
 from wsol_jax.ops.crf import CrfSettings
 
 
@@ -31,22 +29,14 @@ def sec(config: Config, num_classes: int) -> Method:
     Loss: seed + expand + constrain, weighted by ``sec.seed``, ``sec.expand``, ``sec.constrain``;
     one of weight 0 is not computed.
     """
-    model, options = config.model, config.sec
+    options = config.sec
     _check(config)
     crf = CrfSettings.of(options, "sec", "exact")
-    dtype = shared.compute_dtype(config.dtype)
-    backbone = backbones.build(model, dtype)
-    head = shared.fov_head(options, num_classes, dtype)
-    network = shared.TrunkAndHead(
-        backbone=backbone,
-        head=head,
-        endpoint=model.endpoint or model.final_endpoint,
-        preprocessing=shared.preprocessing(model),
-    )
+    segmenter = fov.build(config, options, num_classes)
 
     def loss(variables, batch, rng, step):
         del step
-        (scores, _), updates = shared.forward(network, variables, batch, rng)
+        (scores, _), updates = shared.forward(segmenter.network, variables, batch, rng)
         probs = losses.segmenter_probabilities(scores, options.floor)
         shown = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
         cues = _at(batch["cues"], probs.shape[1:3])
@@ -64,24 +54,13 @@ def sec(config: Config, num_classes: int) -> Method:
         total = sum(options[name] * value for name, value in metrics.items())
         return total, Aux({"loss": total, **metrics}, dict(updates), {})
 
-    def localize(variables, images):
-        scores, _ = network.apply(variables, images)
-        probs = jax.nn.softmax(scores)[..., 1:]
-        # A sigmoid of these is the class's surest pixel.
-        peak = jnp.clip(jnp.max(probs, axis=(1, 2)), 1e-7, 1 - 1e-7)
-        return Localization(jnp.log(peak) - jnp.log1p(-peak), Segmentation(probs))
-
     return Method(
-        init=shared.initialiser(network, model, dense=("head",)),
-        param_groups=shared.param_grouper(
-            backbone,
-            model.freeze_until,
-            lambda names: "classifier" if names[1] == "fc8" else "head",
-        ),
+        init=segmenter.init,
+        param_groups=segmenter.param_groups,
         loss=loss,
-        localize=localize,
+        localize=segmenter.localize,
         wants={"cues": LabelSpec((options.cells, options.cells), np.uint8, UNLABELLED)},
-        tap=tapper(lambda variables, images: localize(variables, images).logits),
+        tap=segmenter.tap,
     )
 
 

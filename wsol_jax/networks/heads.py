@@ -172,3 +172,34 @@ class LargeFovHead(nn.Module):
         small = nn.initializers.normal(self.last_deviation)
         scores = conv(self.num_classes, (1, 1), kernel_init=small, name="fc8")(x)
         return scores.astype(jnp.float32), x
+
+
+class RegionHead(nn.Module):
+    """Fast R-CNN's classifier on pooled regions: fc6, fc7, fc8 (Girshick 2015; MCOF's RegionNet).
+
+    fc6 and fc7 are convolutions that see all of a region at once, so that VGG's own fully connected
+    layers load into them as into ``LargeFovHead``'s.
+
+    Attributes:
+      num_classes: of fc8, background included.
+      channels: of fc6 and fc7; 4096 in VGG.
+      dropout: rate behind fc6 and fc7.
+      dtype: of the computation; the scores are float32 whatever it is.
+    """
+
+    num_classes: int
+    channels: int = 4096
+    dropout: float = 0.5
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, pooled: jax.Array, train: bool = False) -> jax.Array:
+        """(N, P, P, D) -> class scores before softmax (N, num_classes)."""
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        conv = functools.partial(_Conv, dtype=self.dtype)
+        x = conv(self.channels, pooled.shape[1:3], padding="VALID", name="fc6")(pooled)
+        x = drop(nn.relu(x))
+        x = drop(nn.relu(conv(self.channels, (1, 1), name="fc7")(x)))
+        small = nn.initializers.normal(1e-2)
+        scores = conv(self.num_classes, (1, 1), kernel_init=small, name="fc8")(x)
+        return scores[:, 0, 0].astype(jnp.float32)

@@ -118,11 +118,13 @@ def create_state(
     plan: Plan,
     mesh: Mesh | None,
     networks: Mapping[str, Variables] = types.MappingProxyType({}),
+    start: Variables | None = None,
 ) -> tuple[TrainState, Callable, optax.Schedule]:
     """The state before step 1, the pure step function, and step -> learning-rate factor.
 
     Args:
       networks: of earlier stages, by the stage's name; constants of this one.
+      start: of the stage ``config.start``; this one's own network begins as that one ended.
 
     Raises:
       UserError: one that is not of the shapes that the method expects.
@@ -130,6 +132,9 @@ def create_state(
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     images = jnp.zeros((1, config.data.crop, config.data.crop, 3), jnp.uint8)
     variables = dict(method.init(init_key, images))
+    for name, given in (start or {}).items():
+        _check_shapes(config.start, given, variables[name])
+        variables[name] = jax.tree.map(jnp.copy, given)
     for name, given in networks.items():
         _check_shapes(name, given, variables[name])
         if config.model.freeze_until == "all":

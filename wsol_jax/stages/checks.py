@@ -17,11 +17,12 @@ from wsol_jax.data.pipeline import check_crop, eval_size
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
-from wsol_jax.methods import Labeller, Method, Variables
+from wsol_jax.methods import Labeller, LabelSpec, Method, Variables
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import Network, begun_config
 from wsol_jax.runs.plan import Plan, resolve, without_weights
 from wsol_jax.stages.make import compile_make
+from wsol_jax.stages.product import own_network
 from wsol_jax.stages.sections import label_stages, stage_config, trainings
 from wsol_jax.stages.wanted import batch_labels, check_warm_up
 
@@ -64,10 +65,25 @@ def open_labellers(config: Config, lists: Lists) -> dict[str, Labeller]:
                 raise UserError(
                     f"stage {name!r} reads {role}={read!r}, which is no stage before it."
                 )
+        for wanted, spec in labeller.wants.items():
+            _check_wanted(name, labeller, found, wanted, spec)
         if labeller.make is not None:
             _trace(config, name, own, labeller, len(lists.class_names))
         found[name] = labeller
     return found
+
+
+def _check_wanted(
+    name: str, labeller: Labeller, known: Mapping[str, Labeller], wanted: str, spec: LabelSpec
+) -> None:
+    """Raises UserError where the labels that a labeller wants in its batch are not such labels."""
+    stage = labeller.reads[wanted]
+    products = known[stage].products if stage in known else {}
+    if len(products) != 1 or not all(own.fits(spec) for own in products.values()):
+        raise UserError(
+            f"stage {name!r} wants {wanted!r} as {np.dtype(spec.dtype).name} of {spec.shape}, and "
+            f"stage {stage!r} leaves {[own.kind for own in products.values()] or 'no labels'}."
+        )
 
 
 def _trace(config: Config, name: str, own: Config, labeller: Labeller, classes: int) -> None:
@@ -83,6 +99,8 @@ def _trace(config: Config, name: str, own: Config, labeller: Labeller, classes: 
         "image": jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8),
         "labels": jax.ShapeDtypeStruct((1, classes), jnp.float32),
     }
+    for wanted, spec in labeller.wants.items():
+        batch[wanted] = jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype)
     made = jax.eval_shape(compile_make(labeller, found), shaped, batch)
     if labeller.finish is None:  # what ``make`` gives is stored as it is
         _check_made(name, labeller, made)
@@ -124,6 +142,8 @@ def check_training(
     check_crop(own.data)
     classes = lists.class_names
     method = methods.build(own, len(classes))
+    if own.start:
+        _check_start(config, name, own, earlier, len(classes))
     if name == names[-1] or name in config.eval.stages:
         check_scoring(own, lists)
     check_length(own, method, lists, f"stage.{name}.")
@@ -134,6 +154,23 @@ def check_training(
         if stage in before
     }
     batch_labels(own, method, folders, f"stage.{name}.")
+
+
+def _check_start(
+    config: Config, name: str, own: Config, earlier: Sequence[str], classes: int
+) -> None:
+    """Raises UserError where a training cannot go on from the network of the stage ``start``."""
+    if own.start not in earlier:
+        known = ", ".join(earlier) or "none"
+        raise UserError(f"stage.{name}.start: {own.start!r} is no training before it: {known}.")
+    theirs = without_weights(stage_config(config, own.start))
+    shapes = [_shaped(_ByText(each), classes)[1] for each in (theirs, own)]
+    given = own_network(shapes[0], theirs.reads)
+    if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, own_network(shapes[1], own.reads)):
+        raise UserError(
+            f"stage.{name}.start: the network of {own.start!r} has other shapes than this stage's: "
+            f"both need the same method and model section."
+        )
 
 
 def check_length(config: Config, method: Method, lists: Lists, section: str = "") -> None:

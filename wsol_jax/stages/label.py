@@ -25,12 +25,14 @@ from wsol_jax.data.decode import CorruptImage
 from wsol_jax.data.pipeline import CorruptCounter, EvalExample, eval_size
 from wsol_jax.data.pseudo_labels import (
     Arrays,
+    BatchLabels,
     LabelFolder,
     Photo,
     read_summary,
     summary_path,
 )
 from wsol_jax.data.records import Chosen, Source
+from wsol_jax.data.transforms import Window
 from wsol_jax.evaluate.localize import over_list
 from wsol_jax.methods import Labeller
 from wsol_jax.runs.opened import OpenedRun
@@ -221,9 +223,14 @@ def _made(stage: LabelStage) -> Iterator[tuple[int, tuple[int, int], Arrays]]:
         for row, index in enumerate(host["index"]):
             if index >= 0:
                 found[row, list(source[int(index)].labels)] = 1
-        return {"labels": found}
+        more = {name: _rows_of(own, source, host) for name, own in wanted.items()}
+        return {"labels": found, **more}
 
     example = EvalExample(source, stage.size)
+    wanted = {
+        name: BatchLabels(stage.earlier[name], stage.earlier[name].product(), spec)
+        for name, spec in stage.labeller.wants.items()
+    }
     batches = over_list(config, source, mesh, example, labels, stage.folder.name)
     with contextlib.closing(batches):
         for host, batch in batches:
@@ -232,6 +239,17 @@ def _made(stage: LabelStage) -> Iterator[tuple[int, tuple[int, int], Arrays]]:
                 index, size = int(host["index"][row]), tuple(map(int, host["size"][row]))
                 if _is_ours(index):
                     yield index, size, {name: values[row] for name, values in found.items()}
+
+
+def _rows_of(labels: BatchLabels, source: Source, host: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Earlier labels of a batch's whole photos; of padding and unreadable ones, what is missing."""
+    whole = Window(1, 1, 0, 0, 1)
+    return np.stack(
+        [
+            labels.read(source[int(index)].image_id, whole) if valid else labels.missing()
+            for index, valid in zip(host["index"], host["valid"], strict=True)
+        ]
+    )
 
 
 def _unmade(stage: LabelStage) -> Iterator[tuple[int, None, Arrays]]:

@@ -30,7 +30,7 @@ from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import OpenedRun, open_run
 from wsol_jax.runs.plan import Plan
 from wsol_jax.runs.state import fingerprint
-from wsol_jax.stages import checks, label, product
+from wsol_jax.stages import checks, label, product, settled
 from wsol_jax.stages.evaluate import finish_run, score_run
 from wsol_jax.stages.product import own_network
 from wsol_jax.stages.sections import (
@@ -38,6 +38,7 @@ from wsol_jax.stages.sections import (
     check_names,
     is_label_stage,
     label_stages,
+    networks_of,
     stage_config,
     trainings,
 )
@@ -63,6 +64,7 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     workdir = pathlib.Path(workdir)
     wanted = tuple(only) or tuple(config.stages)
     check_names(config, wanted)
+    settled.check_rules(config)
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
@@ -73,7 +75,9 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     workdirs.write(workdir, config, lists.class_names)
     made = _Made(config, workdir, lists, labellers)
     for name in config.stages:
-        if name in wanted and name != EVALUATE:
+        if name == EVALUATE or settled.is_left_out(config, name, made.folders):
+            continue
+        if name in wanted:
             (_label if is_label_stage(config, name) else _train)(made, name)
     return _evaluate(made) if EVALUATE in wanted else {}
 
@@ -156,7 +160,7 @@ class _Made:
     def check_inputs(self, name: str) -> None:
         """Raises UserError where a training has begun with inputs that are others now."""
         folder, labels = self.workdir / name, self.label_hashes(name)
-        reads = stage_config(self.config, name).reads
+        reads = networks_of(stage_config(self.config, name))
         if not (reads or labels) or not workdirs.has_checkpoint(folder):
             return
         recorded = product.read_inputs(folder)
@@ -180,13 +184,17 @@ class _Made:
                 )
 
     def seeds(self, name: str) -> OpenedRun | None:
-        """The network that a training's labels grew from, as their labellers say (``seeds``)."""
+        """The network that a training's labels grew from, as their labellers say (``seeds``).
+
+        A network that was itself trained on labels grew from theirs.
+        """
         for stage, _ in parse_labels(stage_config(self.config, name).labels).values():
             while stage in self.labellers:
                 labeller = self.labellers[stage]
                 stage = labeller.reads.get(labeller.seeds, "")
             if stage:
-                return self.open(stage)
+                learnt = stage_config(self.config, stage).labels
+                return self.seeds(stage) if learnt else self.open(stage)
         return None
 
 
@@ -197,11 +205,13 @@ def _train(made: _Made, name: str) -> None:
     made.check_inputs(name)
     before = workdirs.latest_step(folder)
     logging.info("stage %s: %s", name, folder)
-    networks = {read: made.network(read, name) for read in config.reads}
+    networks = {read: made.network(read, name) for read in networks_of(config)}
     if before is None and jax.process_index() == 0:
         found = {read: fingerprint(network) for read, network in networks.items()}
         product.write_inputs(folder, found | made.label_hashes(name))
-    run = train_run(config, folder, made.lists, networks, made.folders)
+    begins = networks[config.start] if config.start else None
+    networks = {read: networks[read] for read in config.reads}
+    run = train_run(config, folder, made.lists, networks, made.folders, begins)
     made.opened[name, config.eval.checkpoint] = run
     if before == run.step:
         logging.info("stage %s was done: step %d", name, run.step)
@@ -230,27 +240,39 @@ def _label(made: _Made, name: str) -> None:
         logging.info("stage %s was done: %d images", name, found["images"])
     if jax.process_index() == 0 and not (done and product.read_figures(folder)):
         figures = label.figures_of(found)
+        if before := made.config.stage[name].get("before"):
+            places = made.folders[name], made.folders[before]
+            figures[settled.CHANGED] = settled.changed_share(*places, made.lists.train)
         product.write_figures(folder, {**figures, "seconds": time.monotonic() - start})
 
 
 def _evaluate(made: _Made) -> dict[str, Any]:
     """Scores the last network with all that it was put together from; every stage's figures."""
     start = time.monotonic()
-    config, workdir, names = made.config, made.workdir, trainings(made.config)
+    config, workdir = made.config, made.workdir
+    done = [
+        name
+        for name in config.stages
+        if name != EVALUATE and not settled.is_left_out(config, name, made.folders)
+    ]
+    names = [name for name in trainings(config) if name in done]
     for name in names:
         made.check_inputs(name)
     run = made.open(names[-1])
     with StopRequest(saved_step=run.step):
         figures = score_run(run, workdir, made.seeds(names[-1]))
         figures["steps"] = run.step
-        done = [name for name in config.stages if name != EVALUATE]
         stages = {name: product.read_figures(workdir / name) for name in done}
         for name in config.eval.stages:
+            if name not in names[:-1]:  # of a round that was left out, or the last one now
+                continue
             stages[name] |= evaluate_run(made.open(name), workdir / name, made.seeds(name)).figures
             if jax.process_index() == 0:  # so that the stage's folder can be compared with others
                 product.write_figures(workdir / name, stages[name])
         if config.eval.labels:
             for name in label_stages(config):
+                if name not in done:
+                    continue
                 stages[name]["labels"] = _score_labels(made, name)
         stages[EVALUATE] = {"seconds": time.monotonic() - start}
         figures["stages"] = stages

@@ -46,6 +46,15 @@ def trainings(config: ml_collections.ConfigDict) -> list[str]:
     return [name for name in config.stages if name not in others]
 
 
+def networks_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """The earlier trainings that one depends on: those that it reads, and where it starts.
+
+    Args:
+      config: the stage's.
+    """
+    return tuple(dict.fromkeys((*config.reads, *filter(None, [config.start]))))
+
+
 def check_names(config: ml_collections.ConfigDict, wanted: Sequence[str]) -> None:
     """Raises UserError for stages without a section, of one name, or that train nothing.
 

@@ -41,12 +41,14 @@ def train_run(
     lists: Lists,
     networks: Mapping[str, Variables] = types.MappingProxyType({}),
     folders: Mapping[str, LabelFolder] = types.MappingProxyType({}),
+    start: Variables | None = None,
 ) -> OpenedRun:
     """Trains to the config's last step, or goes on to it.
 
     Args:
       networks: what earlier stages made, by stage; ``config.reads`` names those that are needed.
       folders: the labels of earlier stages, by stage; ``config.labels`` names those that are used.
+      start: what the stage ``config.start`` made, where the training goes on from it.
 
     Returns:
       The run with the variables that ``eval.checkpoint`` chooses; ``step`` is the last one.
@@ -61,7 +63,7 @@ def train_run(
     plan = Plan.of(config.train, len(lists.train), mesh)
     workdirs.claim(workdir, config, lists.class_names)
     with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
-        state, step, schedule = create_state(config, method, plan, mesh, networks)
+        state, step, schedule = create_state(config, method, plan, mesh, networks, start)
         loop = _Loop(
             config, workdir, method, lists, plan, mesh, checkpoints, labels, schedule, state
         )

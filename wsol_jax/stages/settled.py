@@ -1,0 +1,73 @@
+"""Rounds that change nothing any more: label stages compared, and what is left out after them."""
+
+import concurrent.futures
+
+import numpy as np
+from absl import logging
+
+from wsol_jax.base import threads
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Config
+from wsol_jax.data.pseudo_labels import LabelFolder
+from wsol_jax.data.records import Source
+from wsol_jax.stages import product
+from wsol_jax.stages.sections import label_stages
+
+CHANGED = "changed"  # among a label stage's figures
+
+
+def changed_share(now: LabelFolder, before: LabelFolder, source: Source) -> float:
+    """The share of a list's pixels whose class differs between two label stages.
+
+    Photos that one of them has no labels of count for nothing; 0 where there is no other.
+    """
+
+    def compare(index: int) -> tuple[int, int]:
+        name = source[index].image_id
+        if not (now.has(name) and before.has(name)):
+            return 0, 0
+        one, other = now.read(name), before.read(name)
+        return int(np.count_nonzero(one != other)), one.size
+
+    with concurrent.futures.ThreadPoolExecutor(threads.usable_cores()) as pool:
+        found = list(threads.in_order(pool, compare, range(len(source))))
+    return sum(x for x, _ in found) / max(sum(x for _, x in found), 1)
+
+
+def is_left_out(config: Config, name: str, folders: dict[str, LabelFolder]) -> bool:
+    """Whether a stage is one of a round that the labels before it made needless.
+
+    Args:
+      config: the run's.
+      folders: of the label stages, done or not.
+    """
+    rule = tuple(config.stage[name].get("settled", ()))
+    if not rule:
+        return False
+    stage, least = rule
+    changed = product.read_figures(folders[stage].folder).get(CHANGED)
+    if changed is None or changed >= least:
+        return False
+    logging.info(
+        "stage %s is left out: %.2f %% of the pixels of %s changed, fewer than %.2f %%",
+        name,
+        100 * changed,
+        stage,
+        100 * least,
+    )
+    return True
+
+
+def check_rules(config: Config) -> None:
+    """Raises UserError for ``before`` or ``settled`` of a stage that name no label stage before."""
+    for name in config.stages:
+        own = config.stage.get(name, {})
+        known = [x for x in label_stages(config) if config.stages.index(x) < _place(config, name)]
+        named = {"before": own.get("before"), "settled": (tuple(own.get("settled", ())) or [""])[0]}
+        for field, stage in named.items():
+            if stage and stage not in known:
+                raise UserError(f"stage.{name}.{field}: {stage!r} is no label stage before it.")
+
+
+def _place(config: Config, name: str) -> int:
+    return config.stages.index(name)
