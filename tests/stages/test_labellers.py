@@ -148,11 +148,20 @@ def reading(reads, **more):
 def test_the_baseline_is_of_the_network_that_the_labels_grew_from():
     """Not of the first name that is read: a ConfigDict sorts its own."""
     maps = reading({"maps": "one"})
-    both = reading({"a": "one", "maps": "two", "z": "one"})
-    assert seeds("one", maps, both) is None
-    assert seeds("two", maps, both) == "one"
-    assert seeds("three", maps, both) == "two"
-    assert seeds("three", maps, reading({"a": "two", "z": "one"}, seeds="z")) == "one"
+    nothing = reading({"a": "one"})
+    assert seeds("one", maps, nothing) is None
+    assert seeds("two", maps, nothing) == "one"
+    assert seeds("two", reading({"a": "two", "z": "one"}, seeds="z"), nothing) == "one"
+
+
+def test_a_network_that_was_trained_on_labels_grew_from_theirs():
+    """The third trains on labels of the second, which trained on those of the first."""
+    maps, both = reading({"maps": "one"}), reading({"a": "one", "maps": "two", "z": "one"})
+    assert seeds("three", maps, both) == "one"
+    other = reading({"a": "two", "net": "one"}, seeds="net")
+    assert seeds("three", other, reading({"a": "one", "z": "two"}, seeds="z")) == "one"
+    # Where those grew from no network there is no baseline.
+    assert seeds("three", reading({"a": "one"}), both) is None
 
 
 def test_labels_that_grew_from_labels_are_followed_back():

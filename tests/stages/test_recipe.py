@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from helpers.fake_stages import Fake
 from helpers.runs import LAST
 
 from configs import cam as cam_config
@@ -16,7 +17,6 @@ from configs import two_phase as two_phase_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
 from wsol_jax.runs import workdirs
-from wsol_jax.runs.opened import OpenedRun
 from wsol_jax.stages import recipe as stages
 
 # ---------------------------------------------------------------- configs and fingerprints
@@ -104,46 +104,6 @@ def test_fingerprint_tells_networks_apart(case):
 # ---------------------------------------------------------------- the order of things
 #
 # The recipe's own logic, with trainings that only write what they would leave.
-
-
-class Fake:
-    """Stands for training, opening and scoring; ``trained`` lists what was trained on what."""
-
-    def __init__(self, monkeypatch):
-        self.trained, self.scored = [], []
-        self.values = {"first": 1.0, "second": 2.0, "third": 3.0}
-        self.steps = LAST
-        monkeypatch.setattr(stages, "train_run", self.train_run)
-        monkeypatch.setattr(stages, "open_run", self.open_run)
-        monkeypatch.setattr(stages, "score_run", self.evaluate_run)
-        monkeypatch.setattr(stages, "finish_run", lambda *args: None)
-
-    def train_run(self, config, folder, lists, networks, cues):
-        workdirs.claim(folder, config, lists.class_names)
-        if workdirs.latest_step(folder) != self.steps:
-            own = self.values[folder.name]
-            assert all(set(network) == {"params"} for network in networks.values()), networks
-            network = {"params": np.float32(own), **networks}
-            self.trained.append((folder.name, {k: float(v["params"]) for k, v in networks.items()}))
-            (folder / "checkpoints" / str(self.steps)).mkdir(parents=True)
-            flat = {k: np.asarray(v if k == "params" else v["params"]) for k, v in network.items()}
-            np.savez(folder / "network.npz", **flat)
-        return self.open_run(config, folder, lists=lists)
-
-    def open_run(self, config, folder, devices=None, lists=None):
-        with np.load(folder / "network.npz") as file:
-            network = {k: file[k] if k == "params" else {"params": file[k]} for k in file.files}
-        network["params"] = network["params"] + np.float32(config.eval.checkpoint == "best") / 2
-        return OpenedRun(config, None, network, None, lists, workdirs.latest_step(folder))
-
-    def evaluate_run(self, run, workdir, maps=None):
-        self.scored.append(
-            {
-                k: float(np.asarray(v["params"] if k != "params" else v))
-                for k, v in run.variables.items()
-            }
-        )
-        return {"test": {}, "threshold": 0.2}
 
 
 @pytest.fixture

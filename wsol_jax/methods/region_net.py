@@ -58,7 +58,7 @@ class RegionNetwork(nn.Module):
         x = self.backbone(normalise(images, self.preprocessing), train=train, mask=mask)
         count = self.count if drawn is None else drawn.shape[1]
         if regions is None:
-            regions = jnp.zeros((len(images), 1, 1), jnp.int32)
+            regions = jnp.zeros(x[self.endpoint].shape[:3], jnp.int32)
         elif drawn is not None:
             regions = jax.vmap(functools.partial(_renumbered, count=self.count))(regions, drawn)
         pool = functools.partial(masked_roi_max_pool, count=count, size=self.size)

@@ -41,7 +41,7 @@ def masked_roi_max_pool(
     The RoI is the region's external rectangle, cut into size x size bins; row r of a box of n rows
     lies in bin floor(r size / n). A bin's value is the maximum over its pixels that belong to the
     region; one without any, inside the box or not, is zero. A pixel has the features of the cell
-    that it lies in. As the paper's layer does, nothing of a neighbour is seen but through the
+    that its centre lies in. As the paper's layer does, nothing of a neighbour is seen but through the
     features' own receptive field.
 
     The gradient of a maximum goes to the pixels that reach it, in equal parts.
@@ -68,7 +68,9 @@ def masked_roi_max_pool(
     segments = (ids * size + bins(rows, top, bottom)) * size + bins(columns, left, right)
     segments = jnp.where(ids < count, segments, count * size * size)
     height, width, depth = features.shape
-    cells = rows * height // regions.shape[0] * width + columns * width // regions.shape[1]
+    middle = lambda places, cells, pixels: (2 * places + 1) * cells // (2 * pixels)
+    cells = middle(rows, height, regions.shape[0]) * width
+    cells += middle(columns, width, regions.shape[1])
     pooled = _segment_max(features.reshape(-1, depth), cells, segments, count * size * size)
     return pooled.reshape(count, size, size, depth)
 
@@ -149,10 +151,12 @@ def _segment_max_backward(count, saved, gradient):
     values, cells, segments, high = saved
     known = jnp.minimum(segments, count - 1)
     reaches = (values[cells] == high[known]) & (segments < count)[:, None]
-    ties = jax.ops.segment_sum(reaches.astype(gradient.dtype), segments, count)
-    share = gradient / jnp.maximum(ties, 1)
+    # In float32: bfloat16 counts no further than 256, and a bin of zeros has thousands of ties.
+    ties = jax.ops.segment_sum(reaches.astype(jnp.float32), segments, count)
+    share = gradient.astype(jnp.float32) / jnp.maximum(ties, 1)
     of_pixels = jnp.where(reaches, share[known], 0)
-    return jnp.zeros_like(values).at[cells].add(of_pixels.astype(values.dtype)), None, None
+    summed = jnp.zeros(values.shape, jnp.float32).at[cells].add(of_pixels)
+    return summed.astype(values.dtype), None, None
 
 
 _segment_max.defvjp(_segment_max_forward, _segment_max_backward)

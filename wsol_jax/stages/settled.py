@@ -37,6 +37,8 @@ def changed_share(now: LabelFolder, before: LabelFolder, source: Source) -> floa
 def is_left_out(config: Config, name: str, folders: dict[str, LabelFolder]) -> bool:
     """Whether a stage is one of a round that the labels before it made needless.
 
+    What a round that is left out would have settled is left out too.
+
     Args:
       config: the run's.
       folders: of the label stages, done or not.
@@ -45,6 +47,8 @@ def is_left_out(config: Config, name: str, folders: dict[str, LabelFolder]) -> b
     if not rule:
         return False
     stage, least = rule
+    if is_left_out(config, stage, folders):
+        return True
     changed = product.read_figures(folders[stage].folder).get(CHANGED)
     if changed is None or changed >= least:
         return False
