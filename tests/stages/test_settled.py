@@ -1,6 +1,7 @@
 """Rounds that change nothing any more: what is compared, what is left out, what is still scored."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -131,6 +132,10 @@ def run(monkeypatch, tmp_path):
     fake = Fake(monkeypatch)
     fake.values = {name: float(k) for k, name in enumerate(TRAININGS, start=1)}
 
+    def evaluate_run(run, workdir, maps):
+        fake.beside.append(workdir.name)
+        return types.SimpleNamespace(figures={"test": {}})
+
     def whole(differs, **changes):
         def labeller(config, classes):
             k = TRAININGS.index(config.rounds.net)
@@ -140,6 +145,8 @@ def run(monkeypatch, tmp_path):
             return Labeller({"net": config.rounds.net}, {"masks": cells(4)}, None, leave)
 
         monkeypatch.setattr(checks.methods, "build_labeller", labeller)
+        fake.beside = []
+        monkeypatch.setattr(stages, "evaluate_run", evaluate_run)
         return stages.run(config_of(0.3, **changes), tmp_path)
 
     return fake, whole, tmp_path
@@ -154,7 +161,8 @@ def test_a_run_whose_later_rounds_are_left_out_is_still_scored(run):
     fake, whole, workdir = run
     figures = whole([0, 1, 4, 4, 4], **{"eval.stages": ("one", "two", "four")})
     assert names(fake) == ["one", "two"]
-    assert fake.scored[0]["params"] == 2.0
+    # The last network, and of the others that were asked for those that there are.
+    assert fake.scored[0]["params"] == 2.0 and fake.beside == ["one"]
     assert set(figures["stages"]) == {"one", "masks_1", "two", "masks_2", "evaluate"}
     assert figures["stages"]["masks_2"]["changed"] == 0.25
     assert "changed" not in figures["stages"]["masks_1"]

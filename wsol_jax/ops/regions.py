@@ -41,8 +41,8 @@ def masked_roi_max_pool(
     The RoI is the region's external rectangle, cut into size x size bins; row r of a box of n rows
     lies in bin floor(r size / n). A bin's value is the maximum over its pixels that belong to the
     region; one without any, inside the box or not, is zero. A pixel has the features of the cell
-    that its centre lies in. As the paper's layer does, nothing of a neighbour is seen but through the
-    features' own receptive field.
+    that its centre lies in. As the paper's layer does, nothing of a neighbour is seen but through
+    the features' own receptive field.
 
     The gradient of a maximum goes to the pixels that reach it, in equal parts.
 
