@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wsol_jax.ops.crf.exact import exact_crf, exact_field, exact_kernel
 from wsol_jax.ops.crf.lattice import LatticeKernel, count_vertices, lattice_field, lattice_kernel
@@ -81,6 +82,11 @@ def dense_crf(
         one = lambda pair: mean_field(pair[0], build(pair[1]), iterations=iterations)
         return jax.lax.map(one, tuple(pairs)).reshape(unary.shape)
     settings = (bilateral, spatial, capacity, iterations)
+    if not isinstance(unary, jax.core.Tracer) and jax.default_backend() == "cpu":
+        from wsol_jax.ops.crf.host import host_field  # numba takes half a second to import
+
+        found = host_field(*map(np.asarray, pairs), *settings)
+        return jnp.asarray(found.reshape(unary.shape))
     found = [photo_field(u, i, *settings) for u, i in zip(*pairs, strict=True)]
     return jnp.stack(found).reshape(unary.shape)
 

@@ -1,0 +1,181 @@
+"""Builds permutohedral lattices on the host in numba (Adams, Baek, Davis 2010): hashed vertices.
+
+The simplices are `permutohedral.enclosing_simplices`' to the last bit. Vertices are numbered as
+they are first met, so that pixels next to each other read rows next to each other.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from wsol_jax.ops.crf import permutohedral
+
+_SLOTS = 2**14  # that the hash table has at first
+
+
+class HostLattice(NamedTuple):
+    """A permutohedral lattice of N points in d dimensions with its M vertices; host arrays.
+
+    vertices: (N, d+1) int32 in 0..M-1, the rows of a point's vertices.
+    weights: (N, d+1) float32, their barycentric coordinates.
+    sides: (d+1, M, 2) int32 in 0..M, both neighbours along each axis; M is the row of nothing.
+    """
+
+    vertices: np.ndarray
+    weights: np.ndarray
+    sides: np.ndarray
+
+
+def build_host_lattice(steps: Sequence[np.ndarray], limits: Sequence[float]) -> HostLattice:
+    """Builds the lattice of N points in d dimensions.
+
+    Args:
+      steps: d arrays (N,) float32, as `permutohedral.enclosing_simplices` has them.
+      limits: d numbers, point i of which lies in [0, limit].
+
+    Raises:
+      ValueError: a vertex would need more than 64 bits.
+    """
+    lows, strides = _key_digits(limits)
+    keys, weights = _enclose(np.stack(steps), lows, strides)
+    vertices, unique, slots, rows = _number(keys, _SLOTS)
+    sides = _neighbours(unique, slots, rows, strides)
+    return HostLattice(vertices, weights, sides)
+
+
+def _key_digits(limits: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """(d,) least quotients and (d+1,) strides of `permutohedral.Digits` in one 64-bit word."""
+    digits = permutohedral.digits_for(limits)
+    strides = np.zeros(len(limits) + 1, np.uint64)
+    for shift, word in zip((0, 32), reversed(digits.words), strict=False):
+        for digit, stride in word:
+            strides[digit] = stride << shift
+    strides[-1] = 0  # of r, which is counted apart
+    return np.array(digits.lows, np.int64), strides.view(np.int64)
+
+
+def compiled(function):
+    """Compiled at the first call; kept on disk where numba finds a folder it may write to."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True)(function)
+
+
+@compiled
+def _enclose(steps, lows, strides):
+    """(d, N) steps -> (N, d+1) int64 keys of the corners, (N, d+1) float32 weights (p. 4-5, 10).
+
+    A key holds r and the quotients of d coordinates in mixed radix. No product is fused into a sum
+    (no fastmath), so that points on a boundary fall to the side that they fall to everywhere.
+    """
+    d, count = steps.shape
+    keys = np.empty((count, d + 1), np.int64)
+    weights = np.empty((count, d + 1), np.float32)
+    y, rest, ordered = np.empty((3, d + 1), np.float32)
+    rank, owner = np.empty((2, d + 1), np.int64)
+    whole, inverse = np.float32(d + 1), np.float32(1 / (d + 1))
+    for p in range(count):
+        total, excess = np.float32(0), 0
+        for i in range(d, 0, -1):
+            step = steps[i - 1, p]
+            y[i] = total - np.float32(i) * step
+            total += step
+        y[0] = total
+        for i in range(d + 1):
+            quotient = np.rint(y[i] * inverse)
+            rest[i] = y[i] - quotient * whole
+            excess += np.int64(quotient)
+        rank[:] = excess
+        for i in range(d + 1):  # how many coordinates lie further from their rounded value
+            for j in range(i):
+                before = rest[j] < rest[i]
+                rank[j] += before
+                rank[i] += not before
+        key = 0
+        for i in range(d + 1):  # back onto the plane
+            turn = np.int64(rank[i] < 0) - np.int64(rank[i] > d)
+            at = rank[i] + turn * (d + 1)
+            quotient = np.rint(y[i] * inverse) + np.float32(turn)
+            ordered[at] = y[i] - quotient * whole
+            owner[at] = i
+            if i < d:
+                key += (np.int64(quotient) - lows[i]) * strides[i]
+        keys[p, 0] = key
+        weights[p, 0] = np.float32(1) + (ordered[d] - ordered[0]) / whole
+        for r in range(1, d + 1):  # one coordinate at a time to the next corner
+            at = d + 1 - r
+            key += 1 - strides[owner[at]]
+            keys[p, r] = key
+            weights[p, r] = (ordered[at - 1] - ordered[at]) / whole
+    return keys, weights
+
+
+@compiled
+def _find(slots, rows, key):
+    """The slot that holds a key, or the empty one (row -1) where it belongs."""
+    mask = len(slots) - 1
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    slot = np.int64(mixed >> np.uint64(32)) & mask
+    while rows[slot] >= 0 and slots[slot] != key:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compiled
+def _table(unique, size):
+    """A hash table of distinct keys: (size,) int64 keys and (size,) int32 rows, -1 where none."""
+    slots, rows = np.empty(size, np.int64), np.full(size, -1, np.int32)
+    for row in range(len(unique)):
+        slot = _find(slots, rows, unique[row])
+        slots[slot], rows[slot] = unique[row], row
+    return slots, rows
+
+
+@compiled
+def _number(keys, size):
+    """Numbers the vertices in the order that they are met in; open addressing, at most half full.
+
+    (N, d+1) keys -> (N, d+1) int32 rows, (M,) keys of the rows, and the table of both.
+    """
+    count, corners = keys.shape
+    vertices = np.empty((count, corners), np.int32)
+    unique, found = np.empty(size // 2, np.int64), 0
+    slots, rows = _table(unique[:0], size)
+    for p in range(count):
+        for k in range(corners):
+            key = keys[p, k]
+            if p and keys[p - 1, k] == key:  # as the pixel to the left, mostly
+                vertices[p, k] = vertices[p - 1, k]
+                continue
+            slot = _find(slots, rows, key)
+            if rows[slot] < 0:
+                if found == len(unique):
+                    unique = np.concatenate((unique, np.empty(found, np.int64)))
+                    slots, rows = _table(unique[:found], 4 * found)
+                    slot = _find(slots, rows, key)
+                slots[slot], rows[slot], unique[found] = key, found, key
+                found += 1
+            vertices[p, k] = rows[slot]
+    return vertices, unique[:found].copy(), slots, rows
+
+
+@compiled
+def _neighbours(unique, slots, rows, strides):
+    """(d+1, M, 2) rows of the neighbours ahead and behind along each axis, M where none is."""
+    size, axes = len(unique), len(strides)
+    sides = np.full((axes, size, 2), size, np.int32)
+    every = strides.sum()
+    for row in range(size):
+        key = unique[row]
+        # +d along the axis, -1 elsewhere: r goes down by one, or from 0 to d with all quotients.
+        wraps = (key & 0xFFFFFFFF) % axes == 0
+        start = key + axes - 1 - every if wraps else key - 1
+        for axis in range(axes):
+            other = rows[_find(slots, rows, start + strides[axis])]
+            if other >= 0:
+                sides[axis, row, 0] = other
+                sides[axis, other, 1] = row
+    return sides
