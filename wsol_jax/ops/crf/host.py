@@ -10,6 +10,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from wsol_jax.ops.crf.host_lattice import HostLattice, build_host_lattice
 from wsol_jax.ops.crf.lattice import bilateral_steps, colour_steps, spatial_steps
 from wsol_jax.ops.crf.photo import check_range, enough_capacity
 
-_PARTS = 2
+_PARTS = 4
 _LEAST = -60.0, -87.0  # exp of less is 0: in an iteration, and in what is returned
 _NONE = np.zeros(0, np.float32)
 
@@ -105,51 +106,80 @@ def _iterate(
 ) -> None:
     """(N, C) unaries and folded lattices -> (N, C) probabilities, written into ``found``."""
     count, classes = unary.shape
-    lanes = 2 if classes <= 2 else 4 if classes <= 4 else 8
+    lanes = 4 if classes <= 4 else 8
     width, like = -(-classes // lanes) * lanes, (0,) * lanes
     scores = host_sweep.pad_scores(unary, width)
-    sizes = [lattice.sides.shape[1] + 1 for lattice in lattices]
-    bases = np.cumsum([0, *sizes])
-    kind = np.int32 if bases[-1] * width < 2**31 else np.int64
-    places, weights = np.empty((count, 0), np.int32), np.empty((count, 0), np.float32)
-    if lattices:
-        rows = [(lattice.vertices + base) for lattice, base in zip(lattices, bases)]
-        places = np.concatenate(rows, axis=1).astype(kind) * kind(width)
-        weights = np.concatenate([lattice.weights for lattice in lattices], axis=1)
-    fields = np.zeros(bases[-1] * width, np.float32)
-    parts = np.zeros((_PARTS, len(fields)), np.float32)
-    spans = _spans(count)
+    edges = np.linspace(0, count, _PARTS + 1).astype(np.int64)
+    spans = list(zip(edges[:-1], edges[1:], strict=True))
+    layouts, places, weights = _lay_out(lattices, edges, width)
+    rows = sum(layout.rows for layout in layouts)
+    sums, fields = _aligned(rows * width), _aligned(rows * width)
 
     def sweep(fields, sums, found, least):
-        args = (like, scores, places, weights, fields)
-        one = lambda span, part: host_sweep.sweep(*args, part, found, span, least)
-        list(share(one, spans, sums))
+        args = (like, (0,) * places.shape[1], scores, places, weights, fields, sums, found)
+        list(share(lambda span: host_sweep.sweep(*args, span, least), spans))
 
-    nothing = np.zeros((0, classes), np.float32)
+    nowhere = np.zeros((0, classes), np.float32)
     if not iterations or not lattices:
-        return sweep(_NONE, [_NONE] * _PARTS, found, _LEAST[1])
-    sweep(_NONE, parts, nothing, _LEAST[0])
+        return sweep(_NONE, _NONE, found, _LEAST[1])
+    sweep(_NONE, sums, nowhere, _LEAST[0])
     for left in range(iterations - 1, -1, -1):
-        for lattice, base in zip(lattices, bases):
-            _blur(like, lattice.sides, base, parts, fields, width, share)
+        for layout in layouts:
+            _blur(like, layout, sums, fields, width, share)
         if left:
-            sweep(fields, parts, nothing, _LEAST[0])
-    sweep(fields, [_NONE] * _PARTS, found, _LEAST[1])
+            sums.fill(0)
+            sweep(fields, sums, nowhere, _LEAST[0])
+    sweep(fields, _NONE, found, _LEAST[1])
 
 
-def _blur(like, sides, base, parts, fields, width, share) -> None:
+class _Layout(NamedTuple):
+    """Where a lattice's rows lie among all lattices': from ``base`` on, first its vertices', then
+    the row of nothing, then those of the stand-ins for ``originals``."""
+
+    base: int
+    sides: np.ndarray  # of the axes along which there are neighbours
+    originals: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        return self.sides.shape[1] + 1 + len(self.originals)
+
+
+def _lay_out(lattices, edges, width):
+    """A layout for each lattice, and all their places and weights side by side (N, K)."""
+    sizes = [lattice.sides.shape[1] for lattice in lattices]
+    kind = np.int32 if (_PARTS * sum(sizes) + 2) * width < 2**31 else np.int64
+    shape = edges[-1], sum(len(lattice.sides) for lattice in lattices)
+    places, weights = np.empty(shape, kind), np.empty(shape, np.float32)
+    layouts, base, column = [], 0, 0
+    for lattice, size in zip(lattices, sizes, strict=True):
+        after = column + len(lattice.sides)
+        weights[:, column:after] = lattice.weights
+        originals = host_sweep.place_rows(lattice.vertices, edges, base, width, places, column)
+        met = (lattice.sides < size).any(axis=(1, 2))
+        layouts.append(_Layout(base, lattice.sides[met], originals))
+        base, column = base + layouts[-1].rows, after
+    return layouts, places, weights
+
+
+def _blur(like, layout: _Layout, sums, fields, width, share) -> None:
     """Adds up the parts' sums of a lattice and blurs them into ``fields``."""
-    spans = _spans(sides.shape[1])
+    base, sides, originals = layout
+    size = sides.shape[1]
     # Back and forth between two buffers, to end in fields.
-    source, target = (fields, parts[0]) if len(sides) % 2 == 0 else (parts[0], fields)
-    add = lambda span: host_sweep.add_parts(parts, source, *((base + at) * width for at in span))
-    list(share(add, spans))
+    even = len(sides) % 2 == 0
+    source, target = (fields, sums) if even else (sums, fields)
+    host_sweep.collect(like, sums, source, even, base, size, originals, width)
+    edges = np.linspace(0, size, _PARTS + 1).astype(np.int64)
+    spans = list(zip(edges[:-1], edges[1:], strict=True))
     for axis in sides:
         one = lambda span: host_sweep.blur_axis(like, source, target, axis, base, width, span)
         list(share(one, spans))
         source, target = target, source
+    host_sweep.hand_out(like, fields, base, size, originals, width)
 
 
-def _spans(count: int) -> list[tuple[int, int]]:
-    edges = [count * part // _PARTS for part in range(_PARTS + 1)]
-    return list(zip(edges, edges[1:]))
+def _aligned(size: int) -> np.ndarray:
+    """(size,) float32 zeros that begin where a line of the cache does."""
+    room = np.zeros(size + 16, np.float32)
+    return room[-room.ctypes.data % 64 // 4 :][:size]

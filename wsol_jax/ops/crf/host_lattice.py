@@ -39,10 +39,9 @@ def build_host_lattice(steps: Sequence[np.ndarray], limits: Sequence[float]) -> 
       ValueError: a vertex would need more than 64 bits.
     """
     lows, strides = _key_digits(limits)
-    keys, weights = _enclose(np.stack(steps), lows, strides)
-    vertices, unique, slots, rows = _number(keys, _SLOTS)
-    sides = _neighbours(unique, slots, rows, strides)
-    return HostLattice(vertices, weights, sides)
+    keys, weights = _enclose((0,) * len(strides), np.stack(steps), lows, strides)
+    vertices, *hashed = _number(keys, _SLOTS)
+    return HostLattice(vertices, weights, _neighbours(*hashed, strides))
 
 
 def _key_digits(limits: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -65,13 +64,13 @@ def compiled(function):
 
 
 @compiled
-def _enclose(steps, lows, strides):
+def _enclose(axes, steps, lows, strides):
     """(d, N) steps -> (N, d+1) int64 keys of the corners, (N, d+1) float32 weights (p. 4-5, 10).
 
     A key holds r and the quotients of d coordinates in mixed radix. No product is fused into a sum
     (no fastmath), so that points on a boundary fall to the side that they fall to everywhere.
     """
-    d, count = steps.shape
+    d, count = len(axes) - 1, steps.shape[1]
     keys = np.empty((count, d + 1), np.int64)
     weights = np.empty((count, d + 1), np.float32)
     y, rest, ordered = np.empty((3, d + 1), np.float32)
@@ -114,56 +113,51 @@ def _enclose(steps, lows, strides):
 
 
 @compiled
-def _find(slots, rows, key):
-    """The slot that holds a key, or the empty one (row -1) where it belongs."""
-    mask = len(slots) - 1
+def _find(table, unique, key):
+    """The slot of a hash table that holds a key's row, or the empty one where it belongs.
+
+    table: int32 rows, -1 where none is; its length is a power of two. unique: keys of the rows.
+    """
+    mask = len(table) - 1
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     slot = np.int64(mixed >> np.uint64(32)) & mask
-    while rows[slot] >= 0 and slots[slot] != key:
+    while table[slot] >= 0 and unique[table[slot]] != key:
         slot = (slot + 1) & mask
     return slot
 
 
 @compiled
-def _table(unique, size):
-    """A hash table of distinct keys: (size,) int64 keys and (size,) int32 rows, -1 where none."""
-    slots, rows = np.empty(size, np.int64), np.full(size, -1, np.int32)
-    for row in range(len(unique)):
-        slot = _find(slots, rows, unique[row])
-        slots[slot], rows[slot] = unique[row], row
-    return slots, rows
-
-
-@compiled
-def _number(keys, size):
+def _number(keys, slots):
     """Numbers the vertices in the order that they are met in; open addressing, at most half full.
 
-    (N, d+1) keys -> (N, d+1) int32 rows, (M,) keys of the rows, and the table of both.
+    (N, d+1) keys, and slots to begin with -> (N, d+1) int32 rows, (M,) keys of the rows, the table.
     """
     count, corners = keys.shape
     vertices = np.empty((count, corners), np.int32)
-    unique, found = np.empty(size // 2, np.int64), 0
-    slots, rows = _table(unique[:0], size)
+    unique, found = np.empty(slots // 2, np.int64), 0
+    table = np.full(slots, -1, np.int32)
     for p in range(count):
         for k in range(corners):
             key = keys[p, k]
-            if p and keys[p - 1, k] == key:  # as the pixel to the left, mostly
+            if p and keys[p - 1, k] == key:  # as the pixel to the left
                 vertices[p, k] = vertices[p - 1, k]
                 continue
-            slot = _find(slots, rows, key)
-            if rows[slot] < 0:
+            slot = _find(table, unique, key)
+            if table[slot] < 0:
                 if found == len(unique):
-                    unique = np.concatenate((unique, np.empty(found, np.int64)))
-                    slots, rows = _table(unique[:found], 4 * found)
-                    slot = _find(slots, rows, key)
-                slots[slot], rows[slot], unique[found] = key, found, key
+                    unique = np.concatenate((unique, unique))
+                    table = np.full(4 * found, -1, np.int32)
+                    for row in range(found):
+                        table[_find(table, unique, unique[row])] = row
+                    slot = _find(table, unique, key)
+                table[slot], unique[found] = found, key
                 found += 1
-            vertices[p, k] = rows[slot]
-    return vertices, unique[:found].copy(), slots, rows
+            vertices[p, k] = table[slot]
+    return vertices, unique[:found].copy(), table
 
 
 @compiled
-def _neighbours(unique, slots, rows, strides):
+def _neighbours(unique, table, strides):
     """(d+1, M, 2) rows of the neighbours ahead and behind along each axis, M where none is."""
     size, axes = len(unique), len(strides)
     sides = np.full((axes, size, 2), size, np.int32)
@@ -174,7 +168,7 @@ def _neighbours(unique, slots, rows, strides):
         wraps = (key & 0xFFFFFFFF) % axes == 0
         start = key + axes - 1 - every if wraps else key - 1
         for axis in range(axes):
-            other = rows[_find(slots, rows, start + strides[axis])]
+            other = table[_find(table, unique, start + strides[axis])]
             if other >= 0:
                 sides[axis, row, 0] = other
                 sides[axis, other, 1] = row

@@ -5,6 +5,9 @@ reads and adds to lies where the pixel before it did. ``like`` is a tuple with o
 whose type says to the compiler how long vectors are.
 """
 
+import functools
+
+import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -72,16 +75,14 @@ def _constant(builder, scalar, lanes):
 
 
 def _folded(builder, vector, combine):
-    """All lanes combined into one, halves at a time."""
+    """All lanes combined into one: eights first, then halves."""
+    index = lambda part: ir.Constant(ir.VectorType(ir.IntType(32), len(part)), list(part))
     lanes = vector.type.count
     while lanes > 1:
-        lanes //= 2
-        index = ir.VectorType(ir.IntType(32), lanes)
-        low, high = (
-            builder.shuffle_vector(vector, vector, ir.Constant(index, list(part)))
-            for part in (range(lanes), range(lanes, 2 * lanes))
-        )
-        vector = combine(low, high)
+        step = 8 if lanes > 8 else lanes // 2
+        parts = [range(start, start + step) for start in range(0, lanes, step)]
+        vectors = [builder.shuffle_vector(vector, vector, index(part)) for part in parts]
+        vector, lanes = functools.reduce(combine, vectors), step
     return builder.extract_element(vector, ir.IntType(32)(0))
 
 
@@ -178,59 +179,129 @@ def pad_scores(unary, width):
     return scores
 
 
-@compiled
-def sweep(like, scores, places, weights, fields, sums, found, span, least):
-    """From blurred vertices to the probabilities of a span of pixels, and to their splat.
+_inline = numba.njit(forceinline=True)
 
-    Args:
-      scores: (N * width,). places: (N, K) int32, where a vertex's row begins. weights: (N, K).
-      fields: (rows * width,) what is read at the vertices; empty: nothing.
-      sums: (rows * width,) where the probabilities are added to zeros; empty: nowhere.
-      found: (N, C) where the probabilities go; empty: nowhere.
-      least: exp of what is less counts as 0.
-    """
-    (first, last), lanes, corners = span, len(like), places.shape[1]
-    width = len(scores) // len(places)
-    row, least = np.empty(width, np.float32), _spread(like, np.float32(least))
-    one, minus = _spread(like, np.float32(1)), _spread(like, np.float32(-1))
-    nothing = _spread(like, np.float32(0))
-    sums[:] = 0
+
+@_inline
+def _gather(like, corners, scores, places, weights, fields, block, first, last):
+    """Scores plus what pixels read at their vertices, into ``block``."""
+    lanes, width = len(like), len(scores) // len(places)
     for p in range(first, last):
-        most = _spread(like, np.float32(-np.inf))
         for b in range(0, width, lanes):
             score = _load(like, scores, p * width + b)
             if len(fields):
-                for k in range(corners):
+                for k in range(len(corners)):
                     weight = _spread(like, weights[p, k])
                     score = _multiply_add(weight, _load(like, fields, places[p, k] + b), score)
-            _store(row, b, score)
-            most = _greater(score, most)
-        most, total = _spread(like, _greatest(most)), nothing
-        for b in range(0, width, lanes):
-            value = _exponential(_multiply_add(minus, most, _load(like, row, b)), least)
-            _store(row, b, value)
-            total = _multiply_add(one, total, value)
-        share = _spread(like, np.float32(1) / _total(total))
-        for b in range(0, width, lanes):
-            value = _multiply_add(share, _load(like, row, b), nothing)
-            _store(row, b, value)
-            if len(sums):
-                for k in range(corners):
-                    at, weight = places[p, k] + b, _spread(like, weights[p, k])
-                    _store(sums, at, _multiply_add(weight, value, _load(like, sums, at)))
-        if len(found):
-            for c in range(found.shape[1]):
-                found[p, c] = row[c]
+            _store(block, (p - first) * width + b, score)
+
+
+@_inline
+def _softmax(like, block, start, width, least):
+    """Softmax over a pixel's row of ``block``, in place."""
+    lanes, most = len(like), _spread(like, np.float32(-np.inf))
+    one, minus = _spread(like, np.float32(1)), _spread(like, np.float32(-1))
+    nothing = _spread(like, np.float32(0))
+    for at in range(start, start + width, lanes):
+        most = _greater(_load(like, block, at), most)
+    most, total = _spread(like, _greatest(most)), nothing
+    for at in range(start, start + width, lanes):
+        value = _exponential(_multiply_add(minus, most, _load(like, block, at)), least)
+        _store(block, at, value)
+        total = _multiply_add(one, total, value)
+    share = _spread(like, np.float32(1) / _total(total))
+    for at in range(start, start + width, lanes):
+        _store(block, at, _multiply_add(share, _load(like, block, at), nothing))
+
+
+@_inline
+def _splat(like, corners, block, places, weights, sums, width, first, last):
+    """Adds the rows of ``block`` to the pixels' vertices."""
+    for p in range(first, last):
+        for b in range(0, width, len(like)):
+            value = _load(like, block, (p - first) * width + b)
+            for k in range(len(corners)):
+                at, weight = places[p, k] + b, _spread(like, weights[p, k])
+                _store(sums, at, _multiply_add(weight, value, _load(like, sums, at)))
 
 
 @compiled
-def add_parts(parts, target, start, stop):
-    """Adds up (P, rows * width) partial sums from ``start`` to ``stop``, in order."""
-    for i in range(start, stop):
-        total = parts[0, i]
-        for part in range(1, len(parts)):
-            total += parts[part, i]
-        target[i] = total
+def sweep(like, corners, scores, places, weights, fields, sums, found, span, least):
+    """From blurred vertices to the probabilities of a span of pixels, and to their splat.
+
+    Blocks of pixels go through the steps, so that a step's work on one does not wait for another's.
+
+    Args:
+      corners: a tuple of K numbers.
+      scores: (N * width,). places: (N, K) int32, where a vertex's row begins. weights: (N, K).
+      fields: (rows * width,) what is read at the vertices; empty: nothing.
+      sums: (rows * width,) what the probabilities are added to; empty: nothing.
+      found: (N, C) where the probabilities go; empty: nowhere.
+      least: exp of what is less counts as 0.
+    """
+    width, size = len(scores) // len(places), 64
+    block, least = np.empty(width * size, np.float32), _spread(like, np.float32(least))
+    for first in range(span[0], span[1], size):
+        last = min(first + size, span[1])
+        _gather(like, corners, scores, places, weights, fields, block, first, last)
+        for q in range(last - first):
+            _softmax(like, block, q * width, width, least)
+        if len(sums):
+            _splat(like, corners, block, places, weights, sums, width, first, last)
+        if len(found):
+            for p in range(first, last):
+                for c in range(found.shape[1]):
+                    found[p, c] = block[(p - first) * width + c]
+
+
+@compiled
+def place_rows(vertices, edges, base, width, places, column):
+    """Writes where the vertices' rows begin into columns of ``places``; one row a part and vertex.
+
+    Parts of the pixels, between ``edges``, are splatted at the same time, so a vertex that belongs
+    to an earlier part has a stand-in for each later one that meets it, behind the row of nothing.
+    Returns (G,) int32, the rows that the stand-ins stand for.
+    """
+    corners, size = vertices.shape[1], np.int64(vertices.max()) + 1
+    originals, count, seen = np.empty((len(edges) - 2) * size, np.int32), 0, 0
+    for part in range(len(edges) - 1):
+        stand_in, most = np.full(seen, -1, np.int64), seen
+        for p in range(edges[part], edges[part + 1]):
+            for k in range(corners):
+                row = np.int64(vertices[p, k])
+                if row >= seen:
+                    most = max(most, row + 1)
+                else:
+                    if stand_in[row] < 0:
+                        stand_in[row], originals[count] = size + 1 + count, row
+                        count += 1
+                    row = stand_in[row]
+                places[p, column + k] = (base + row) * width
+        seen = most
+    return originals[:count].copy()
+
+
+@compiled
+def collect(like, sums, target, copied, base, size, originals, width):
+    """Adds the stand-ins' rows to those that they stand for, into ``target``, a copy or not."""
+    one = _spread(like, np.float32(1))
+    if copied:
+        for i in range(base * width, (base + size) * width):
+            target[i] = sums[i]
+    for i in range(len(originals)):
+        at, stand_in = (base + originals[i]) * width, (base + size + 1 + i) * width
+        for b in range(0, width, len(like)):
+            value = _load(like, target, at + b)
+            _store(target, at + b, _multiply_add(one, value, _load(like, sums, stand_in + b)))
+
+
+@compiled
+def hand_out(like, fields, base, size, originals, width):
+    """Copies rows to their stand-ins."""
+    for i in range(len(originals)):
+        at, stand_in = (base + originals[i]) * width, (base + size + 1 + i) * width
+        for b in range(0, width, len(like)):
+            _store(fields, stand_in + b, _load(like, fields, at + b))
 
 
 @compiled
