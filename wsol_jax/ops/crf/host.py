@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wsol_jax.ops.crf import host_sweep
+from wsol_jax.ops.crf import host_lattice, host_sweep
 from wsol_jax.ops.crf.host_lattice import HostLattice, build_host_lattice
 from wsol_jax.ops.crf.lattice import bilateral_steps, colour_steps, spatial_steps
 from wsol_jax.ops.crf.photo import check_range, enough_capacity
@@ -106,7 +106,7 @@ def _spatial_lattice(shape: tuple[int, int], spatial: tuple) -> HostLattice:
 
 
 def _folded(lattice: HostLattice, weight: float) -> HostLattice:
-    return lattice._replace(weights=host_sweep.fold_weights(*lattice, weight**0.5))
+    return lattice._replace(weights=host_lattice.fold_weights(*lattice, weight**0.5))
 
 
 class _Layout(NamedTuple):
@@ -169,7 +169,7 @@ def _lay_out(lattices: Sequence[HostLattice], count: int, width: int):
     for lattice, size in zip(lattices, sizes, strict=True):
         after = column + len(lattice.sides)
         weights[:, column:after] = lattice.weights
-        originals = host_sweep.place_rows(lattice.vertices, edges, base, width, places, column)
+        originals = host_lattice.place_rows(lattice.vertices, edges, base, width, places, column)
         met = (lattice.sides < size).any(axis=(1, 2))
         layouts.append(_Layout(base, lattice.sides[met], originals))
         base, column = base + layouts[-1].rows, after

@@ -173,3 +173,58 @@ def _neighbours(unique, table, strides):
                 sides[axis, row, 0] = other
                 sides[axis, other, 1] = row
     return sides
+
+
+@compiled
+def fold_weights(vertices, weights, sides, scale):
+    """Weights of a lattice with its normalisation and a weight in them, half on either side.
+
+    ``scale``: the square root of the weight. D is slice(blur(splat(1))), up to the blur's gain.
+    """
+    count, corners = vertices.shape
+    alpha = np.float32(1 / (1 + 2.0 ** (1 - corners)))
+    field, blurred = np.zeros((2, sides.shape[1] + 1), np.float32)
+    for p in range(count):
+        for k in range(corners):
+            field[vertices[p, k]] += weights[p, k]
+    for axis in range(corners):
+        for row in range(sides.shape[1]):
+            ahead, behind = field[sides[axis, row, 0]], field[sides[axis, row, 1]]
+            blurred[row] = field[row] + np.float32(0.5) * (ahead + behind)
+        field, blurred = blurred, field
+    folded = np.empty_like(weights)
+    for p in range(count):
+        mass = np.float32(0)
+        for k in range(corners):
+            mass += weights[p, k] * field[vertices[p, k]]
+        factor = np.float32(scale * np.sqrt(alpha)) / np.sqrt(alpha * mass + np.float32(1e-20))
+        for k in range(corners):
+            folded[p, k] = weights[p, k] * factor
+    return folded
+
+
+@compiled
+def place_rows(vertices, edges, base, width, places, column):
+    """Writes where the vertices' rows begin into columns of ``places``; one row a part and vertex.
+
+    Parts of the pixels, between ``edges``, are splatted at the same time, so a vertex that belongs
+    to an earlier part has a stand-in for each later one that meets it, behind the row of nothing.
+    Returns (G,) int32, the rows that the stand-ins stand for.
+    """
+    corners, size = vertices.shape[1], np.int64(vertices.max()) + 1
+    originals, count, seen = np.empty((len(edges) - 2) * size, np.int32), 0, 0
+    for part in range(len(edges) - 1):
+        stand_in, most = np.full(seen, -1, np.int64), seen
+        for p in range(edges[part], edges[part + 1]):
+            for k in range(corners):
+                row = np.int64(vertices[p, k])
+                if row >= seen:
+                    most = max(most, row + 1)
+                else:
+                    if stand_in[row] < 0:
+                        stand_in[row], originals[count] = size + 1 + count, row
+                        count += 1
+                    row = stand_in[row]
+                places[p, column + k] = (base + row) * width
+        seen = most
+    return originals[:count].copy()

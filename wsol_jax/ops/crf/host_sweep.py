@@ -1,8 +1,11 @@
 """Mean field's iteration on the host in numba: blur, slice, softmax and splat of float32 vectors.
 
-Values are rows of vectors of 2, 4 or 8 lanes, classes last, and pixels go in order: what a pixel
+Values are rows of vectors of 4 or 8 lanes, classes last, and pixels go in order: what a pixel
 reads and adds to lies where the pixel before it did. ``like`` is a tuple with one number a lane,
 whose type says to the compiler how long vectors are.
+
+All kernels that use vectors live in this file: numba keeps compiled code until the caller's own
+file changes.
 """
 
 import functools
@@ -15,6 +18,9 @@ from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import make_array
 
 from wsol_jax.ops.crf.host_lattice import compiled
+
+_BLOCK = 64  # pixels whose rows fit the nearest cache
+_inline = numba.njit(forceinline=True)
 
 
 class _Vector(types.Type):
@@ -179,9 +185,6 @@ def pad_scores(unary, width):
     return scores
 
 
-_inline = numba.njit(forceinline=True)
-
-
 @_inline
 def _gather(like, corners, scores, places, weights, fields, block, first, last):
     """Scores plus what pixels read at their vertices, into ``block``."""
@@ -239,7 +242,7 @@ def sweep(like, corners, scores, places, weights, fields, sums, found, span, lea
       found: (N, C) where the probabilities go; empty: nowhere.
       least: exp of what is less counts as 0.
     """
-    width, size = len(scores) // len(places), 64
+    width, size = len(scores) // len(places), _BLOCK
     block, least = np.empty(width * size, np.float32), _spread(like, np.float32(least))
     for first in range(span[0], span[1], size):
         last = min(first + size, span[1])
@@ -252,33 +255,6 @@ def sweep(like, corners, scores, places, weights, fields, sums, found, span, lea
             for p in range(first, last):
                 for c in range(found.shape[1]):
                     found[p, c] = block[(p - first) * width + c]
-
-
-@compiled
-def place_rows(vertices, edges, base, width, places, column):
-    """Writes where the vertices' rows begin into columns of ``places``; one row a part and vertex.
-
-    Parts of the pixels, between ``edges``, are splatted at the same time, so a vertex that belongs
-    to an earlier part has a stand-in for each later one that meets it, behind the row of nothing.
-    Returns (G,) int32, the rows that the stand-ins stand for.
-    """
-    corners, size = vertices.shape[1], np.int64(vertices.max()) + 1
-    originals, count, seen = np.empty((len(edges) - 2) * size, np.int32), 0, 0
-    for part in range(len(edges) - 1):
-        stand_in, most = np.full(seen, -1, np.int64), seen
-        for p in range(edges[part], edges[part + 1]):
-            for k in range(corners):
-                row = np.int64(vertices[p, k])
-                if row >= seen:
-                    most = max(most, row + 1)
-                else:
-                    if stand_in[row] < 0:
-                        stand_in[row], originals[count] = size + 1 + count, row
-                        count += 1
-                    row = stand_in[row]
-                places[p, column + k] = (base + row) * width
-        seen = most
-    return originals[:count].copy()
 
 
 @compiled
@@ -318,31 +294,3 @@ def blur_axis(like, source, target, sides, base, width, span):
             both = _load(like, source, ahead + b)
             both = _multiply_add(one, both, _load(like, source, behind + b))
             _store(target, at + b, _multiply_add(half, both, _load(like, source, at + b)))
-
-
-@compiled
-def fold_weights(vertices, weights, sides, scale):
-    """Weights of a lattice with its normalisation and a weight in them, half on either side.
-
-    ``scale``: the square root of the weight. D is slice(blur(splat(1))), up to the blur's gain.
-    """
-    count, corners = vertices.shape
-    alpha = np.float32(1 / (1 + 2.0 ** (1 - corners)))
-    field, blurred = np.zeros((2, sides.shape[1] + 1), np.float32)
-    for p in range(count):
-        for k in range(corners):
-            field[vertices[p, k]] += weights[p, k]
-    for axis in range(corners):
-        for row in range(sides.shape[1]):
-            ahead, behind = field[sides[axis, row, 0]], field[sides[axis, row, 1]]
-            blurred[row] = field[row] + np.float32(0.5) * (ahead + behind)
-        field, blurred = blurred, field
-    folded = np.empty_like(weights)
-    for p in range(count):
-        mass = np.float32(0)
-        for k in range(corners):
-            mass += weights[p, k] * field[vertices[p, k]]
-        factor = np.float32(scale * np.sqrt(alpha)) / np.sqrt(alpha * mass + np.float32(1e-20))
-        for k in range(corners):
-            folded[p, k] = weights[p, k] * factor
-    return folded
