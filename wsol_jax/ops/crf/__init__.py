@@ -24,6 +24,7 @@ __all__ = [
     "count_vertices",
     "dense_crf",
     "exact_kernel",
+    "host_crf",
     "lattice_kernel",
     "mean_field",
 ]
@@ -90,6 +91,29 @@ def dense_crf(
         return jnp.asarray(found.reshape(unary.shape))
     found = [photo_field(u, i, *settings) for u, i in zip(*pairs, strict=True)]
     return jnp.stack(found).reshape(unary.shape)
+
+
+def host_crf(unary: np.ndarray, image: np.ndarray, settings: CrfSettings) -> np.ndarray:
+    """Infers the lattice CRF of one photo on the host, whatever JAX runs on.
+
+    For work in threads beside an accelerator: photos of all sizes, with nothing compiled for them.
+
+    Args:
+      unary: (H, W, C), -log of each class's probability.
+      image: (H, W, 3) RGB in 0..255.
+      settings: as ``dense_crf`` has them, of the lattice.
+
+    Returns:
+      (H, W, C) float32 probabilities, those of ``dense_crf`` on a CPU.
+
+    Raises:
+      ValueError: shapes that do not fit, or an image out of range.
+    """
+    from wsol_jax.ops.crf.host import host_field
+
+    _check_shapes(unary, image)
+    kernels = settings.bilateral, settings.spatial
+    return host_field(unary[None], image[None], *kernels, None, settings.iterations)[0]
 
 
 @functools.partial(jax.jit, static_argnames="iterations")
