@@ -13,8 +13,9 @@ scores every round's PixelNet, and every stage's labels on the training list: th
 
 ``rounds=N`` after the data set. ``variant=without_saliency`` (table 4), ``direct`` (figure 8:
 PixelNet on its own masks, no RegionNet after the first round), ``one_round``.
-``saliency=FOLDER``: grey PNGs of any saliency method, by image id. ``settled=0.01``: no further
-round once fewer of the training pixels change their class. docs/mcof.md has more.
+``warm_start=false``: every PixelNet begins anew. ``saliency=FOLDER``: grey PNGs of any saliency
+method, by image id. ``settled=0.01``: no further round once fewer of the training pixels change
+their class. docs/mcof.md has more.
 """
 
 import ml_collections
@@ -34,6 +35,8 @@ KEYS = {
     "variant": "mcof.variant",
     "saliency": "mcof.saliency",
     "settled": "mcof.settled",
+    "warm_start": "mcof.warm_start",
+    "mining": "mcof.mining",
     "pixel_backbone": "mcof.pixel_backbone",
     "pixel_weights": "mcof.pixel_weights",
 }
@@ -99,7 +102,7 @@ def sections(config) -> None:
     config.pixel_net.average = True  # a 3x3 mean before fc6
     config.pixel_net.dropout = 0.5
     config.eval.labels = True
-    config.early = (*config.early, *KEYS.values(), "mcof.mining", "mcof.warm_start")
+    config.early = (*config.early, *KEYS.values())
     # Labels' hashes tell whether they are others, not how they were asked for.
     config.free = (*config.free, "mcof")
 

@@ -18,7 +18,6 @@ A round's networks and labels are stages of their own (``configs/mcof.py``); her
     masks = PixelNet's classes, CRF             the next round's seeds
 """
 
-import dataclasses
 import pathlib
 
 import jax.numpy as jnp
@@ -35,7 +34,7 @@ from wsol_jax.data.transforms import Window, cut_labels
 from wsol_jax.methods import Labeller, Segmentation
 from wsol_jax.methods.region_net import REGIONS
 from wsol_jax.ops import bayes, graphs
-from wsol_jax.ops.crf import CrfSettings, dense_crf
+from wsol_jax.ops.crf import CrfSettings, host_crf
 from wsol_jax.ops.region_seeds import region_seeds
 from wsol_jax.ops.saliency import robust_background
 from wsol_jax.ops.superpixels import felzenszwalb, merge_smallest
@@ -238,5 +237,4 @@ def _sharpened(probabilities: np.ndarray, photo: np.ndarray, crf: CrfSettings) -
     """(H, W, K) probabilities -> (H, W) the likeliest after a dense CRF on the photo."""
     total = np.maximum(probabilities.sum(axis=-1, keepdims=True), 1e-12)
     unary = -np.log(np.clip(probabilities / total, 1e-5, 1)).astype(np.float32)
-    found = dense_crf(unary, photo, **dataclasses.asdict(crf))
-    return np.argmax(np.asarray(found), axis=-1)
+    return np.argmax(host_crf(unary, photo, crf), axis=-1)

@@ -1,6 +1,8 @@
 """What the dense CRF's tests share: small cases, float64 brute force, and the peer."""
 
+import contextlib
 import itertools
+from unittest import mock
 
 import cv2
 import jax
@@ -14,6 +16,17 @@ SETS = [
     ((5, 50, 10), (3, 3)),
     ((10, 50, 5), (3, 3)),
 ]
+
+
+# Who infers the lattice outside jit on a CPU: numba; JAX, as on accelerators.
+LATTICES = ["host", "jax"]
+
+
+def lattice_by(name):
+    """A context in which `dense_crf`'s lattice is one of LATTICES."""
+    if name == "host":
+        return contextlib.nullcontext()
+    return mock.patch("wsol_jax.ops.crf._on_host", lambda unary: False)
 
 
 def options(settings):
@@ -111,7 +124,7 @@ def pydensecrf(unary, image, bilateral, spatial, iterations):
     )
     height, width, classes = unary.shape
     field = module.DenseCRF2D(width, height, classes)
-    field.setUnaryEnergy(np.ascontiguousarray(unary.reshape(-1, classes).T, np.float32))
+    field.setUnaryEnergy(np.array(unary.reshape(-1, classes).T, np.float32, order="C"))
     field.addPairwiseGaussian(sxy=spatial[1], compat=spatial[0])
     image = np.array(image)  # contiguous, and writable as its interface wants
     field.addPairwiseBilateral(

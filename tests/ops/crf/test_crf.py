@@ -1,34 +1,38 @@
 """The dense CRF's two methods against float64 brute force; the lattice's own are a file further."""
 
+import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from crf_cases import SETS, brute_force, case, lattice_matrix, options
+from crf_cases import LATTICES, SETS, brute_force, case, lattice_by, lattice_matrix, options
 from jax.test_util import check_grads
 
 from wsol_jax.ops.crf import dense_crf, exact_kernel, lattice_kernel, mean_field
 
 METHODS = ["exact", "lattice"]
+EAGER = ["exact", "host", "jax"]  # the lattice outside jit by either
 CAPACITY = 6 * 12 * 15  # one size in most tests, so that they share the lattice's programs
 
 
 def expected_of(method, unary, image, bilateral, spatial, iterations):
-    gaussian = lattice_matrix if method == "lattice" else None
+    gaussian = None if method == "exact" else lattice_matrix
     return brute_force(unary, image, bilateral, spatial, iterations, gaussian=gaussian)
 
 
 def infer(unary, image, method, settings=SETS[0], iterations=5):
-    return dense_crf(
-        unary,
-        image,
-        method=method,
-        iterations=iterations,
-        capacity=CAPACITY,
-        **options(settings),
-    )
+    """`dense_crf` by one of METHODS or of EAGER."""
+    with lattice_by(method) if method in LATTICES else contextlib.nullcontext():
+        return dense_crf(
+            unary,
+            image,
+            method="lattice" if method in LATTICES else method,
+            iterations=iterations,
+            capacity=CAPACITY,
+            **options(settings),
+        )
 
 
 def test_two_pixels_by_hand():
@@ -74,7 +78,7 @@ def test_lowers_for_other_platforms(method):
         lowered.trace(unary[None], image[None]).lower(lowering_platforms=(platform,))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EAGER)
 def test_no_weights_leave_the_unary(method):
     unary, image = case(12, 15, 3)
     found = infer(unary, image, method, settings=((0, 1, 1), (0, 1)))
@@ -83,7 +87,7 @@ def test_no_weights_leave_the_unary(method):
     np.testing.assert_allclose(none, jax.nn.softmax(-unary), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EAGER)
 @pytest.mark.parametrize("settings", [((0, 80, 13), (3, 3)), ((10, 80, 13), (0, 3))])
 def test_either_term_alone(method, settings):
     unary, image = case(12, 15, 3)
@@ -106,27 +110,28 @@ def test_gradients(method):
     check_grads(curve, (jnp.asarray(unary),), order=1, modes=["rev"], eps=1e-2, rtol=2e-2)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EAGER)
 def test_batched_equals_looped_inside_and_outside_jit(method):
     """Inside with the lattice's own capacity, and colours of which each has its own vertices."""
     cases = [case(12, 15, 3, seed=seed, smooth=False) for seed in range(4)]
     unary, image = (np.stack(x).reshape(2, 2, *x[0].shape) for x in zip(*cases, strict=True))
     looped = np.stack([infer(*one, method) for one in cases]).reshape(unary.shape)
     np.testing.assert_allclose(infer(unary, image, method), looped, atol=1e-4)
-    whole = jax.jit(jax.vmap(functools.partial(dense_crf, method=method, iterations=5)))
+    inside = "exact" if method == "exact" else "lattice"
+    whole = jax.jit(jax.vmap(functools.partial(dense_crf, method=inside, iterations=5)))
     np.testing.assert_allclose(whole(unary, image), looped, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 7, 2), (6, 1, 2), (5, 4, 1)])
-@pytest.mark.parametrize("method", ["exact", pytest.param("lattice", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["exact", "host", pytest.param("jax", marks=pytest.mark.slow)])
 def test_small_maps_and_one_class(method, shape):
     unary, image = case(*shape)
-    found = dense_crf(unary, image, method=method)
+    found = infer(unary, image, method, iterations=10)
     expected = expected_of(method, unary, image, *SETS[0], 10)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EAGER)
 @pytest.mark.parametrize("level", [0, 255])
 def test_constant_images(method, level):
     unary, _ = case(12, 15, 3)
@@ -135,7 +140,7 @@ def test_constant_images(method, level):
     np.testing.assert_allclose(infer(unary, image, method), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EAGER)
 def test_float_images_and_half_precision_unaries(method):
     unary, image = case(12, 15, 3)
     found = infer(unary, image.astype(np.float32), method)

@@ -1,4 +1,4 @@
-"""The lattice against pydensecrf2: ten photos, four synthetic images; -s prints the figures."""
+"""The lattice against pydensecrf2: ten photos, four synthetic images; -s prints figures."""
 
 import functools
 
@@ -6,7 +6,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from crf_cases import SETS, case, options, pydensecrf, softmax64
+from crf_cases import LATTICES, SETS, case, lattice_by, options, pydensecrf, softmax64
 
 from wsol_jax.ops.crf import dense_crf, lattice_kernel
 
@@ -58,7 +58,7 @@ def in_float64(unary, kernel, settings, iterations):
     return probabilities.reshape(unary.shape)
 
 
-def compare(image, seed):
+def compare(image, seed, lattice):
     """Ours against theirs for all parameters and 1, 5, 10 iterations, each difference printed.
 
     A pixel on the brink between two labels multiplies rounding by 2 to 3 an iteration. Where that
@@ -74,7 +74,8 @@ def compare(image, seed):
     for settings in SETS:
         crf = functools.partial(dense_crf, method="lattice", capacity=capacity, **options(settings))
         for iterations in (1, 5, 10):
-            found = np.asarray(crf(unary, image, iterations=iterations))
+            with lattice_by(lattice):
+                found = np.asarray(crf(unary, image, iterations=iterations))
             expected = pydensecrf(unary, image, *settings, iterations)
             changed = int((np.argmax(found, -1) != np.argmax(expected, -1)).sum())
             other, pixels = other + changed, pixels + height * width
@@ -92,15 +93,17 @@ def compare(image, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lattice", LATTICES)
 @pytest.mark.parametrize("number", range(4))
-def test_synthetic_images(number):
-    compare(synthetic()[number], number)
+def test_synthetic_images(number, lattice):
+    compare(synthetic()[number], number, lattice)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lattice", LATTICES)
 @pytest.mark.parametrize("number", range(10))
-def test_photos(shared, number):
+def test_photos(shared, number, lattice):
     files = sorted((shared / "data/voc_animals/JPEGImages").glob("*.jpg"))[:10]
     if len(files) < 10:
         pytest.skip("no photos of voc_animals")
-    compare(cv2.imread(str(files[number]))[..., ::-1], number)
+    compare(cv2.imread(str(files[number]))[..., ::-1], number, lattice)

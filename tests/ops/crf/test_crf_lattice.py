@@ -11,7 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from crf_cases import SETS, brute_force, case, features64, lattice_matrix, options, pydensecrf
+from crf_cases import (
+    LATTICES,
+    SETS,
+    brute_force,
+    case,
+    features64,
+    lattice_by,
+    lattice_matrix,
+    options,
+    pydensecrf,
+)
 
 from wsol_jax.ops.crf import count_vertices, dense_crf, lattice_kernel, mean_field, permutohedral
 from wsol_jax.ops.crf import lattice as crf_lattice
@@ -22,19 +32,23 @@ infer = functools.partial(dense_crf, method="lattice", iterations=5, capacity=CA
 
 
 @pytest.mark.parametrize("settings", FAST_AND_SLOW)
-def test_it_is_the_papers(settings):
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_it_is_the_papers(lattice, settings):
     """A small case that needs neither pydensecrf nor photos."""
     unary, image = case(12, 15, 3, seed=3)
-    found = infer(unary, image, **options(settings))
+    with lattice_by(lattice):
+        found = infer(unary, image, **options(settings))
     expected = brute_force(unary, image, *settings, 5, gaussian=lattice_matrix)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("settings", FAST_AND_SLOW)
-def test_it_is_pydensecrfs(settings):
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_it_is_pydensecrfs(lattice, settings):
     """Photos and larger images are in test_crf_against_pydensecrf.py."""
     unary, image = case(12, 15, 3, seed=3)
-    found = infer(unary, image, **options(settings))
+    with lattice_by(lattice):
+        found = infer(unary, image, **options(settings))
     np.testing.assert_allclose(found, pydensecrf(unary, image, *settings, 5), atol=1e-4)
 
 
@@ -104,16 +118,19 @@ def test_keys_of_two_words():
     np.testing.assert_allclose(filtered(*lattice[:3]), expected, atol=1e-4)
 
 
-def test_deviations_too_small_for_any_key_are_refused():
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_deviations_too_small_for_any_key_are_refused(lattice):
     unary, image = case(12, 15, 3)
-    with pytest.raises(ValueError, match="too small"):
+    with lattice_by(lattice), pytest.raises(ValueError, match="too small"):
         infer(unary, image, bilateral=(10, 1e-4, 1e-4))
 
 
-def test_overflow_is_named_outside_jit():
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_overflow_is_named_outside_jit(lattice):
     unary, image = case(12, 15, 3, seed=3)
     need = int(count_vertices(image, bilateral=(10, 80, 13)))
-    with pytest.raises(ValueError, match=rf"capacity={need - 1} .*{need} vertices: set capacity="):
+    text = rf"capacity={need - 1} .*{need} vertices: set capacity="
+    with lattice_by(lattice), pytest.raises(ValueError, match=text):
         infer(unary, image, capacity=need - 1)
     assert not lattice_kernel(image, capacity=need).overflow
 
@@ -142,11 +159,12 @@ def test_an_image_may_be_a_constant_of_jit():
         assert "optimization_barrier" in lowered.as_text()
 
 
+@pytest.mark.parametrize("lattice", LATTICES)
 @pytest.mark.parametrize("value", [-1.0, 256.0, np.nan])
-def test_values_outside_0_to_255_are_refused(value):
+def test_values_outside_0_to_255_are_refused(value, lattice):
     unary, image = case(12, 15, 3)
     image = image.astype(np.float32)
     image[1, 2, 1] = value
-    with pytest.raises(ValueError, match=r"0\.\.255"):
+    with lattice_by(lattice), pytest.raises(ValueError, match=r"0\.\.255"):
         infer(unary, image)
     assert count_vertices(image, bilateral=(10, 80, 13)) == -1

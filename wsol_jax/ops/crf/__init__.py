@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wsol_jax.ops.crf.exact import exact_crf, exact_field, exact_kernel
 from wsol_jax.ops.crf.lattice import LatticeKernel, count_vertices, lattice_field, lattice_kernel
@@ -23,6 +24,7 @@ __all__ = [
     "count_vertices",
     "dense_crf",
     "exact_kernel",
+    "host_crf",
     "lattice_kernel",
     "mean_field",
 ]
@@ -51,7 +53,8 @@ def dense_crf(
       spatial: weight >= 0, s in pixels.
       iterations: 0 or more.
       method: "exact", all pairs of pixels, (H W)^2 numbers an image: for maps to about 64x64; or
-        "lattice", an approximation in linear time, pydensecrf's own: for photos.
+        "lattice", an approximation in linear time, pydensecrf's own: for photos. Numba infers it
+        where nothing is traced and JAX runs on a CPU (``host``), else JAX.
       capacity: of the lattice, the most vertices an image's bilateral kernel may need. None counts
         them beforehand, or inside jit takes the most that there can be, 6 H W, which is safe and
         slow. `count_vertices` tells what your images need: with sxy=80, srgb=13 H W / 4 is plenty
@@ -81,8 +84,36 @@ def dense_crf(
         one = lambda pair: mean_field(pair[0], build(pair[1]), iterations=iterations)
         return jax.lax.map(one, tuple(pairs)).reshape(unary.shape)
     settings = (bilateral, spatial, capacity, iterations)
+    if _on_host(unary):
+        from wsol_jax.ops.crf.host import host_field  # here, as numba takes a while to import
+
+        found = host_field(*map(np.asarray, pairs), *settings)
+        return jnp.asarray(found.reshape(unary.shape))
     found = [photo_field(u, i, *settings) for u, i in zip(*pairs, strict=True)]
     return jnp.stack(found).reshape(unary.shape)
+
+
+def host_crf(unary: np.ndarray, image: np.ndarray, settings: CrfSettings) -> np.ndarray:
+    """Infers the lattice CRF of one photo on the host, whatever JAX runs on.
+
+    For work in threads beside an accelerator: photos of all sizes, with nothing compiled for them.
+
+    Args:
+      unary: (H, W, C), -log of each class's probability.
+      image: (H, W, 3) RGB in 0..255.
+      settings: as ``dense_crf`` has them, of the lattice.
+
+    Returns:
+      (H, W, C) float32 probabilities, those of ``dense_crf`` on a CPU.
+
+    Raises:
+      ValueError: shapes that do not fit, or an image out of range.
+    """
+    from wsol_jax.ops.crf.host import host_field
+
+    _check_shapes(unary, image)
+    kernels = settings.bilateral, settings.spatial
+    return host_field(unary[None], image[None], *kernels, None, settings.iterations)[0]
 
 
 @functools.partial(jax.jit, static_argnames="iterations")
@@ -102,6 +133,11 @@ def mean_field(
     scores = -unary.astype(jnp.float32).reshape(-1, unary.shape[-1])
     field = lattice_field if isinstance(kernel, LatticeKernel) else exact_field
     return field(scores, kernel, iterations).reshape(unary.shape)
+
+
+def _on_host(unary: jax.Array) -> bool:
+    """Whether numba infers and not JAX: nothing is traced, and the CPU is what JAX runs on."""
+    return not isinstance(unary, jax.core.Tracer) and jax.default_backend() == "cpu"
 
 
 def _check_shapes(unary: jax.Array, image: jax.Array) -> None:

@@ -50,18 +50,22 @@ def photo_field(
     flat = _spatial_part(shape, size, spatial) if spatial[0] else None
     simplices, enough = None, 0
     if bilateral[0]:
-        if not in_range(image):
-            raise ValueError(
-                "the lattice takes images in 0..255; this one has values outside or NaN"
-            )
+        check_range(image)
         simplices = _photo_simplices(np.asarray(image), shape, bilateral)
-        enough = _enough(int(simplices.counts[-1]), capacity)
+        enough = enough_capacity(int(simplices.counts[-1]), capacity)
     kernel = join_kernels(simplices, flat, shape, bilateral, enough)
     found = _field(scores, kernel, iterations)
     return found.reshape(*shape, classes)[: size[0], : size[1]]
 
 
-def _enough(size: int, capacity: int | None) -> int:
+def check_range(image: jax.Array | np.ndarray) -> None:
+    """Refuses an image outside jit that has values outside 0..255, or NaN."""
+    if not in_range(image):
+        raise ValueError("the lattice takes images in 0..255; this one has values outside or NaN")
+
+
+def enough_capacity(size: int, capacity: int | None) -> int:
+    """The capacity for a lattice of so many vertices; refuses one that is too small."""
     if capacity is not None and capacity < size:
         raise ValueError(
             f"capacity={capacity} is too small for this image, whose bilateral lattice has {size} "
