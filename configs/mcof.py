@@ -186,8 +186,8 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
     if config.mcof.pixel_backbone:
         trunk_of_each(config)
     if recipes.is_small_photos(name, pairs):
-        fields = {"channels": 256, "dilation": 4, "cells": 20}
-        config.pixel_net.update(fields)
+        config.mcof.share = 0.3
+        config.pixel_net.update({"channels": 256, "dilation": 4, "cells": 20})
         config.region_net.update({"channels": 256, "size": 3, "drawn": 32})
     elif name == "embedded":
         config.pixel_net.update({"channels": 128, "dilation": 3, "cells": 12})
@@ -245,7 +245,7 @@ def small_photos(own, kind: str) -> None:
     own.optimizer.update({"rule": "adam", "classifier_lr": 1e-3, "bias_lr": 1.0})
     own.optimizer.head_lr = 1e-3
     own.train.batch_size = 15
-    own.train.epochs = 4.0 if kind == "region" else 6.0
+    own.train.epochs = 6.0
 
 
 def embedded(own, kind: str) -> None:
