@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from wsol_jax.evaluate.figures import by_key, headlines
+from wsol_jax.evaluate.figures import headlines
 from wsol_jax.evaluate.segments import BEFORE_CRF
 from wsol_jax.report import shell, svg, tables
 
@@ -138,9 +138,11 @@ def _network(own: Mapping) -> dict[Column, float | None]:
     cells: dict[Column, float | None] = {}
     plain = own.get("parts", {}).get(BEFORE_CRF, {}).get("test", {})
     for name, figures in own.get("test", {}).items():
-        cells |= {(name, f.label): figures[f.key] for f in headlines() if f.key in figures}
-        if "miou" in plain.get(name, {}):
-            cells[name, f"{by_key('miou').label} before the CRF"] = plain[name]["miou"]
+        for figure in headlines():
+            if figure.key in figures:
+                cells[name, figure.label] = figures[figure.key]
+            if figure.key == "miou" and "miou" in plain.get(name, {}):
+                cells[name, f"{figure.label} before the CRF"] = plain[name]["miou"]
     return cells
 
 
