@@ -8,7 +8,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.data.label_formats import cells, mask, soft_maps
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.records import Record
-from wsol_jax.evaluate.label_scores import check_classes, score_labels
+from wsol_jax.evaluate.label_scores import check_classes, photo_iou, score_labels
 
 RNG = np.random.default_rng(0)
 
@@ -111,3 +111,22 @@ def test_too_many_classes_are_refused():
     check_classes(253)
     with pytest.raises(UserError, match=r"eval\.labels: scores 253 classes at most, not 254"):
         check_classes(254)
+
+
+def test_the_iou_of_one_photo_is_that_of_a_loop():
+    """Over the classes in the truth or in the labels; no label is missed, no truth counts."""
+    rng = np.random.default_rng(5)
+    truth = rng.choice(np.uint8([0, 1, 2, 255]), (12, 16))
+    labels = rng.choice(np.uint8([0, 1, 4, 255]), (6, 4))
+    found, ious = np.repeat(np.repeat(labels, 2, 0), 4, 1), []
+    for c in range(6):
+        hit = union = 0
+        for y in range(12):
+            for x in range(16):
+                if truth[y, x] != 255:
+                    hit += truth[y, x] == c == found[y, x]
+                    union += c in (truth[y, x], found[y, x])
+        ious += [hit / union] if union else []
+    assert photo_iou(labels, truth, 5) == pytest.approx(np.mean(ious))
+    assert photo_iou(labels, np.full((12, 16), 255, np.uint8), 5) is None
+    assert photo_iou(labels, truth, 254) is None

@@ -44,7 +44,7 @@ class Fake:
         network["params"] = network["params"] + np.float32(config.eval.checkpoint == "best") / 2
         return OpenedRun(config, None, network, None, lists, workdirs.latest_step(folder))
 
-    def evaluate_run(self, run, workdir, maps=None):
+    def evaluate_run(self, run, workdir, maps=None, labels=None):
         self.scored.append(
             {
                 k: float(np.asarray(v["params"] if k != "params" else v))

@@ -40,6 +40,23 @@ def score_labels(
     return found[names[0]] if len(place.products) == 1 and names else found
 
 
+def photo_iou(labels: np.ndarray, truth: np.ndarray, num_classes: int) -> float | None:
+    """Mean IoU of one photo's labels, over the classes that it shows or is said to show.
+
+    None where nothing of the truth counts, or there are more classes than can be told apart.
+
+    Args:
+      labels: (h, w) classes over the photo, 255 without a label: missed for their true class.
+      truth: (H, W) classes, 255 ignored.
+    """
+    if num_classes > UNLABELLED - 2:
+        return None
+    confusion, classes = ConfusionMatrix(num_classes + 2), 1 + num_classes
+    confusion.update("", truth, _at(labels, truth.shape, classes))
+    miou = float(confusion.compute(classes=range(classes))["miou"])
+    return miou if np.isfinite(miou) else None
+
+
 def _score(
     place: LabelFolder, product: str, source: Source, mean_classes: tuple[str, ...]
 ) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import operator
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,24 +15,35 @@ import numpy as np
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import decode_rgb
-from wsol_jax.data.pseudo_labels import open_labels, parse_labels, summary_path
+from wsol_jax.data.pseudo_labels import LabelFolder, open_labels, parse_labels, summary_path
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.run import Evaluated
 from wsol_jax.evaluate.segments import segment_card
 from wsol_jax.evaluate.shown import WORST_SHARE, Card, drawn
 from wsol_jax.methods import Classes, Picture
-from wsol_jax.report import cases, encode, overlays, page, saved, tables
+from wsol_jax.report import cases, encode, overlays, page, saved, staged, tables
 from wsol_jax.report.curves import report_curves
 from wsol_jax.report.example import PHOTO_SIDE, Example, Run
+from wsol_jax.report.stage_strips import strips
 from wsol_jax.report.strips import LABELS
-from wsol_jax.runs.opened import OpenedRun
+from wsol_jax.runs.opened import Network, OpenedRun
 
 
-def collect(run: OpenedRun, workdir: pathlib.Path, evaluated: Evaluated) -> None:
-    """Stores what the page needs: the cards of each test list, and of the labels trained on.
+def collect(
+    run: OpenedRun,
+    workdir: pathlib.Path,
+    evaluated: Evaluated,
+    maps: Network | None = None,
+    labels: Mapping[str, LabelFolder] = types.MappingProxyType({}),
+) -> None:
+    """Stores what the page needs: the cards of each test list, and of the training list's labels.
 
     Of class maps every image's is kept too, small: which images two runs differ on is
     known only later.
+
+    Args:
+      maps: of a segmenter: the network whose class maps its labels grew from.
+      labels: of a run in stages: what its label stages left, by stage. Of several, all are shown.
     """
     threshold = evaluated.figures["threshold"]
     kind, examples = evaluated.kind, []
@@ -43,7 +55,9 @@ def collect(run: OpenedRun, workdir: pathlib.Path, evaluated: Evaluated) -> None
         pictures = guidance_pictures(run, source, [card.index for card in cards])
         pairs = zip(cards, pictures, strict=True)
         examples += [_example(source, card, more) for card, more in pairs]
-    if kind.draws:
+    if kind.draws and len(labels) > 1:
+        examples += strips(run.lists.train, labels, maps, run.config.eval.gallery)
+    elif kind.draws:
         examples += [_example(run.lists.train, card, {}) for card in _label_cards(run, workdir)]
     classes = run.lists.class_names if kind.draws else ()
     saved.save(str(workdir / saved.FILE), Run({}, examples, threshold, classes=classes))
@@ -185,6 +199,8 @@ def write_page(
     )
     columns = page.with_parts(figures)
     print(tables.text_table(columns))
+    if by_stage := staged.text_table(figures):
+        print(f"\n{by_stage}\n")
     if "map_thresholds" in figures:
         chosen = figures["map_thresholds"]
         print(f"class maps cut at {chosen['share']:g} of their peak, ", end="")

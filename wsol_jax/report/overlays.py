@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.index_png import voc_palette
+from wsol_jax.data.transforms import Window, cut_labels
+from wsol_jax.report.example import PHOTO_SIDE
 
 # Okabe and Ito's colour-blind safe set, lightened to stand out on dark heat; RGB.
 TRUTH = (0, 224, 150)
@@ -67,6 +69,26 @@ def paint_classes(image: np.ndarray, classes: np.ndarray, alpha: float = 0.6) ->
     painted = (1 - alpha) * grey + alpha * voc_palette()[classes]
     unknown = (classes == UNLABELLED)[..., None]
     return np.where(unknown, 160 + grey * 0.37, painted).round().astype(np.uint8)
+
+
+def outline_regions(image: np.ndarray, ids: np.ndarray, side: int = PHOTO_SIDE) -> np.ndarray:
+    """Photo with the borders of its regions in fine lines.
+
+    Args:
+      image: (H, W, 3) uint8 RGB.
+      ids: (h, w) whole numbers, a region each, over the whole photo.
+      side: pixels of the longer side, so that lines are as fine on every photo.
+    Returns: (H', W', 3) uint8 RGB.
+    """
+    scale = side / max(image.shape[:2])
+    size = [max(1, round(n * scale)) for n in image.shape[1::-1]]
+    out = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
+    ids = cut_labels(ids, Window(1, 1, 0, 0, 1), out.shape[:2])
+    border = np.zeros(ids.shape, bool)
+    border[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    border[1:] |= ids[1:] != ids[:-1]
+    out[border] = OURS
+    return out
 
 
 def overlay(

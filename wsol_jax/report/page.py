@@ -14,6 +14,7 @@ from wsol_jax.report import (
     encode,
     saved,
     shell,
+    staged,
     strips,
     svg,
     tables,
@@ -76,6 +77,7 @@ def write_report(
         shell.part("Figures", tables.html_table(columns) + shell.notes(notes))
         if columns
         else shell.notes(notes),
+        staged.part(figures),
         over_thresholds({"": run}),
         by_class_part({"": run}),
         shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",

@@ -46,9 +46,8 @@ def comparison(runs: Mapping[str, Run]) -> str:
         ious = [e.iou for e in each.values() if e.iou is not None]
         pictures = {"truth": example.pictures["truth"]} if "truth" in example.pictures else {}
         for name, one in each.items():
-            kind = LABELS if LABELS in one.pictures else _SEGMENTATION
             said = f" {tables.percent(one.iou)}" if one.iou is not None else ""
-            pictures[f"{name}{said}"] = one.pictures[kind]
+            pictures[f"{name}{said}"] = _result(one)
         painted = dict.fromkeys(c for e in each.values() for c in e.predicted.split(", ") if c)
         joined = dataclasses.replace(
             example, iou=None, pictures=pictures, predicted=", ".join(painted)
@@ -61,6 +60,12 @@ def comparison(runs: Mapping[str, Run]) -> str:
         for split, pairs in shelves.items()
     ]
     return shell.part("Gallery", gallery(chosen, first.classes)) if chosen else ""
+
+
+def _result(example: Example) -> np.ndarray:
+    """What a run made of an image in the end."""
+    kinds = [k for k in example.pictures if k != "truth"]
+    return example.pictures[next((k for k in (LABELS, _SEGMENTATION) if k in kinds), kinds[-1])]
 
 
 def legend(classes: Sequence[str], shown: Collection[str], more: str = "") -> str:

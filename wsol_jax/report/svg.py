@@ -30,17 +30,21 @@ class Line:
     text: str
 
 
-def charts(curves: Mapping[str, Points]) -> str:
+def charts(curves: Mapping[str, Points], across: str = "step", percent: bool = False) -> str:
     """One <figure> a group of curves; a group is what stands before the first "/" of the name.
 
     Values that are not finite are left out; a curve of more than 300 points is drawn as the means
     of equal bins, and says so.
+
+    Args:
+      across: what the points' first numbers count.
+      percent: whether the values are fractions, to be written in per cent.
     """
     groups: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for name, points in curves.items():
         finite = [(s, float(v)) for s, v in points if v is not None and math.isfinite(v)]
         groups.setdefault(name.split("/")[0], {})[name] = finite
-    return "\n".join(_chart(group, series) for group, series in groups.items())
+    return "\n".join(_chart(group, one, across, percent) for group, one in groups.items())
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -55,7 +59,9 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [k * step for k in range(first, last + 1)]
 
 
-def _chart(group: str, series: Mapping[str, list[tuple[int, float]]]) -> str:
+def _chart(
+    group: str, series: Mapping[str, list[tuple[int, float]]], across: str, percent: bool
+) -> str:
     title = html.escape(group.replace("_", " "))
     drawn = {name: _thin(points) for name, points in series.items() if points}
     if not drawn:
@@ -75,9 +81,11 @@ def _chart(group: str, series: Mapping[str, list[tuple[int, float]]]) -> str:
         y = _HEIGHT - _BOTTOM - (value - y0) / (y1 - y0) * (_HEIGHT - _TOP - _BOTTOM)
         return round(x, 1), round(y, 1)
 
-    # A single point: no other step exists.
-    x_ticks = [v for v in ticks(x0, x1) if min(steps) != max(steps) or v == steps[0]]
-    parts = _axes(at, (x0, x_ticks), (y0, y_ticks), "step")
+    # No step lies between two; beside a single point there is none.
+    x_ticks = [v for v in ticks(x0, x1) if abs(v - round(v)) < 1e-9]
+    x_ticks = [v for v in x_ticks if min(steps) != max(steps) or v == steps[0]]
+    parts = _axes(at, (x0, x_ticks), (y0, y_ticks), across, percent=percent)
+    written = _percent if percent else _number
     keys = []
     for index, (name, points) in enumerate(drawn.items()):
         colour = f"s{index % 6}"
@@ -88,15 +96,15 @@ def _chart(group: str, series: Mapping[str, list[tuple[int, float]]]) -> str:
         if len(where) <= 30:
             parts += [f'<circle class="{colour}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in where]
         short = html.escape(name.split("/", 1)[-1].replace("_", " "))
-        last = _number(series[name][-1][1])
+        last = written(series[name][-1][1])
         mark = f'<i class="{colour}"></i>' if len(drawn) > 1 or "/" in name else ""
         shown = f"{short} " if mark else ""
         keys.append(f"<span>{mark}{shown}<b>{last}</b></span>")
     if any(len(points) < len(series[name]) for name, points in drawn.items()):
         keys.append("<span>drawn as means of bins</span>")
     alt = html.escape(
-        f"{group} by step: "
-        + "; ".join(f"{n} ends at {_number(p[-1][1])}" for n, p in series.items() if p)
+        f"{group} by {across}: "
+        + "; ".join(f"{n} ends at {written(p[-1][1])}" for n, p in series.items() if p)
     )
     return (
         f'<figure class="chart"><figcaption><strong>{title}</strong>'
@@ -197,3 +205,7 @@ def _spread(low: float, high: float) -> tuple[float, float]:
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"

@@ -4,13 +4,15 @@ import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
 from wsol_jax.base.files import write_whole
 from wsol_jax.data.lists import open_lists
+from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.report import collect
@@ -18,19 +20,23 @@ from wsol_jax.runs.opened import OpenedRun, open_run
 
 
 def score_run(
-    run: OpenedRun, workdir: pathlib.Path, maps: OpenedRun | None = None
+    run: OpenedRun,
+    workdir: pathlib.Path,
+    maps: OpenedRun | None = None,
+    labels: Mapping[str, LabelFolder] = types.MappingProxyType({}),
 ) -> dict[str, Any]:
     """Scores a run on its lists, and stores what its page shows.
 
     Args:
       maps: of a segmenter: the run whose class maps its cues come from, for the baseline.
+      labels: of a run in stages: the label stages' folders, for the page.
 
     Returns:
       metrics.json's content but for the run's times.
     """
     evaluated = evaluate_run(run, workdir, maps)
     if jax.process_index() == 0:
-        collect.collect(run, workdir, evaluated)
+        collect.collect(run, workdir, evaluated, maps, labels)
     return evaluated.figures
 
 

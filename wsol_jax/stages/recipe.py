@@ -259,8 +259,9 @@ def _evaluate(made: _Made) -> dict[str, Any]:
     for name in names:
         made.check_inputs(name)
     run = made.open(names[-1])
+    folders = {name: made.folders[name] for name in done if name in made.labellers}
     with StopRequest(saved_step=run.step):
-        figures = score_run(run, workdir, made.seeds(names[-1]))
+        figures = score_run(run, workdir, made.seeds(names[-1]), folders)
         figures["steps"] = run.step
         stages = {name: product.read_figures(workdir / name) for name in done}
         for name in config.eval.stages:
