@@ -40,7 +40,7 @@ KEYS = {
     "pixel_backbone": "mcof.pixel_backbone",
     "pixel_weights": "mcof.pixel_weights",
 }
-_TRAINAUG = 10582  # images: SEC's solver counts in steps, a config in epochs
+LOOKS = {"objects": "region", "masks": "pixel"}  # a label stage's network
 
 
 def get_config(arg: str = ""):
@@ -175,6 +175,8 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
     """What the trainings differ in from the classifier's, on a data set."""
     for stage, own in config.stage.items():
         kind = stage.partition("_")[0]
+        if kind in LOOKS:
+            looks_as(config, own, f"{LOOKS[kind]}_{stage.partition('_')[2]}")
         if kind not in ("region", "pixel"):
             continue
         if recipes.is_small_photos(name, pairs):
@@ -193,6 +195,15 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
         config.pixel_net.update({"channels": 128, "dilation": 3, "cells": 12})
         config.region_net.update({"channels": 128, "size": 3, "drawn": 16, "cells": 48})
         config.mcof.min_size = 20
+
+
+def looks_as(config, own, training: str) -> None:
+    """Shows a label stage's network photos of the size that it was trained on."""
+    its = config.stage[training].data
+    if "crop" not in its:
+        its.crop = config.data.get_oneway_ref("crop")
+    own.data = ml_collections.ConfigDict()
+    own.data.crop = its.get_oneway_ref("crop")
 
 
 def published(config, own, kind: str, backbone: str) -> None:

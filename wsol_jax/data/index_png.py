@@ -27,13 +27,23 @@ def read_index_png(path: str | os.PathLike) -> np.ndarray:
 
     Raises UserError for a file that is no image, or an image of another kind.
     """
+    kinds = "a palette or 8-bit greyscale PNG whose values are class indices"
+    return _read(path, "mask", ("P", "L"), kinds)
+
+
+def read_grey_png(path: str | os.PathLike) -> np.ndarray:
+    """Reads (H, W) uint8 values of a grey picture, such as a saliency map.
+
+    Raises UserError for a file that is no image, or an image of another kind.
+    """
+    return _read(path, "map", ("L",), "an 8-bit greyscale PNG")
+
+
+def _read(path: str | os.PathLike, what: str, modes: tuple[str, ...], expected: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise UserError(
-                    f"mask {path} has the mode {image.mode}: expected a palette or 8-bit greyscale "
-                    "PNG whose values are class indices"
-                )
+            if image.mode not in modes:
+                raise UserError(f"{what} {path} has the mode {image.mode}: expected {expected}")
             return np.array(image)
     except (UnidentifiedImageError, OSError, SyntaxError) as e:
-        raise UserError(f"mask {path} cannot be read: {e}") from None
+        raise UserError(f"{what} {path} cannot be read: {e}") from None

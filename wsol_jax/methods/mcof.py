@@ -20,6 +20,7 @@ A round's networks and labels are stages of their own (``configs/mcof.py``); her
 
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
@@ -27,7 +28,7 @@ from absl import logging
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import BACKGROUND, UNLABELLED
 from wsol_jax.base.types import Config
-from wsol_jax.data.index_png import read_index_png
+from wsol_jax.data.index_png import read_grey_png
 from wsol_jax.data.label_formats import LabelSpec, mask, regions, soft_maps
 from wsol_jax.data.pipeline import eval_size
 from wsol_jax.data.transforms import Window, cut_labels
@@ -36,6 +37,7 @@ from wsol_jax.methods.region_net import REGIONS
 from wsol_jax.ops import bayes, graphs
 from wsol_jax.ops.crf import CrfSettings, host_crf
 from wsol_jax.ops.region_seeds import region_seeds
+from wsol_jax.ops.regions import seen_regions
 from wsol_jax.ops.saliency import robust_background
 from wsol_jax.ops.superpixels import felzenszwalb, merge_smallest
 
@@ -97,7 +99,7 @@ def saliency(config: Config, num_classes: int) -> Labeller:
         if folder is None:
             found = robust_background(photo.pixels)
         else:
-            found = read_index_png(folder / f"{photo.image_id}.png") / np.float32(255)
+            found = read_grey_png(folder / f"{photo.image_id}.png") / np.float32(255)
         return {"saliency": found[..., None].astype(np.float16)}
 
     return Labeller(
@@ -150,7 +152,9 @@ def objects(config: Config, num_classes: int) -> Labeller:
         classes = jnp.argmax(found, axis=-1)
         present = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
         present = jnp.take_along_axis(present, classes, axis=1) > 0
-        return {"classes": jnp.where(present, classes, BACKGROUND).astype(jnp.uint8)}
+        # Of a region so small that no cell of the ids lies in it RegionNet has seen nothing.
+        known = present & jax.vmap(seen_regions, (0, None))(batch[REGIONS], classes.shape[1])
+        return {"classes": jnp.where(known, classes, BACKGROUND).astype(jnp.uint8)}
 
     def finish(photo, made, earlier):
         return {"objects": made["classes"][earlier["regions"]["regions"]]}

@@ -99,6 +99,11 @@ def region_classes(
     return jnp.where(labelled, winner, UNLABELLED).astype(jnp.int32)
 
 
+def seen_regions(regions: jax.Array, count: int) -> jax.Array:
+    """Marks the regions that have a pixel: (H, W) ids, R of them -> (R,) bool."""
+    return jnp.zeros(count, bool).at[_known(regions.ravel(), count)].set(True, mode="drop")
+
+
 def draw_balanced(rng: jax.Array, classes: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """Draws regions without repetition, each class of an image as often as the others.
 

@@ -190,8 +190,12 @@ def _write(stage: LabelStage) -> None:
     """Makes and writes the labels of all records that are this process's."""
     source = stage.source
     corrupt = CorruptCounter(source, stage.config.data.max_corrupt)
-    made = _made if stage.labeller.make is not None else _unmade
+    asks = stage.labeller.make is not None
+    made = _made if asks else _unmade
+    # Where no network is asked, a photo is the host's work: the bar moves as that is done.
+    bar = None if asks else Progress(stage.folder.name, len(source))
     with (
+        contextlib.closing(bar) if bar else contextlib.nullcontext(),
         concurrent.futures.ThreadPoolExecutor(threads.usable_cores()) as pool,
         contextlib.closing(made(stage)) as items,
         contextlib.closing(
@@ -203,6 +207,8 @@ def _write(stage: LabelStage) -> None:
                 corrupt.check({"index": np.array([index]), "valid": np.array([False])})
             for path, content in files or ():
                 write_whole(path, content)
+            if bar:
+                bar.update(jax.process_count())  # the others' shares go on beside this one
 
 
 def _is_ours(index: int) -> bool:
@@ -254,12 +260,9 @@ def _rows_of(labels: BatchLabels, source: Source, host: Mapping[str, np.ndarray]
 
 def _unmade(stage: LabelStage) -> Iterator[tuple[int, None, Arrays]]:
     """The same where no network is asked."""
-    bar = Progress(stage.folder.name, len(stage.source))
-    with contextlib.closing(bar):
-        for index in range(len(stage.source)):
-            if _is_ours(index):
-                yield index, None, {}
-            bar.update(1)
+    for index in range(len(stage.source)):
+        if _is_ours(index):
+            yield index, None, {}
 
 
 def _finished(

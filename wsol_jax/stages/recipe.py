@@ -244,6 +244,7 @@ def _label(made: _Made, name: str) -> None:
             places = made.folders[name], made.folders[before]
             figures[settled.CHANGED] = settled.changed_share(*places, made.lists.train)
         product.write_figures(folder, {**figures, "seconds": time.monotonic() - start})
+    sharding.barrier("label figures written")  # later stages ask for what changed
 
 
 def _evaluate(made: _Made) -> dict[str, Any]:

@@ -64,14 +64,16 @@ def is_left_out(config: Config, name: str, folders: dict[str, LabelFolder]) -> b
 
 def check_rules(config: Config) -> None:
     """Raises UserError for ``before`` or ``settled`` of a stage that name no label stage before."""
-    for name in config.stages:
+    for place, name in enumerate(config.stages):
         own = config.stage.get(name, {})
-        known = [x for x in label_stages(config) if config.stages.index(x) < _place(config, name)]
-        named = {"before": own.get("before"), "settled": (tuple(own.get("settled", ())) or [""])[0]}
-        for field, stage in named.items():
+        rule = tuple(own.get("settled", ()))
+        if rule and len(rule) != 2:
+            raise UserError(f"stage.{name}.settled: expected (LABEL_STAGE, SHARE), got {rule}.")
+        known = set(label_stages(config)) & set(config.stages[:place])
+        for field, stage in {"before": own.get("before"), "settled": (rule or [""])[0]}.items():
             if stage and stage not in known:
                 raise UserError(f"stage.{name}.{field}: {stage!r} is no label stage before it.")
-
-
-def _place(config: Config, name: str) -> int:
-    return config.stages.index(name)
+        if rule and not config.stage[rule[0]].get("before"):
+            raise UserError(
+                f"stage.{name}.settled: {rule[0]!r} is compared with nothing: set its before."
+            )
