@@ -4,6 +4,7 @@ import pytest
 
 from configs import mcof
 from wsol_jax.base.errors import UserError
+from wsol_jax.data.pipeline import eval_size
 from wsol_jax.stages.sections import stage_config
 
 
@@ -72,6 +73,17 @@ def test_rounds_from_the_third_on_may_be_left_out():
         f"{kind}_{k}" for k in (3, 4) for kind in ("region", "objects", "pixel", "masks")
     }
     assert tuple(config.stage.pixel_4.settled) == ("masks_3", 0.02)
+
+
+@pytest.mark.parametrize("words", ["voc", "voc,size=161", "voc,backbone=mobilenet_v2", "embedded"])
+def test_label_stages_show_a_network_what_it_was_trained_on(words):
+    """A network at another size than its own says something else of every cell."""
+    config = mcof.get_config(f"{words},rounds=2")
+    for k in (1, 2):
+        for labels, training in ((f"objects_{k}", f"region_{k}"), (f"masks_{k}", f"pixel_{k}")):
+            shown = eval_size(stage_config(config, labels))
+            assert shown == stage_config(config, training).data.crop, labels
+            assert shown == eval_size(stage_config(config, training)), labels
 
 
 def test_the_papers_networks_begin_as_vgg():

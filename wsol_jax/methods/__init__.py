@@ -200,7 +200,8 @@ class Labeller:
       settings: what the labels depend on beside networks, earlier labels and image labels; its
         ``repr`` tells whether a folder holds labels of other settings.
       seeds: the name in ``reads`` of the network whose class maps the labels grew from; under it
-        may stand a label stage, whose own ``seeds`` is meant then. The class maps of that network
+        may stand a label stage, whose own ``seeds`` is meant then; a network that was itself
+        trained on labels is followed back to theirs. The class maps of that network
         are the baseline of a segmenter that trains on the labels; a name that is not in ``reads``
         leaves it without.
 
