@@ -15,7 +15,8 @@ scores every round's PixelNet, and every stage's labels on the training list: th
 PixelNet on its own masks, no RegionNet after the first round), ``one_round``.
 ``warm_start=false``: every PixelNet begins anew. ``saliency=FOLDER``: grey PNGs of any saliency
 method, by image id. ``settled=0.01``: no further round once fewer of the training pixels change
-their class. docs/mcof.md has more.
+their class. ``epochs``, ``batch`` and ``lr`` are the classifier's; the others' are
+``--config.stage.region_1.train.epochs=`` and so on. docs/mcof.md has more.
 """
 
 import ml_collections
@@ -53,13 +54,23 @@ def get_config(arg: str = ""):
     if name == "embedded":
         config.data.multi_label, config.mcof.rounds = True, 2
     common.apply(config, pairs, KEYS)
+    choose_variant(config, pairs)
+    config.eval.labels = name in ("voc", "embedded")  # which have masks of the training images
+    stages(config, name, pairs)
+    return common.finish(config)
+
+
+def choose_variant(config, pairs: dict[str, str]) -> None:
+    """Sets what a row of the paper does otherwise than the full method."""
     variant = config.mcof.variant
     if variant not in VARIANTS:
         raise UserError(f"config: no variant {variant!r}{common.nearest(variant, VARIANTS)}")
     for field, value in VARIANTS[variant].items():
+        if field in pairs:
+            raise UserError(
+                f"config: variant={variant} decides {field}, and {field}={pairs[field]} too."
+            )
         config.mcof[field] = value
-    stages(config, name, pairs)
-    return common.finish(config)
 
 
 def sections(config) -> None:
@@ -90,7 +101,7 @@ def sections(config) -> None:
     own.network = own.objects = ""  # of a label stage: the stages that it reads
     config.region_net = ml_collections.ConfigDict()
     config.region_net.regions = own.get_oneway_ref("regions")
-    config.region_net.cells = 80  # a side: how finely a photo's regions are sampled
+    config.region_net.cells = 160  # a side: how finely a photo's regions are sampled
     config.region_net.size = 7  # bins a side of a pooled region
     config.region_net.drawn = 64  # regions of a photo in a step
     config.region_net.channels = 4096  # of fc6 and fc7
@@ -101,7 +112,6 @@ def sections(config) -> None:
     config.pixel_net.dilation = 12  # of fc6, in cells
     config.pixel_net.average = True  # a 3x3 mean before fc6
     config.pixel_net.dropout = 0.5
-    config.eval.labels = True
     config.early = (*config.early, *KEYS.values())
     # Labels' hashes tell whether they are others, not how they were asked for.
     config.free = (*config.free, "mcof")
@@ -173,13 +183,21 @@ def pixel_stages(config, k: int, masks: str) -> list[str]:
 
 def recipe(config, name: str, pairs: dict[str, str]) -> None:
     """What the trainings differ in from the classifier's, on a data set."""
+    small = recipes.is_small_photos(name, pairs)
+    if config.mcof.pixel_backbone and (small or name == "embedded"):
+        raise UserError(
+            "config key pixel_backbone: only the paper's recipe has another backbone for PixelNet; "
+            "--config.stage.pixel_1.model.backbone= sets it in any."
+        )
+    config.stage.seeds.eval = ml_collections.ConfigDict()
+    config.stage.seeds.eval.size = config.data.get_oneway_ref("crop")
     for stage, own in config.stage.items():
         kind = stage.partition("_")[0]
         if kind in LOOKS:
             looks_as(config, own, f"{LOOKS[kind]}_{stage.partition('_')[2]}")
         if kind not in ("region", "pixel"):
             continue
-        if recipes.is_small_photos(name, pairs):
+        if small:
             small_photos(own, kind)
         elif name == "embedded":
             embedded(own, kind)
@@ -187,23 +205,28 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
             published(config, own, kind, pairs.get("backbone", "vgg16"))
     if config.mcof.pixel_backbone:
         trunk_of_each(config)
-    if recipes.is_small_photos(name, pairs):
+    if small:
         config.mcof.share = 0.3
         config.pixel_net.update({"channels": 256, "dilation": 4, "cells": 20})
-        config.region_net.update({"channels": 256, "size": 3, "drawn": 32})
+        config.region_net.update({"channels": 256, "size": 3, "drawn": 32, "cells": 80})
     elif name == "embedded":
         config.pixel_net.update({"channels": 128, "dilation": 3, "cells": 12})
         config.region_net.update({"channels": 128, "size": 3, "drawn": 16, "cells": 48})
         config.mcof.min_size = 20
+    elif pairs.get("backbone", "vgg16") != "vgg16":  # no fully connected layers to begin as
+        config.region_net.channels = 1024
 
 
 def looks_as(config, own, training: str) -> None:
-    """Shows a label stage's network photos of the size that it was trained on."""
+    """Shows a label stage's network photos of the size that it was trained on.
+
+    ``eval.size`` is the test images': labels do not follow it.
+    """
     its = config.stage[training].data
     if "crop" not in its:
         its.crop = config.data.get_oneway_ref("crop")
-    own.data = ml_collections.ConfigDict()
-    own.data.crop = its.get_oneway_ref("crop")
+    own.eval = ml_collections.ConfigDict()
+    own.eval.size = its.get_oneway_ref("crop")
 
 
 def published(config, own, kind: str, backbone: str) -> None:
@@ -216,9 +239,9 @@ def published(config, own, kind: str, backbone: str) -> None:
         own.train.epochs = 10.0
         own.train.batch_size = 2  # photos, as Fast R-CNN's
         own.optimizer.decay_epochs = 7.0
+        own.model.output_stride = 16
         if backbone == "vgg16":
-            fields = {"final_endpoint": "conv5_3", "output_stride": 16, "dense_layers": True}
-            own.model.update(fields)
+            own.model.update({"final_endpoint": "conv5_3", "dense_layers": True})
         return
     own.optimizer.classifier_lr = 1e-2
     own.model.output_stride = 8
@@ -251,7 +274,7 @@ def trunk_of_each(config) -> None:
 
 def small_photos(own, kind: str) -> None:
     """MobileNetV2 with its trunk as it is, on 320 pixels."""
-    own.data.update({"crop": 320, "resize": 320, "flip": 0.0})
+    own.data.update({"crop": 320, "resize": 320, "resize_mode": "warp", "flip": 0.0})
     own.model.update({"final_endpoint": "block_16", "output_stride": 16})
     own.optimizer.update({"rule": "adam", "classifier_lr": 1e-3, "bias_lr": 1.0})
     own.optimizer.head_lr = 1e-3

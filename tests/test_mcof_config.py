@@ -117,3 +117,28 @@ def test_pixel_net_may_stand_on_another_backbone():
 def test_what_cannot_be_is_refused(words, sentence):
     with pytest.raises(UserError, match=sentence.replace("?", r"\?")):
         mcof.get_config(words)
+
+
+def test_the_test_images_size_is_not_the_labels():
+    config = mcof.get_config("voc,backbone=mobilenet_v2,rounds=1")
+    config.eval.size = 513
+    for name, size in (("seeds", 224), ("objects_1", 320), ("masks_1", 320)):
+        assert eval_size(stage_config(config, name)) == size
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("embedded,pixel_backbone=resnet101", "only the paper's recipe"),
+        ("voc,backbone=mobilenet_v2,pixel_backbone=vgg16", "only the paper's recipe"),
+        ("voc,variant=one_round,rounds=4", "variant=one_round decides rounds"),
+    ],
+)
+def test_words_that_contradict_each_other_are_refused(words, sentence):
+    with pytest.raises(UserError, match=sentence):
+        mcof.get_config(words)
+
+
+def test_labels_are_scored_where_the_data_set_has_masks():
+    assert mcof.get_config("voc").eval.labels
+    assert not mcof.get_config("folder,root=photos").eval.labels

@@ -116,6 +116,20 @@ def test_a_map_that_is_missing_or_of_colours_is_one_sentence(tmp_path):
     Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(tmp_path / "b.png")
     with pytest.raises(UserError, match=r"b\.png has the mode RGB"):
         own.finish(photo(2, name="b"), {}, {})
+    Image.fromarray(np.zeros((3, 4), np.uint8)).convert("P").save(tmp_path / "b.png")
+    with pytest.raises(UserError, match=r"b\.png has the mode P"):  # indices are no greys
+        own.finish(photo(2, name="b"), {}, {})
+
+
+def test_maps_that_were_replaced_are_other_labels_wherever_they_lie(tmp_path):
+    def settings(folder, value):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.fromarray(np.full((3, 4), value, np.uint8)).save(tmp_path / folder / "a.png")
+        mcof._content.cache_clear()  # as in another process
+        return labeller_of("saliency", saliency=str(tmp_path / folder)).settings
+
+    assert settings("one", 7) == settings("moved", 7)
+    assert settings("one", 7) != settings("one", 8)
 
 
 @pytest.mark.parametrize("labels", [(), (0, 3)])
@@ -203,7 +217,8 @@ def test_regions_called_an_absent_class_become_background():
     """Two photos: of classes 0 and 2, and of none."""
     likely = np.array([[0, 1, 2, 3], [1, 0, 3, 3]])  # as 1 + c
     probabilities = jnp.asarray(np.eye(5)[likely] * 0.5 + 0.1)
-    batch = {"labels": jnp.array([[1.0, 0, 1, 0], [0, 0, 0, 0]])}
+    regions = jnp.tile(jnp.array([[0, 1], [2, 3]]), (2, 1, 1))
+    batch = {"labels": jnp.array([[1.0, 0, 1, 0], [0, 0, 0, 0]]), "regions": regions}
     own = labeller_of("objects_1")
     made = own.make({"network": network(probabilities=probabilities)}, batch)["classes"]
     assert made.dtype == jnp.uint8
@@ -211,8 +226,12 @@ def test_regions_called_an_absent_class_become_background():
     found = own.finish(photo(0, 2), {"classes": np.asarray(made)[0]}, QUARTERS)["objects"]
     np.testing.assert_array_equal(found, quarters([0, 1, 0, 3]))
     assert found.dtype == np.uint8 and own.reads["network"] == "region_1"
+    # A region that no cell of the ids lies in was not seen: its class would be the head's bias.
+    unseen = {**batch, "regions": jnp.where(regions == 3, -1, regions)}
+    made = own.make({"network": network(probabilities=probabilities)}, unseen)["classes"]
+    np.testing.assert_array_equal(made, [[0, 1, 0, 0], [0, 0, 0, 0]])
     spec = own.wants["regions"]
-    assert (spec.shape, spec.fill) == ((80, 80), -1)
+    assert (spec.shape, spec.fill) == ((160, 160), -1)
 
 
 # ---------------------------------------------------------------- refined

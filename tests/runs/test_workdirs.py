@@ -26,7 +26,10 @@ def changed(config, **fields):
     return config
 
 
-@pytest.mark.parametrize("without", [(), ("free", "early")], ids=["today", "of earlier days"])
+_NEWER = ("free", "early", "start", "settled", "before")
+
+
+@pytest.mark.parametrize("without", [(), _NEWER], ids=["today", "of earlier days"])
 def test_a_methods_free_fields_may_differ(tmp_path, without):
     begun(tmp_path, sec.get_config(), *without)
     fields = {"cues.foreground": 0.5, "cues.layer": "conv3_1", "two_phase.voters": ("first",)}

@@ -41,7 +41,7 @@ def test_changed_share_counts_pixels_of_both(tmp_path):
     assert settled.changed_share(now, before, Painted()) == (3 + 9) / (20 + 80 + 20)
     assert settled.changed_share(before, now, Painted()) == (3 + 9) / (20 + 80 + 20)
     assert settled.changed_share(now, now, Painted()) == 0
-    assert settled.changed_share(now, folder(tmp_path / "none", {}), Painted()) == 0
+    assert settled.changed_share(now, folder(tmp_path / "none", {}), Painted()) is None
 
 
 # ---------------------------------------------------------------- rules

@@ -18,6 +18,8 @@ A round's networks and labels are stages of their own (``configs/mcof.py``); her
     masks = PixelNet's classes, CRF             the next round's seeds
 """
 
+import functools
+import hashlib
 import pathlib
 
 import jax
@@ -106,8 +108,19 @@ def saliency(config: Config, num_classes: int) -> Labeller:
         reads={},
         products={"saliency": soft_maps()},
         finish=finish,
-        settings=["robust background detection" if folder is None else str(folder.resolve())],
+        settings=["robust background detection" if folder is None else _content(folder)],
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _content(folder: pathlib.Path) -> str:
+    """A hash of the PNGs in a folder and their names; where it lies does not matter."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.png")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def seeds(config: Config, num_classes: int) -> Labeller:
@@ -146,6 +159,11 @@ def objects(config: Config, num_classes: int) -> Labeller:
     """What RegionNet says of every region (section 4.2); a class that is absent is background."""
     del num_classes
     cells = config.region_net.cells
+    if config.region_net.regions < config.mcof.regions:
+        raise UserError(
+            f"region_net.regions: expected mcof.regions={config.mcof.regions} or more, got "
+            f"{config.region_net.regions}."
+        )
 
     def make(networks, batch):
         found = networks["network"].infer(batch)["probabilities"]
@@ -178,7 +196,7 @@ def refined(config: Config, num_classes: int) -> Labeller:
     def finish(photo, made, earlier):
         del made
         found = earlier["objects"]["objects"]
-        if len(photo.labels) != 1:
+        if len(photo.labels) != 1 or np.all(found != BACKGROUND):  # or nothing to add
             return {"refined": found}
         prior = cut_labels(earlier["saliency"]["saliency"], _WHOLE, found.shape)[..., 0]
         features = bayes.colour_texture_bins(photo.pixels)

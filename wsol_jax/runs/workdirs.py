@@ -14,7 +14,7 @@ from wsol_jax.base.types import Config, Json
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
 _FREE += ("data.labels", "early", "free")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
-_FREE += ("train.checkpoint_steps", "eval")
+_FREE += ("train.checkpoint_steps", "eval", "settled", "before")
 
 
 def _flat(config: Config | dict[str, Json], prefix: str = "") -> dict[str, Json]:
@@ -117,8 +117,11 @@ _NEWER = {
         "stages": [],
         "stage": {},
         "reads": [],
+        "start": "",
         "labels": "",
         "labeller": "",
+        "settled": [],
+        "before": "",
         "early": [],
         "free": ["two_phase.phases", "two_phase.voters", "cues"],
     },

@@ -16,10 +16,10 @@ from wsol_jax.stages.sections import label_stages
 CHANGED = "changed"  # among a label stage's figures
 
 
-def changed_share(now: LabelFolder, before: LabelFolder, source: Source) -> float:
+def changed_share(now: LabelFolder, before: LabelFolder, source: Source) -> float | None:
     """The share of a list's pixels whose class differs between two label stages.
 
-    Photos that one of them has no labels of count for nothing; 0 where there is no other.
+    Photos that one of them has no labels of count for nothing; None where there is no other.
     """
 
     def compare(index: int) -> tuple[int, int]:
@@ -31,7 +31,8 @@ def changed_share(now: LabelFolder, before: LabelFolder, source: Source) -> floa
 
     with concurrent.futures.ThreadPoolExecutor(threads.usable_cores()) as pool:
         found = list(threads.in_order(pool, compare, range(len(source))))
-    return sum(x for x, _ in found) / max(sum(x for _, x in found), 1)
+    total = sum(x for _, x in found)
+    return sum(x for x, _ in found) / total if total else None
 
 
 def is_left_out(config: Config, name: str, folders: dict[str, LabelFolder]) -> bool:
@@ -67,8 +68,10 @@ def check_rules(config: Config) -> None:
     for place, name in enumerate(config.stages):
         own = config.stage.get(name, {})
         rule = tuple(own.get("settled", ()))
-        if rule and len(rule) != 2:
-            raise UserError(f"stage.{name}.settled: expected (LABEL_STAGE, SHARE), got {rule}.")
+        if rule and (len(rule) != 2 or not 0 <= float(rule[1]) < 1):
+            raise UserError(
+                f"stage.{name}.settled: expected (LABEL_STAGE, SHARE in [0, 1)), got {rule}."
+            )
         known = set(label_stages(config)) & set(config.stages[:place])
         for field, stage in {"before": own.get("before"), "settled": (rule or [""])[0]}.items():
             if stage and stage not in known:
