@@ -213,8 +213,10 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
         config.pixel_net.update({"channels": 128, "dilation": 3, "cells": 12})
         config.region_net.update({"channels": 128, "size": 3, "drawn": 16, "cells": 48})
         config.mcof.min_size = 20
-    elif pairs.get("backbone", "vgg16") != "vgg16":  # no fully connected layers to begin as
-        config.region_net.channels = 1024
+    else:
+        config.mcof.regions = 300  # 99 of 100 photos of 500 pixels have fewer
+        if pairs.get("backbone", "vgg16") != "vgg16":  # no fully connected layers to begin as
+            config.region_net.channels = 1024
 
 
 def looks_as(config, own, training: str) -> None:

@@ -1,5 +1,6 @@
 """Patches of the package: functions that tiny.Run calls in its process before the command."""
 
+import collections
 import os
 import pathlib
 import resource
@@ -105,26 +106,28 @@ def die_in_the_sixth_cue():
     files.os.replace = dies
 
 
-def die_once_in_each_stage():
+def die_once_in_each_stage(among=()):
     """SIGKILL in the fourth step of each training, and in the seventh picture of each label stage.
 
-    WORKDIR/killed names the stages where that has happened, which are left in peace then.
+    ``among``: stages to be killed; () for all. WORKDIR/killed names the stages where that has
+    happened, which are left in peace then.
     """
-    replace, write, seen = os.replace, history.MetricWriter.write_scalars, []
+    replace, write = os.replace, history.MetricWriter.write_scalars
+    seen = collections.Counter()  # pictures, by stage
 
     def die_in(stage, due):
         killed = stage.parent / "killed" / stage.name
-        if due and not killed.exists():
+        if due and not killed.exists() and (not among or stage.name in among):
             killed.parent.mkdir(exist_ok=True)
             killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
     def replaced(source, target):
         if str(target).endswith(".png"):
-            seen.append(target)
-            inside = [p for p in pathlib.Path(target).parents if p.name.startswith("label_")]
-            if inside:
-                die_in(inside[0], len(seen) == 7)
+            for folder in pathlib.Path(target).parents:
+                if (folder / "inputs.json").is_file():
+                    seen[folder] += 1
+                    die_in(folder, seen[folder] == 7)
         replace(source, target)
 
     def written(self, step, scalars):
@@ -133,3 +136,12 @@ def die_once_in_each_stage():
 
     files.os.replace = replaced
     history.MetricWriter.write_scalars = written
+
+
+# Of each kind one, and a training that goes on from an earlier one.
+MCOF = ("superpixels", "saliency", "seeds", "region_1", "objects_1", "refined_1", "pixel_2")
+
+
+def die_once_in_each_kind_of_mcofs_stages():
+    """As ``die_once_in_each_stage``, in those of MCOF."""
+    die_once_in_each_stage((*MCOF, "masks_1"))

@@ -1,14 +1,16 @@
 """A run of MCOF: three rounds, of which the last is left out; what each stage leaves."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 import tiny
+from helpers.patches import MCOF
 from helpers.runs import figures_of, saved, whole_run
 from helpers.voc import on_voc, write_voc
 
-from wsol_jax.data.pseudo_labels import open_labels
+from wsol_jax.data.pseudo_labels import open_labels, read_summary
 from wsol_jax.data.sources.voc import VOC_CLASSES
 
 LAST = 2  # 12 photos, batches of 6, an epoch
@@ -40,13 +42,14 @@ ROUNDS = ["superpixels", "saliency", "first", "seeds", "region_1", "objects_1", 
 ROUNDS += ["pixel_1", "masks_1", "region_2", "objects_2", "pixel_2", "masks_2"]
 
 
-def words(root, workdir, *more):
+def words(root, workdir, *more, epochs=1.0):
     fields = dict(FIELDS)
     for k in (1, 2, 3):
         for kind in ("region", "pixel"):
-            fields |= {f"stage.{kind}_{k}.{name}": value for name, value in TRAINING.items()}
+            own = {**TRAINING, "train.epochs": epochs}
+            fields |= {f"stage.{kind}_{k}.{name}": value for name, value in own.items()}
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    keys = ",rounds=3,settled=1.0"
+    keys = ",rounds=3,settled=0.999"
     return on_voc(
         tiny.flags(tiny.data(), workdir, *flags, *more, method="mcof", keys=keys, epochs=1), root
     )
@@ -109,3 +112,33 @@ def test_a_run_that_is_done_is_not_made_again(finished):
     assert "stage pixel_3 is left out" in done.stderr and "stage masks_2 was done" in done.stderr
     assert figures_of(workdir) == before
     assert {p: p.stat().st_mtime_ns for p in times} == times
+
+
+@pytest.mark.slow
+def test_killed_once_in_every_kind_of_stage(tmp_path):
+    """Gone on with after each kill: the labels and networks of an unbroken run, to the bit."""
+    root = write_voc(tmp_path / "voc")
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    for workdir in (unbroken, broken):
+        workdir.mkdir()
+    run = lambda workdir, **options: tiny.run(
+        words(root, workdir, "--config.train.log_every=1", epochs=3.0), **options
+    )
+    assert run(unbroken).returncode == 0
+    kills, patch = 0, "helpers.patches:die_once_in_each_kind_of_mcofs_stages"
+    while (done := run(broken, patch=patch)).returncode == -signal.SIGKILL:
+        kills += 1
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (broken / "killed").iterdir()} == {*MCOF, "masks_1"}
+    assert kills == len(MCOF) + 1
+    for name in ROUNDS:
+        if (unbroken / name / f"{name}.json").is_file():
+            assert read_summary(broken / name) == read_summary(unbroken / name), name
+        else:
+            expected, found = (
+                tiny.arrays(w / name, saved(w / name)[-1]) for w in (unbroken, broken)
+            )
+            assert expected.keys() == found.keys()
+            for key, value in expected.items():
+                np.testing.assert_array_equal(found[key], value, err_msg=f"{name}: {key}")
+    assert figures_of(broken) == figures_of(unbroken)

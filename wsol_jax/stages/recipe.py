@@ -236,6 +236,8 @@ def _label(made: _Made, name: str) -> None:
     with StopRequest(saved_step=max(steps, default=0)):  # what is written is whole
         found = label.make_labels(stage, stage.inputs())
     made.checked[name] = found["sha256"]
+    for opened in [key for key in made.opened if key[0] in reads]:
+        del made.opened[opened]  # round after round they would fill a device; open() finds them
     if done:
         logging.info("stage %s was done: %d images", name, found["images"])
     if jax.process_index() == 0 and not (done and product.read_figures(folder)):
