@@ -46,7 +46,9 @@ def base() -> ml_collections.ConfigDict:
     c.stages = ()
     c.stage = ml_collections.ConfigDict()
     c.reads = ()  # of a stage: the earlier stages whose networks it needs
-    c.start = ""  # of a stage: the earlier training whose network it goes on from
+    # Of a stage: the earlier training whose network it goes on from, or STAGE/MODULE, such as
+    # first/backbone: whose trunk.
+    c.start = ""
     # Of a stage that trains on pseudo-labels: NAME=STAGE,..., each name in its batches and the
     # label stage that makes them; STAGE/PRODUCT where that leaves several.
     c.labels = ""

@@ -124,7 +124,8 @@ def create_state(
 
     Args:
       networks: of earlier stages, by the stage's name; constants of this one.
-      start: of the stage ``config.start``; this one's own network begins as that one ended.
+      start: of the stage ``config.start``, all its modules or some; this one's begin as those
+        ended.
 
     Raises:
       UserError: one that is not of the shapes that the method expects.
@@ -133,8 +134,8 @@ def create_state(
     images = jnp.zeros((1, config.data.crop, config.data.crop, 3), jnp.uint8)
     variables = dict(method.init(init_key, images))
     for name, given in (start or {}).items():
-        _check_shapes(config.start, given, variables[name])
-        variables[name] = jax.tree.map(jnp.copy, given)
+        _check_shapes(config.start, given, {module: variables[name][module] for module in given})
+        variables[name] = {**variables[name], **jax.tree.map(jnp.copy, given)}
     for name, given in networks.items():
         _check_shapes(name, given, variables[name])
         if config.model.freeze_until == "all":

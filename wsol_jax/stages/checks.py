@@ -23,7 +23,13 @@ from wsol_jax.runs.opened import Network, begun_config
 from wsol_jax.runs.plan import Plan, resolve, without_weights
 from wsol_jax.stages.make import compile_make
 from wsol_jax.stages.product import own_network
-from wsol_jax.stages.sections import label_stages, stage_config, trainings
+from wsol_jax.stages.sections import (
+    label_stages,
+    only_module,
+    stage_config,
+    start_of,
+    trainings,
+)
 from wsol_jax.stages.wanted import batch_labels, check_warm_up
 
 
@@ -160,16 +166,24 @@ def _check_start(
     config: Config, name: str, own: Config, earlier: Sequence[str], classes: int
 ) -> None:
     """Raises UserError where a training cannot go on from the network of the stage ``start``."""
-    if own.start not in earlier:
+    stage, module = start_of(own)
+    if stage not in earlier:
         known = ", ".join(earlier) or "none"
-        raise UserError(f"stage.{name}.start: {own.start!r} is no training before it: {known}.")
-    theirs = without_weights(stage_config(config, own.start))
-    shapes = [_shaped(_ByText(each), classes)[1] for each in (theirs, own)]
-    given = own_network(shapes[0], theirs.reads)
-    if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, own_network(shapes[1], own.reads)):
+        raise UserError(f"stage.{name}.start: {stage!r} is no training before it: {known}.")
+    theirs = without_weights(stage_config(config, stage))
+    given, wanted = (
+        jax.tree.map(
+            np.shape,
+            only_module(own_network(_shaped(_ByText(each), classes)[1], each.reads), module),
+        )
+        for each in (theirs, own)
+    )
+    if not given or given != wanted:
+        what = f"the {module} of {stage!r}" if module else f"the network of {stage!r}"
+        needs = "model section" if module else "method and model section"
         raise UserError(
-            f"stage.{name}.start: the network of {own.start!r} has other shapes than this stage's: "
-            f"both need the same method and model section."
+            f"stage.{name}.start: {what} has other shapes than this stage's: both need the same "
+            f"{needs}."
         )
 
 

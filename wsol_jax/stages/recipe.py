@@ -39,7 +39,9 @@ from wsol_jax.stages.sections import (
     is_label_stage,
     label_stages,
     networks_of,
+    only_module,
     stage_config,
+    start_of,
     trainings,
 )
 from wsol_jax.stages.train import train_run
@@ -209,7 +211,8 @@ def _train(made: _Made, name: str) -> None:
     if before is None and jax.process_index() == 0:
         found = {read: fingerprint(network) for read, network in networks.items()}
         product.write_inputs(folder, found | made.label_hashes(name))
-    begins = networks[config.start] if config.start else None
+    stage, module = start_of(config)
+    begins = only_module(networks[stage], module) if stage else None
     networks = {read: networks[read] for read in config.reads}
     run = train_run(config, folder, made.lists, networks, made.folders, begins)
     made.opened[name, config.eval.checkpoint] = run

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import ml_collections
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.types import Tree
 
 EVALUATE = "evaluate"
 
@@ -52,7 +53,21 @@ def networks_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
     Args:
       config: the stage's.
     """
-    return tuple(dict.fromkeys((*config.reads, *filter(None, [config.start]))))
+    stage, _ = start_of(config)
+    return tuple(dict.fromkeys((*config.reads, *filter(None, [stage]))))
+
+
+def start_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
+    """The stage that a training starts from, and the only module it takes of it, "" for all."""
+    stage, _, module = config.start.partition("/")
+    return stage, module
+
+
+def only_module(variables: Tree, module: str) -> dict[str, Tree]:
+    """A network's variables of one of its modules, by collection; all of them where it is ""."""
+    if not module:
+        return dict(variables)
+    return {name: {module: tree[module]} for name, tree in variables.items() if module in tree}
 
 
 def check_names(config: ml_collections.ConfigDict, wanted: Sequence[str]) -> None:
