@@ -129,6 +129,28 @@ def test_the_first_state_holds_the_given_network():
         create_state(config, method, plan, None, start=wrong)
 
 
+def test_one_module_alone_may_be_taken():
+    """The rest begins as it would have."""
+    config = stages.stage_config(config_of(**{"stage.two.start": "one/Conv_0"}), "two")
+    method = methods.build(config, 3)
+    given = method.init(jax.random.key(9), jnp.zeros((1, 32, 32, 3), jnp.uint8))
+    plan = Plan(16, 6, 6, 11, 0, 3)
+    fresh, _, _ = create_state(config, method, plan, None)
+    part = stages.only_module(given, "Conv_0")
+    assert part.keys() == {"params"} and part["params"].keys() == {"Conv_0"}
+    state, _, _ = create_state(config, method, plan, None, start=part)
+    for name, expected in (("Conv_0", given["params"]), ("Conv_1", fresh.params)):
+        for leaf, value in expected[name].items():
+            np.testing.assert_array_equal(state.params[name][leaf], value)
+
+
+def test_a_module_that_the_earlier_network_lacks_is_refused(fake, tmp_path):
+    with pytest.raises(UserError) as error:
+        stages.run(config_of(**{"stage.two.start": "one/trunk"}), tmp_path)
+    sentence = "stage.two.start: the network of 'one' has no module called 'trunk'."
+    assert str(error.value) == sentence and not fake.trained
+
+
 @pytest.mark.slow
 def test_a_training_that_learns_nothing_ends_as_the_one_it_began_from(tmp_path):
     """A whole run: at a rate of 0 the second network is the first."""

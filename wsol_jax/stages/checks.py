@@ -172,13 +172,16 @@ def _check_start(
         raise UserError(f"stage.{name}.start: {stage!r} is no training before it: {known}.")
     theirs = without_weights(stage_config(config, stage))
     given, wanted = (
-        jax.tree.map(
-            np.shape,
-            only_module(own_network(_shaped(_ByText(each), classes)[1], each.reads), module),
-        )
-        for each in (theirs, own)
+        own_network(_shaped(_ByText(each), classes)[1], each.reads) for each in (theirs, own)
     )
-    if not given or given != wanted:
+    given, wanted = (
+        jax.tree.map(np.shape, only_module(network, module)) for network in (given, wanted)
+    )
+    if not given:
+        raise UserError(
+            f"stage.{name}.start: the network of {stage!r} has no module called {module!r}."
+        )
+    if given != wanted:
         what = f"the {module} of {stage!r}" if module else f"the network of {stage!r}"
         needs = "model section" if module else "method and model section"
         raise UserError(
