@@ -286,7 +286,10 @@ def _evaluate(made: _Made) -> dict[str, Any]:
         figures["train_seconds"] = sum(x.get("train_seconds", 0.0) for x in stages.values())
         figures["seconds"] = figures["train_seconds"]
         figures["seconds"] += sum(stage.get("seconds", 0.0) for stage in stages.values())
-        finish_run(run.config, workdir, figures, names)
+        shown = run.config.copy_and_resolve_references()
+        with shown.unlocked():
+            shown.method = config.method  # the run's, of which the last network is a part
+        finish_run(shown, workdir, figures, names)
     return figures
 
 
