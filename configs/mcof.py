@@ -157,22 +157,25 @@ def labels(config, stage: str, labeller: str, **reads: str):
     return own
 
 
-def region_stages(config, k: int, seeds: str) -> list[str]:
-    """A round's RegionNet on ``seeds``, and the objects that it finds."""
-    own = common.stage(config, f"region_{k}")
-    own.method, own.labels = "region_net", f"regions=superpixels,classes={seeds}"
+def training(config, stage: str, method: str, reads: str):
+    """Adds a training of MCOF on the labels ``reads``, which is scored when all is done."""
+    own = common.stage(config, stage)
+    own.method, own.labels = method, reads
     own.model, own.data = ml_collections.ConfigDict(), ml_collections.ConfigDict()
     own.train.eval_epochs = 0.0
+    return own
+
+
+def region_stages(config, k: int, seeds: str) -> list[str]:
+    """A round's RegionNet on ``seeds``, and the objects that it finds."""
+    training(config, f"region_{k}", "region_net", f"regions=superpixels,classes={seeds}")
     labels(config, f"objects_{k}", "objects", network=f"region_{k}")
     return [f"region_{k}", f"objects_{k}"]
 
 
 def pixel_stages(config, k: int, masks: str) -> list[str]:
     """A round's PixelNet on ``masks``, and those that it makes."""
-    own = common.stage(config, f"pixel_{k}")
-    own.method, own.labels = "pixel_net", f"masks={masks}"
-    own.model, own.data = ml_collections.ConfigDict(), ml_collections.ConfigDict()
-    own.train.eval_epochs = 0.0
+    own = training(config, f"pixel_{k}", "pixel_net", f"masks={masks}")
     if k > 1 and config.mcof.warm_start:
         own.start = f"pixel_{k - 1}"
     made = labels(config, f"masks_{k}", "masks", network=f"pixel_{k}")

@@ -59,6 +59,9 @@ class Window(NamedTuple):
     mirrored: bool = False
 
 
+WHOLE = Window(1, 1, 0, 0, 1)  # all of a photo, whatever its size
+
+
 def random_window(
     height: int, width: int, crop: int, rng: np.random.Generator, flip: float = 0.5
 ) -> Window:

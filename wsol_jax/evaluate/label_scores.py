@@ -9,7 +9,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.records import Source
-from wsol_jax.data.transforms import Window, cut_labels
+from wsol_jax.data.transforms import WHOLE, cut_labels
 from wsol_jax.metrics.segmentation import ConfusionMatrix
 
 
@@ -90,5 +90,5 @@ def _score(
 def _at(labels: np.ndarray, shape: tuple[int, int], classes: int) -> np.ndarray:
     """Labels at the truth's pixels, each taking the cell that it lies in; ``classes``: none."""
     if labels.shape != shape:
-        labels = cut_labels(labels, Window(1, 1, 0, 0, 1), shape)  # all of the photo
+        labels = cut_labels(labels, WHOLE, shape)
     return np.where(labels == UNLABELLED, classes, labels)

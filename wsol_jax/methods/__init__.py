@@ -38,6 +38,11 @@ class Segmentation(NamedTuple):
 Maps = jax.Array | Segmentation
 
 
+def plain_maps(maps: Maps) -> jax.Array:
+    """The (B, h, w, C) values of class maps, a segmentation's probabilities too."""
+    return maps.probabilities if isinstance(maps, Segmentation) else maps
+
+
 class Localization(NamedTuple):
     """What a network says of a batch of images.
 

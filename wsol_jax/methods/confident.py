@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.data.label_formats import cells
 from wsol_jax.data.pipeline import eval_size
-from wsol_jax.methods import Labeller, Segmentation, Trained
+from wsol_jax.methods import Labeller, Trained, plain_maps, shared
 from wsol_jax.methods.explain import gradient_saliency
 from wsol_jax.ops import cues as ops
 
@@ -31,9 +30,7 @@ def confident_cells(config: Config, num_classes: int) -> Labeller:
     def make(networks, batch):
         images = batch["image"]
         at_size = functools.partial(jax.image.resize, method="bilinear", antialias=False)
-        maps = networks["maps"].localize(images).maps
-        if isinstance(maps, Segmentation):
-            maps = maps.probabilities
+        maps = plain_maps(networks["maps"].localize(images).maps)
         maps = at_size(maps, (len(maps), side, side, maps.shape[-1]))
         salient = _saliency(networks["saliency"], images, options.layer)
         salient = at_size(salient, (len(salient), side, side))
@@ -61,8 +58,7 @@ def _saliency(network: Trained, images: jax.Array, layer: str) -> jax.Array:
 
 
 def _check(options: Config, num_classes: int) -> None:
-    if num_classes >= UNLABELLED:
-        raise UserError(f"cues hold {UNLABELLED - 1} classes at most, not {num_classes}.")
+    shared.check_classes(num_classes, "cues")
     if not options.size > 0:
         raise UserError(f"cues.size: expected cells a side, got {options.size}.")
     if not options.layer:

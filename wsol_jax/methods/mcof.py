@@ -28,13 +28,13 @@ import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.labels import BACKGROUND, UNLABELLED
+from wsol_jax.base.labels import BACKGROUND
 from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_grey_png
 from wsol_jax.data.label_formats import LabelSpec, mask, regions, soft_maps
 from wsol_jax.data.pipeline import eval_size
-from wsol_jax.data.transforms import Window, cut_labels
-from wsol_jax.methods import Labeller, Segmentation
+from wsol_jax.data.transforms import WHOLE, cut_labels
+from wsol_jax.methods import Labeller, plain_maps, shared
 from wsol_jax.methods.region_net import REGIONS
 from wsol_jax.ops import bayes, graphs
 from wsol_jax.ops.crf import CrfSettings, host_crf
@@ -44,7 +44,6 @@ from wsol_jax.ops.saliency import robust_background
 from wsol_jax.ops.superpixels import felzenszwalb, merge_smallest
 
 COMPUTED, NONE = "computed", "none"  # mcof.saliency, beside a folder's name
-_WHOLE = Window(1, 1, 0, 0, 1)  # all of a photo
 
 
 def superpixels(config: Config, num_classes: int) -> Labeller:
@@ -126,20 +125,19 @@ def _content(folder: pathlib.Path) -> str:
 def seeds(config: Config, num_classes: int) -> Labeller:
     """The first round's classes of regions (section 4.1), of a classifier's maps."""
     options = config.mcof
-    check_classes(num_classes)
+    shared.check_classes(num_classes, "masks")
     for name in ("share", "peak"):
         if not 0 <= options[name] <= 1:
             raise UserError(f"mcof.{name}: expected a share in [0, 1], got {options[name]}.")
 
     def make(networks, batch):
-        maps = networks["maps"].localize(batch["image"]).maps
-        return {"maps": maps.probabilities if isinstance(maps, Segmentation) else maps}
+        return {"maps": plain_maps(networks["maps"].localize(batch["image"]).maps)}
 
     def finish(photo, made, earlier):
         found = earlier["regions"]["regions"]
         own = np.asarray(photo.labels, np.int64)
         count = int(found.max()) + 1
-        maps = cut_labels(made["maps"][..., own], _WHOLE, found.shape)
+        maps = cut_labels(made["maps"][..., own], WHOLE, found.shape)
         means = graphs.region_means(maps, found, count)
         pairs = graphs.neighbours(found, count)
         classes = region_seeds(means, pairs, options.share, options.peak)
@@ -198,7 +196,7 @@ def refined(config: Config, num_classes: int) -> Labeller:
         found = earlier["objects"]["objects"]
         if len(photo.labels) != 1 or np.all(found != BACKGROUND):  # or nothing to add
             return {"refined": found}
-        prior = cut_labels(earlier["saliency"]["saliency"], _WHOLE, found.shape)[..., 0]
+        prior = cut_labels(earlier["saliency"]["saliency"], WHOLE, found.shape)[..., 0]
         features = bayes.colour_texture_bins(photo.pixels)
         inside = bayes.posterior(prior.astype(np.float32), features, found != BACKGROUND)
         split = _sharpened(np.stack([1 - inside, inside], axis=-1), photo.pixels, crf)
@@ -220,7 +218,7 @@ def masks(config: Config, num_classes: int) -> Labeller:
     With ``mcof.sharpen`` through a dense CRF between these classes and background.
     """
     options = config.mcof
-    check_classes(num_classes)
+    shared.check_classes(num_classes, "masks")
     crf = CrfSettings.of(options.crf, "mcof.crf", "lattice")
 
     def make(networks, batch):
@@ -232,7 +230,7 @@ def masks(config: Config, num_classes: int) -> Labeller:
         del earlier
         own = np.array([BACKGROUND, *(1 + np.asarray(photo.labels, np.int64))])
         width, height = photo.size
-        found = cut_labels(made["probabilities"][..., own], _WHOLE, (height, width))
+        found = cut_labels(made["probabilities"][..., own], WHOLE, (height, width))
         if options.sharpen:
             place = _sharpened(found, photo.pixels, crf)
         else:
@@ -247,12 +245,6 @@ def masks(config: Config, num_classes: int) -> Labeller:
         settings=[crf if options.sharpen else None, eval_size(config)],
         seeds="network",
     )
-
-
-def check_classes(num_classes: int) -> None:
-    """Raises UserError for more classes than a mask can name."""
-    if num_classes >= UNLABELLED:
-        raise UserError(f"masks hold {UNLABELLED - 1} classes at most, not {num_classes}.")
 
 
 def _sharpened(probabilities: np.ndarray, photo: np.ndarray, crf: CrfSettings) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.losses.classification import masked_mean, sigmoid_cross_entropy, softmax_cross_entropy
 from wsol_jax.methods import Batch, Localization, Variables
@@ -147,6 +148,12 @@ def classification(
     labels, valid = batch["labels"], batch["valid"]
     hit = jnp.take_along_axis(labels, jnp.argmax(logits, -1)[:, None], axis=-1)[:, 0]
     return masked_mean(_LOSSES[scores](logits, labels), valid), masked_mean(hit, valid)
+
+
+def check_classes(num_classes: int, what: str) -> None:
+    """Raises UserError for more classes than ``what``, such as "cues", can name in 8 bits."""
+    if num_classes >= UNLABELLED:
+        raise UserError(f"{what} hold {UNLABELLED - 1} classes at most, not {num_classes}.")
 
 
 def single_label(config: Config) -> None:

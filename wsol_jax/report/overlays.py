@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.index_png import voc_palette
-from wsol_jax.data.transforms import Window, cut_labels
+from wsol_jax.data.transforms import WHOLE, cut_labels
 from wsol_jax.report.example import PHOTO_SIDE
 
 # Okabe and Ito's colour-blind safe set, lightened to stand out on dark heat; RGB.
@@ -83,7 +83,7 @@ def outline_regions(image: np.ndarray, ids: np.ndarray, side: int = PHOTO_SIDE) 
     scale = side / max(image.shape[:2])
     size = [max(1, round(n * scale)) for n in image.shape[1::-1]]
     out = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
-    ids = cut_labels(ids, Window(1, 1, 0, 0, 1), out.shape[:2])
+    ids = cut_labels(ids, WHOLE, out.shape[:2])
     border = np.zeros(ids.shape, bool)
     border[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     border[1:] |= ids[1:] != ids[:-1]

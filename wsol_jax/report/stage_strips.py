@@ -13,7 +13,7 @@ from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.records import Record, Source
 from wsol_jax.evaluate.label_scores import photo_iou
 from wsol_jax.evaluate.shown import drawn
-from wsol_jax.methods import Segmentation
+from wsol_jax.methods import plain_maps
 from wsol_jax.report import encode, overlays, tables
 from wsol_jax.report.example import PHOTO_SIDE, Example
 from wsol_jax.runs.opened import Network
@@ -55,7 +55,7 @@ def class_heats(network: Network, source: Source, indices: Sequence[int]) -> lis
         photos = [decode_rgb(record.image, record.image_id) for record in records]
         images = np.stack([transforms.resize(photo, size, size) for photo in photos])
         maps = localize(variables, images)
-        maps = np.asarray(maps.probabilities if isinstance(maps, Segmentation) else maps)
+        maps = np.asarray(plain_maps(maps))
         for record, own in zip(records, maps, strict=True):
             own = np.maximum(own[..., list(record.labels)], 0).astype(np.float32)
             top = np.maximum(own.max(axis=(0, 1)), 1e-12)

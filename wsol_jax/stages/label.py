@@ -32,7 +32,7 @@ from wsol_jax.data.pseudo_labels import (
     summary_path,
 )
 from wsol_jax.data.records import Chosen, Source
-from wsol_jax.data.transforms import Window
+from wsol_jax.data.transforms import WHOLE
 from wsol_jax.evaluate.localize import over_list
 from wsol_jax.methods import Labeller
 from wsol_jax.runs.opened import OpenedRun
@@ -249,10 +249,9 @@ def _made(stage: LabelStage) -> Iterator[tuple[int, tuple[int, int], Arrays]]:
 
 def _rows_of(labels: BatchLabels, source: Source, host: Mapping[str, np.ndarray]) -> np.ndarray:
     """Earlier labels of a batch's whole photos; of padding and unreadable ones, what is missing."""
-    whole = Window(1, 1, 0, 0, 1)
     return np.stack(
         [
-            labels.read(source[int(index)].image_id, whole) if valid else labels.missing()
+            labels.read(source[int(index)].image_id, WHOLE) if valid else labels.missing()
             for index, valid in zip(host["index"], host["valid"], strict=True)
         ]
     )

@@ -76,12 +76,14 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     checks.check_weights(config, wanted)
     workdirs.write(workdir, config, lists.class_names)
     made = _Made(config, workdir, lists, labellers)
+    kept = []  # but for the rounds that earlier labels make needless
     for name in config.stages:
         if name == EVALUATE or settled.is_left_out(config, name, made.folders):
             continue
+        kept.append(name)
         if name in wanted:
             (_label if is_label_stage(config, name) else _train)(made, name)
-    return _evaluate(made) if EVALUATE in wanted else {}
+    return _evaluate(made, kept) if EVALUATE in wanted else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,15 +254,13 @@ def _label(made: _Made, name: str) -> None:
     sharding.barrier("label figures written")  # later stages ask for what changed
 
 
-def _evaluate(made: _Made) -> dict[str, Any]:
-    """Scores the last network with all that it was put together from; every stage's figures."""
+def _evaluate(made: _Made, done: Sequence[str]) -> dict[str, Any]:
+    """Scores the last network with all that it was put together from; every stage's figures.
+
+    ``done``: the stages that this run has, in order.
+    """
     start = time.monotonic()
     config, workdir = made.config, made.workdir
-    done = [
-        name
-        for name in config.stages
-        if name != EVALUATE and not settled.is_left_out(config, name, made.folders)
-    ]
     names = [name for name in trainings(config) if name in done]
     for name in names:
         made.check_inputs(name)
