@@ -115,6 +115,7 @@ def base() -> ml_collections.ConfigDict:
     c.train.eval_epochs = 1.0  # epochs between evaluations on the tune list; 0 for none
     c.train.checkpoint_steps = 500  # between saves, beside those at evaluations
     c.train.keep = 2  # latest checkpoints to keep, beside the best
+    c.train.checksum = True  # of each checkpoint, verified when it is read; a GB takes a second
 
     c.optimizer = ml_collections.ConfigDict()
     c.optimizer.rule = "sgd"  # or "adam" (with decoupled decay), for training from scratch

@@ -71,4 +71,4 @@ def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    commands.leave(main(sys.argv[1:]))

@@ -169,4 +169,4 @@ def _write(flag: str, path: str, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    commands.leave(main(sys.argv[1:]))

@@ -10,6 +10,7 @@ import pathlib
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -49,10 +50,12 @@ def _need(flag: flags.FlagHolder, what: str) -> str:
 def _set_up_jax() -> None:
     import jax
 
-    from wsol_jax.base import sharding
+    from wsol_jax.base import processes, sharding
+    from wsol_jax.runs import workdirs
 
     sharding.keep_compiled_programs()
     sharding.start_distributed(_ADDRESS.value, _PROCESSES.value, _INDEX.value)
+    processes.watch(lambda: workdirs.kept(pathlib.Path(_WORKDIR.value or ".")))
     logging.info("process %d of %d", jax.process_index(), jax.process_count())
     kinds = {device.device_kind for device in jax.devices()}
     logging.info("%d device(s): %s", jax.device_count(), ", ".join(sorted(kinds)))
@@ -125,25 +128,41 @@ def _main(argv: list[str]) -> int:
     logging.set_verbosity(logging.INFO)
     # Orbax and grain tell every rename at INFO; a run's own lines would drown.
     logging.get_absl_handler().addFilter(lambda record: _is_ours(record))
+    from wsol_jax.base import processes
+
     try:
         _dispatch()
-    except UserError as error:
+        processes.leave()
+        return 0
+    except Interrupted as stop:
+        print(str(stop), file=sys.stderr)
+        processes.leave()  # they were told to stop at the same step
+        status = 128 + stop.signum
+    except BaseException as error:
+        processes.wait_for_cause(error)
+        status = _status(error)
+        if status is None:  # a defect, whose traceback is wanted
+            traceback.print_exc()
+            status = 1
+        processes.tell(error)
+    processes.end(status)
+    return status
+
+
+def _status(error: BaseException) -> int | None:
+    """The exit status of what went wrong, after a sentence; None where nobody foresaw it."""
+    if isinstance(error, UserError):
         return commands.fail(str(error))
-    except OSError as error:
-        if error.filename is not None:
-            return commands.fail(f"{error.filename}: {error.strerror or error}.")
-        if error.errno not in _DISK:  # no file of the user's: a defect, whose traceback is wanted
-            raise
+    if isinstance(error, KeyboardInterrupt):
+        print("stopped by SIGINT; what was saved is kept.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    if isinstance(error, OSError) and error.filename is not None:
+        return commands.fail(f"{error.filename}: {error.strerror or error}.")
+    if isinstance(error, OSError) and error.errno in _DISK:
         return commands.fail(
             f"--workdir={_WORKDIR.value}: {error.strerror}; what was saved is kept."
         )
-    except Interrupted as stop:
-        print(str(stop), file=sys.stderr)
-        return 128 + stop.signum
-    except KeyboardInterrupt:
-        print("stopped by SIGINT; what was saved is kept.", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+    return None
 
 
 def _report_unraisable(unraisable) -> None:

@@ -1,7 +1,9 @@
 """What the small commands share: their flags' parser, and how a mistake reaches the user."""
 
 import argparse
+import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -44,6 +46,24 @@ def run(command: Callable[[], None]) -> int:
         print("stopped by SIGINT.", file=sys.stderr)
         return 130
     return 0
+
+
+def end_soon(status: int, seconds: float = 5.0) -> None:
+    """Ends this process in some seconds, whichever of its threads still waits for something."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if not seconds:
+        os._exit(status)
+    timer = threading.Timer(seconds, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends a command: ``sys.exit``, which waits for no thread for long where the command failed."""
+    if status:
+        end_soon(status)
+    sys.exit(status)
 
 
 def fail(text: str) -> int:

@@ -210,4 +210,4 @@ def _known(scores: "BoxScores") -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    commands.leave(main(sys.argv[1:]))

@@ -43,4 +43,4 @@ def _run(flags: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    commands.leave(main(sys.argv[1:]))

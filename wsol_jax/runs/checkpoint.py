@@ -13,8 +13,9 @@ from orbax.checkpoint import checkpoint_managers
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
-from wsol_jax.base.types import Json
-from wsol_jax.runs.state import TrainState
+from wsol_jax.base.types import Config, Json
+from wsol_jax.runs import workdirs
+from wsol_jax.runs.state import TrainState, fingerprint
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
 
@@ -28,12 +29,18 @@ def check_choice(which: str) -> None:
 class Checkpoints:
     """The checkpoints of one run, under ``workdir/checkpoints``.
 
-    A checkpoint is the state tree and ``data``, a small JSON of where the input stood. It is
-    written beside and renamed when whole, so a killed save leaves the one before it.
+    A checkpoint is the state tree and ``data``, a small JSON: where the input stood, the config,
+    and a hash of the state. It is written beside and renamed when whole, so a killed save leaves
+    the one before it.
+
+    Args:
+      config: the run's; a checkpoint of another one is not restored.
+      read_only: nothing is saved or removed.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int = 2, read_only: bool = False):
+    def __init__(self, workdir: pathlib.Path, config: Config, *, read_only: bool = False):
         self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        self._config, keep = config, config.train.keep
         # Orbax' own best_fn with max_to_keep would delete the newest checkpoint when it is not
         # among the best; so latest and best are two policies, either of which keeps.
         best = checkpoint_managers.BestN(
@@ -52,9 +59,12 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=("state", "data")
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_names=("state", "data")
+            )
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be opened: {_first_line(error)}.") from error
 
     def latest_step(self) -> int | None:
         """Steps done at the newest whole checkpoint, or None."""
@@ -62,7 +72,13 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Steps done at the checkpoint with the highest tune metric; the latest where none has."""
-        best = self._manager.best_step()
+        try:
+            best = self._manager.best_step()
+        except Exception as error:  # whatever a damaged file raises on its way through Orbax
+            raise UserError(
+                f"{self.folder}: the metrics of a checkpoint are damaged ({_first_line(error)}); "
+                "--config.eval.checkpoint=latest needs none."
+            ) from error
         return self.latest_step() if best is None else best
 
     def choose(self, which: str) -> int | None:
@@ -108,9 +124,11 @@ class Checkpoints:
         """
         # Always a metric: Orbax warns of each save without one, and NOT_MEASURED is never best.
         metrics = {"best": NOT_MEASURED if best is None or not math.isfinite(best) else best}
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(dict(data))
-        )
+        workdirs.check_there(self.folder.parent)
+        data = {**data, "config": self._config.to_dict()}
+        if self._config.train.checksum:
+            data["sha256"] = _checksum(state)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data))
         try:
             # force: a save at every step asked for, also when one is going on.
             self._manager.save(step, args=args, metrics=metrics, force=True)
@@ -145,25 +163,56 @@ class Checkpoints:
           template: arrays or ShapeDtypeStructs with the shardings to restore to.
 
         Raises:
-          UserError: the checkpoint does not fit the template.
+          UserError: the checkpoint is damaged, does not fit the template, or is another config's.
         """
+        try:
+            state, data = self._read(step, template)
+        except UserError as error:
+            raise UserError(f"{error} {self._way_out(step, template)}") from error.__cause__
+        if "config" in data:  # not in those of earlier days
+            self._check_config(step, data["config"])
+        return state, data
+
+    def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Json]]:
+        """Raises UserError where a step cannot be read whole."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
         )
         try:
-            restored = self._manager.restore(step, args=args)
-        except (ValueError, KeyError, TypeError) as error:
+            found = self._manager.restore(step, args=args)
+        except Exception as error:  # whatever a damaged file raises on its way through Orbax
             raise UserError(
-                f"{self.folder / str(step)} does not fit this config's network, or is damaged: "
-                f"{_first_line(error)}"
+                f"{self.folder / str(step)} is damaged, or does not fit this config's network "
+                f"({_first_line(error)})."
             ) from error
-        except (OSError, RuntimeError) as error:
+        if not isinstance(found.data, dict):
+            raise UserError(f"{self.folder / str(step)} is damaged: its data is no JSON object.")
+        known = found.data.get("sha256")
+        if self._config.train.checksum and known and known != _checksum(found.state):
             raise UserError(
-                f"{self.folder / str(step)} cannot be read ({_first_line(error)}); remove that "
-                "folder to go on from the checkpoint before it."
-            ) from error
-        return restored.state, restored.data
+                f"{self.folder / str(step)} is damaged: its arrays are not those that were saved."
+            )
+        return found.state, found.data
+
+    def _way_out(self, step: int, template: TrainState) -> str:
+        """What to do about a damaged step: the newest one before it that is whole."""
+        for earlier in sorted((s for s in self._manager.all_steps() if s < step), reverse=True):
+            try:
+                self._read(earlier, template)
+            except UserError:
+                continue
+            return f"Step {earlier} is whole: remove {self.folder / str(step)} to go on from there."
+        return "No earlier step is whole: the run must begin anew, in another workdir."
+
+    def _check_config(self, step: int, saved: dict[str, Json]) -> None:
+        name = workdirs.difference(workdirs.with_newer_fields(saved), self._config)
+        if name:
+            raise UserError(
+                f"{self.folder / str(step)} was saved by a run with another {name} than "
+                f"{self.folder.parent / 'config.json'} says: put that file back, or train again in "
+                "another workdir."
+            )
 
     def reached_preemption(self, step: int) -> bool:
         """Whether the cluster asked all processes to stop; needs ``jax.distributed``."""
@@ -179,6 +228,11 @@ class Checkpoints:
             self._manager.close()
         except Exception as error:
             raise self._failed(None, error) from error
+
+
+def _checksum(state: TrainState) -> str:
+    """A hash of every bit of a state."""
+    return fingerprint(state.replace(rng=jax.random.key_data(state.rng)))
 
 
 def _first_line(error: Exception) -> str:

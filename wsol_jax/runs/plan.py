@@ -225,7 +225,7 @@ def restore_variables(
       UserError: there is no checkpoint, or it does not fit the config.
     """
     plan = Plan.of(config.train, config.train.batch_size, mesh)
-    checkpoints = Checkpoints(workdir, read_only=True)
+    checkpoints = Checkpoints(workdir, config, read_only=True)
     step = checkpoints.choose(config.eval.checkpoint)
     if step is None:
         raise UserError(f"{checkpoints.folder} holds no checkpoint: train there first.")

@@ -3,18 +3,23 @@
 import json
 import pathlib
 
+import jax
 import ml_collections
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.types import Config, Json
 
+CONFIG = "config.json"
+# What a run writes into its folder.
+_WRITTEN = ("history.jsonl", "metrics.json", "report.html", "checkpoints", "tensorboard", "scores")
+
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored. A
 # method's own fields of that kind stand in its config's ``free``.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
 _FREE += ("data.labels", "early", "free")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
-_FREE += ("train.checkpoint_steps", "eval", "settled", "before")
+_FREE += ("train.checkpoint_steps", "train.checksum", "eval", "settled", "before")
 
 
 def _flat(config: Config | dict[str, Json], prefix: str = "") -> dict[str, Json]:
@@ -37,7 +42,7 @@ def claim(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -
         the first differing field is named.
     """
     # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
-    if not (workdir / "config.json").is_file() or not _has_begun(workdir):
+    if not (workdir / CONFIG).is_file() or not _has_begun(workdir):
         write(workdir, config, class_names)
         return
     before, names = _load(workdir)
@@ -66,6 +71,30 @@ def difference(before: Config | dict[str, Json], now: Config | dict[str, Json]) 
     return ""
 
 
+def check_there(workdir: pathlib.Path) -> None:
+    """Raises UserError where a run's folder was removed while the run went on."""
+    if not (workdir / CONFIG).is_file():
+        raise UserError(
+            f"{workdir / CONFIG} was removed while the run wrote to its folder: it stops."
+        )
+
+
+def check_ours(workdir: pathlib.Path) -> None:
+    """Raises UserError where a folder holds what looks like a run's, but no run of this package.
+
+    What is there would be overwritten.
+    """
+    if (workdir / CONFIG).is_file():
+        _load(workdir)  # says so where it is not a run's
+        return
+    for name in _WRITTEN:
+        if (workdir / name).exists():
+            raise UserError(
+                f"--workdir={workdir} holds {name}, which would be overwritten, and no run's "
+                f"{CONFIG}: take another workdir, or move that away."
+            )
+
+
 def _has_begun(workdir: pathlib.Path) -> bool:
     try:
         return has_checkpoint(network_folder(workdir))  # a run in stages saves below the folder
@@ -74,15 +103,17 @@ def _has_begun(workdir: pathlib.Path) -> bool:
 
 
 def write(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -> None:
-    """Writes config.json, whatever stood there.
+    """Writes config.json in place of one that was there.
 
     Raises:
-      UserError: the folder cannot be made or written.
+      UserError: the folder cannot be made or written, or holds files of something else.
     """
+    check_ours(workdir)
+    if jax.process_index() != 0:
+        return
     content = {"config": config.to_dict(), "class_names": list(class_names)}
     try:
-        # Every process of a run may write it at once, each its own file, all the same text.
-        write_whole(workdir / "config.json", json.dumps(content, indent=1))
+        write_whole(workdir / CONFIG, json.dumps(content, indent=1))
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
 
@@ -106,6 +137,16 @@ def latest_step(workdir: pathlib.Path) -> int | None:
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
+def kept(workdir: pathlib.Path) -> str:
+    """A sentence of what a run has saved whole, for whoever runs its command again."""
+    places = [workdir, *(x for x in workdir.iterdir() if x.is_dir())] if workdir.is_dir() else []
+    steps = [(place, latest_step(place)) for place in places]
+    last = max((x for x in steps if x[1]), key=lambda x: x[0].stat().st_mtime, default=None)
+    if last is None:
+        return "No checkpoint was saved yet."
+    return f"Step {last[1]} in {last[0]} is whole and kept; the same command goes on from there."
+
+
 def has_checkpoint(workdir: pathlib.Path) -> bool:
     """Whether a run has saved anything whole in this folder."""
     return latest_step(workdir) is not None
@@ -127,6 +168,7 @@ _NEWER = {
     },
     "data": {"labels": ""},
     "model": {"scores": "auto", "dense_layers": False},
+    "train": {"checksum": True},
     "eval": {
         "tolerance": 18.0,
         "detection": {"threshold": 0.6, "nms_iou": 0.3},
@@ -145,7 +187,8 @@ _NEWER = {
 }
 
 
-def _with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
+def with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
+    """Adds, in place, the fields that a config of earlier days lacks, as they were meant."""
     for section, fields in _NEWER.items():
         if section in ("", *config):
             place = config[section] if section else config
@@ -167,12 +210,12 @@ def _with_named_labels(config: dict[str, Json]) -> None:
 
 
 def _load(workdir: pathlib.Path) -> tuple[dict[str, Json], list[str]]:
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no run: {path} is missing. Train there first.")
     try:
         content = json.loads(path.read_text())
-        return _with_newer_fields(content["config"]), content["class_names"]
+        return with_newer_fields(content["config"]), content["class_names"]
     except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, or JSON of another shape
         raise UserError(f"{path} is not a run's config: expected config and class_names.") from None
 

@@ -8,6 +8,7 @@ network and writes WORKDIR/metrics.json and report.html. A stage that is done is
 killed one goes on where it was, and one whose inputs have changed since says so.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -23,10 +24,11 @@ from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
+from wsol_jax.data.remembered import check_photos
 from wsol_jax.evaluate.label_scores import score_labels
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.methods import Labeller, Variables
-from wsol_jax.runs import workdirs
+from wsol_jax.runs import lock, workdirs
 from wsol_jax.runs.opened import OpenedRun, open_run
 from wsol_jax.runs.plan import Plan
 from wsol_jax.runs.state import fingerprint
@@ -66,6 +68,11 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     workdir = pathlib.Path(workdir)
     wanted = tuple(only) or tuple(config.stages)
     check_names(config, wanted)
+    with contextlib.nullcontext() if wanted == (EVALUATE,) else lock.held(workdir):
+        return _run_stages(config, workdir, wanted)
+
+
+def _run_stages(config: Config, workdir: pathlib.Path, wanted: Sequence[str]) -> dict[str, Json]:
     settled.check_rules(config)
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
@@ -74,7 +81,10 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
         checks.check_training(config, name, workdir, lists, labellers)
     checks.check_folders(config, workdir, lists)
     checks.check_weights(config, wanted)
-    workdirs.write(workdir, config, lists.class_names)
+    if wanted != (EVALUATE,):  # which needs no lock, and so writes no config
+        workdirs.write(workdir, config, lists.class_names)
+    begun = any(product.has_begun(workdir / name) for name in config.stages)
+    check_photos(workdir, lists.train, begun)
     made = _Made(config, workdir, lists, labellers)
     kept = []  # but for the rounds that earlier labels make needless
     for name in config.stages:
@@ -317,9 +327,16 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     """
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
+    with lock.held(workdir):
+        return _train_and_evaluate(config, workdir, start)
+
+
+def _train_and_evaluate(config: Config, workdir: pathlib.Path, start: float) -> dict[str, Json]:
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
     checks.check_single(config, lists)
+    workdirs.check_ours(workdir)
+    check_photos(workdir, lists.train, workdirs.has_checkpoint(workdir))
     run = train_run(config, workdir, lists)
     trained = time.monotonic()
     with StopRequest(saved_step=run.step):

@@ -62,7 +62,7 @@ def train_run(
     labels = batch_labels(config, method, folders)
     plan = Plan.of(config.train, len(lists.train), mesh)
     workdirs.claim(workdir, config, lists.class_names)
-    with contextlib.closing(Checkpoints(workdir, keep=config.train.keep)) as checkpoints:
+    with contextlib.closing(Checkpoints(workdir, config)) as checkpoints:
         state, step, schedule = create_state(config, method, plan, mesh, networks, start)
         loop = _Loop(
             config, workdir, method, lists, plan, mesh, checkpoints, labels, schedule, state

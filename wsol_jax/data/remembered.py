@@ -1,0 +1,99 @@
+"""What a run remembers of its photos, so that it does not go on with others of the same names."""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import write_whole
+from wsol_jax.data.records import Source
+
+NAME = "photos.json"
+SIZES, CONTENTS = 4096, 64  # photos, spread over the list, whose size and content are remembered
+
+
+def check_photos(workdir: pathlib.Path, source: Source, begun: bool) -> None:
+    """Checks that a list's photos are those that the run began with, or remembers them.
+
+    Of 4,096 photos the size in bytes, and of 64 a hash of what is in them: a list of a million is
+    checked in a second, and a folder that was swapped for another one is noticed.
+
+    Args:
+      begun: whether the folder holds a run that may go on; a run of a time before this file did
+        remembers what it finds now.
+
+    Raises:
+      UserError: a photo is not the one that it was; it is named.
+    """
+    if jax.process_index() != 0:
+        return
+    path, now = workdir / NAME, _look(source)
+    before = _read(path) if begun else None
+    if before is None:
+        write_whole(path, json.dumps(now))
+        return
+    if before.get("list") != now["list"] or before.get("records") != now["records"]:
+        return  # the checkpoint says so, in its own words
+    for what in ("bytes", "sha256"):
+        for name, value in now[what].items():
+            if before.get(what, {}).get(name) != value:
+                raise UserError(
+                    f"photo {name!r} of list {source.name!r} is not the one that the run in "
+                    f"{workdir} began with ({_changed(what, before, name, value)}): put the photos "
+                    "back, or take another workdir."
+                )
+
+
+def _changed(what: str, before: dict, name: str, value: int | str) -> str:
+    if what == "sha256":
+        return "other content of the same size"
+    was = before.get(what, {}).get(name)
+    return f"{was} bytes then, {value} now" if was is not None else "it was not in the list"
+
+
+def _look(source: Source) -> dict:
+    places = lambda most: np.unique(np.linspace(0, len(source) - 1, most).astype(int))
+    record = lambda index: source[int(index)]
+    if not len(source):
+        return {"list": source.name, "records": 0, "bytes": {}, "sha256": {}}
+    return {
+        "list": source.name,
+        "records": len(source),
+        "bytes": {r.image_id: _size(r.image) for r in map(record, places(SIZES))},
+        "sha256": {r.image_id: _digest(r.image) for r in map(record, places(CONTENTS))},
+    }
+
+
+def _size(image: str | bytes) -> int:
+    if isinstance(image, bytes):
+        return len(image)
+    try:
+        return os.stat(image).st_size
+    except OSError:
+        return -1  # a photo that cannot be read is counted elsewhere
+
+
+def _digest(image: str | bytes) -> str:
+    try:
+        content = image if isinstance(image, bytes) else pathlib.Path(image).read_bytes()
+    except OSError:
+        content = b""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(path: pathlib.Path) -> dict | None:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(name), dict) for name in ("bytes", "sha256")
+    ):
+        raise UserError(f"{path} is damaged: remove it to go on with the photos as they are now.")
+    return found

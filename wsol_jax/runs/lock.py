@@ -1,0 +1,80 @@
+"""A workdir's lock: one run at a time writes to it."""
+
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+
+import jax
+from absl import logging
+
+from wsol_jax.base.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+NAME = ".lock"
+_held: set[pathlib.Path] = set()  # by this process, which the system would let in a second time
+
+
+@contextlib.contextmanager
+def held(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds a workdir against other runs, on this machine and on others that share the folder.
+
+    The lock is the system's (``fcntl.lockf``), so that it ends with the process that holds it,
+    however that ends; the file says who that is. Of a run's processes the first one holds it.
+
+    Raises:
+      UserError: another run holds it, or the folder cannot be made.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    path = pathlib.Path(workdir).absolute() / NAME
+    if path in _held:
+        raise UserError(f"--workdir={workdir} is in use: this process writes a run to it already.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
+    with file:
+        _take(workdir, file)
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
+            with contextlib.suppress(OSError):  # the folder's disk may be gone
+                file.truncate(0)
+
+
+def _take(workdir: pathlib.Path, file) -> None:
+    try:
+        if fcntl:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the two that POSIX names for "another has it"
+        raise UserError(
+            f"--workdir={workdir} is in use: {_holder(file)} writes a run to it; wait for that run "
+            "to end, stop it, or take another workdir."
+        ) from None
+    except OSError as error:  # some network file systems know no locks
+        logging.warning("--workdir=%s cannot be locked (%s)", workdir, error.strerror)
+    now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    file.truncate(0)
+    file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now}))
+    file.flush()
+
+
+def _holder(file) -> str:
+    try:
+        file.seek(0)
+        it = json.loads(file.read(4096))
+        return f"process {int(it['process'])} on {it['host']!s:.64}, since {it['since']!s:.32},"
+    except (OSError, ValueError, KeyError, TypeError):  # it has the lock and not yet said who it is
+        return "another process"
