@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 import jax
@@ -20,9 +20,25 @@ from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
 
 STATUS = 2  # of a process that ends because another one failed
-BEAT, SILENCE = 2.0, 20.0  # seconds: between signs of life; without one a process is dead
+BEAT, SILENCE = 2.0, 18.0  # seconds: between signs of life; without one a process is dead
 _FAILED, _HEARD, _BEATS, _LEFT = (f"wsol_jax/{x}/" for x in ("failed", "heard", "beats", "left"))
 _DAY_MS = 24 * 3600 * 1000
+
+
+class Signs:
+    """The others' signs of life: which of them have not changed for ``SILENCE`` seconds."""
+
+    def __init__(self, others: Iterable[int]):
+        self._seen: dict[int, tuple[str | None, float]] = {}
+        self._others = tuple(others)
+
+    def silent(self, beats: Mapping[int, str], now: float) -> set[int]:
+        """Those that are silent at ``now``, in seconds, where ``beats`` are their latest signs."""
+        for who in self._others:
+            sign = beats.get(who)
+            if who not in self._seen or self._seen[who][0] != sign:
+                self._seen[who] = sign, now
+        return {who for who in self._others if now - self._seen[who][1] > SILENCE}
 
 
 class Fellows:
@@ -44,6 +60,7 @@ class Fellows:
     ):
         self._client, self._index, self._count = client, index, count
         self._kept, self._end = kept, end
+        self._patience = 15.0  # until that thread has ended the process
         self._ended = threading.Event()  # this process's watch: nothing is heard after it
         self._lock = threading.Lock()
         for work in (self._listen, self._beat):
@@ -65,7 +82,7 @@ class Fellows:
         """Gives the others' failure, if that is the cause of this one's, time to be heard."""
         self._ended.wait(seconds)
         if self._ended.is_set():  # it was heard: that thread ends the process
-            time.sleep(15)
+            time.sleep(self._patience)
 
     def _note(self, who: int, sentence: str) -> None:
         """Writes what every process hears; the first note stands."""
@@ -87,8 +104,9 @@ class Fellows:
             return
         commands.fail(f"process {who} of {self._count} {sentence} {self._kept()}")
         sys.stderr.flush()
-        self._set(f"{_HEARD}{self._index}", "")
-        self._wait_for_ears()
+        if who:  # the store went with process 0, and jax.distributed is about to abort
+            self._set(f"{_HEARD}{self._index}", "")
+            self._wait_for_ears()
         self._end(STATUS)
 
     def _listen(self) -> None:
@@ -102,25 +120,19 @@ class Fellows:
 
     def _beat(self) -> None:
         """Signs of life; process 0 looks for all others', these for its."""
-        number, seen = 0, {}
-        start = time.monotonic()
+        number, signs = 0, Signs(range(1, self._count) if self._index == 0 else (0,))
         while not self._ended.wait(BEAT):
             number += 1
-            if not self._set(f"{_BEATS}{self._index}", str(number)):
-                continue  # _listen has heard why
-            beats, left = self._get(_BEATS), self._get(_LEFT)
-            now = time.monotonic()
-            for who in range(1, self._count) if self._index == 0 else (0,):
-                before, since = seen.get(who, (None, start))
-                if beats.get(who) != before:
-                    seen[who] = (beats.get(who), now)
-                elif who not in left and now - since > SILENCE:
+            if self._set(f"{_BEATS}{self._index}", str(number)):  # else _listen has heard why
+                beats, left = self._get(_BEATS), self._get(_LEFT)
+                for who in signs.silent(beats, time.monotonic()) - left.keys():
                     self._silent(who)
 
     def _silent(self, who: int) -> None:
         """Ends all that are left because one gives no sign of life."""
         sentence = f"gave no sign of life for {SILENCE:.0f} s."
         self._note(who, sentence)
+        self._set(f"{_HEARD}{who}", "")  # nobody waits for its ears
         self._hear(who, sentence)
 
     def _wait_for_ears(self, seconds: float = 10.0) -> None:

@@ -51,8 +51,11 @@ def check_photos(workdir: pathlib.Path, source: Source, begun: bool) -> None:
 def _changed(what: str, before: dict, name: str, value: int | str) -> str:
     if what == "sha256":
         return "other content of the same size"
-    was = before.get(what, {}).get(name)
-    return f"{was} bytes then, {value} now" if was is not None else "it was not in the list"
+    was = before[what].get(name)
+    if was is None:
+        return "it was not in the list"
+    amount = lambda count: "none" if count < 0 else f"{count} bytes"
+    return f"{amount(was)} then, {amount(value)} now"
 
 
 def _look(source: Source) -> dict:

@@ -206,7 +206,8 @@ class Checkpoints:
         return "No earlier step is whole: the run must begin anew, in another workdir."
 
     def _check_config(self, step: int, saved: dict[str, Json]) -> None:
-        name = workdirs.difference(workdirs.with_newer_fields(saved), self._config)
+        before, now = (workdirs.with_newer_fields(x) for x in (saved, self._config.to_dict()))
+        name = workdirs.difference(before, now)
         if name:
             raise UserError(
                 f"{self.folder / str(step)} was saved by a run with another {name} than "
