@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
@@ -77,10 +76,10 @@ class CubSource:
         if not os.path.exists(path):
             return None
         try:
-            with Image.open(path) as image:
+            with decode.open_image(path) as image:
                 votes = np.asarray(image.convert("L"))  # a few files have an alpha channel
-        except (OSError, SyntaxError) as e:
-            raise UserError(f"CUB mask {path} cannot be read: {e}") from None
+        except decode.CorruptImage as e:
+            raise UserError(f"CUB mask {path} cannot be read: {e.reason}") from None
         return np.where(votes > 127, 1 + self.labels[index], 0).astype(np.uint8)
 
 

@@ -48,18 +48,12 @@ class VocSource:
         path = self.mask_paths[index]
         if path is None:
             return None
-        codes = read_index_png(path)
+        codes = read_index_png(path, self.records[index].size)
         bad = (codes > len(VOC_CLASSES)) & (codes != UNLABELLED)
         if bad.any():
             raise UserError(
                 f"mask {path} holds the value {int(codes[bad][0])}: expected 0 (background), "
                 f"1 to {len(VOC_CLASSES)} (VOC's classes) or {UNLABELLED} (ignore)"
-            )
-        size = self.records[index].size
-        if size is not None and codes.shape != size[::-1]:
-            raise UserError(
-                f"mask {path} is {codes.shape[1]}x{codes.shape[0]}, its annotation says "
-                f"{size[0]}x{size[1]}: they must agree"
             )
         table = np.zeros(256, np.uint8)
         table[UNLABELLED] = UNLABELLED
