@@ -140,19 +140,16 @@ def _open(archive: zipfile.ZipFile, name: str) -> BinaryIO:
 def _arrays(
     archive: zipfile.ZipFile, names: tuple[str, ...], check: Callable[[dict[str, Header]], None]
 ) -> dict[str, np.ndarray]:
-    headers: dict[str, Header] = {}
-    for name in names or [name.removesuffix(".npy") for name in archive.namelist()]:
-        with _open(archive, _member(archive, name)) as stream:
-            headers[name] = read_header(stream)
+    wanted = names or dict.fromkeys(name.removesuffix(".npy") for name in archive.namelist())
+    streams = {name: _open(archive, _member(archive, name)) for name in wanted}
+    headers = {name: read_header(stream) for name, stream in streams.items()}
     check(headers)
     check_size(sum(header.size for header in headers.values()))
     found = {}
-    for name, header in headers.items():
-        with _open(archive, _member(archive, name)) as stream:
-            read_header(stream)
-            found[name] = _numbers(stream, header)
-            if stream.read(1):  # the end, where zipfile compares the checksum
-                raise Unreadable(f"holds {name} with more bytes than its header claims")
+    for name, stream in streams.items():
+        found[name] = _numbers(stream, headers[name])
+        if stream.read(1):  # the end, where zipfile compares the checksum
+            raise Unreadable(f"holds {name} with more bytes than its header claims")
     return found
 
 

@@ -63,11 +63,12 @@ def test_a_bad_map_is_named(tree, capsys, what):
 
 
 def test_a_header_that_lies_about_its_size_takes_no_memory(tree, capsys):
-    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000), }"
-    data = b"\x93NUMPY\x01\x00" + (119 - 1).to_bytes(2, "little") + header.ljust(117) + b"\n"
-    (tree / "maps" / "plain.npy").write_bytes(data)
-    assert "truncated" in refused(capsys, words(tree, "--resize"))
-    assert "(1000000, 1000000)" in refused(capsys, words(tree))
+    for side, expected in ((1000000, "the limit is 100000000 pixels"), (5000, "truncated: 0 of")):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({side}, {side}), }}".encode()
+        data = b"\x93NUMPY\x01\x00" + (119 - 1).to_bytes(2, "little") + header.ljust(117) + b"\n"
+        (tree / "maps" / "plain.npy").write_bytes(data)
+        assert expected in refused(capsys, words(tree, "--resize"))
+        assert f"({side}, {side})" in refused(capsys, words(tree))
 
 
 def test_missing_maps_are_counted_before_any_work(tree, capsys):
