@@ -132,6 +132,7 @@ def _settings(flags: argparse.Namespace) -> CrfSettings:
 
 def _read(path: str, image: np.ndarray) -> np.ndarray:
     """(H, W, C) float32 of the image's size, or UserError."""
+
     def check(header: Header) -> None:
         if header.dtype.kind != "f":
             raise Unreadable("expected one array of floating-point numbers")

@@ -125,6 +125,7 @@ def _main(argv: list[str]) -> int:
     logging.set_verbosity(logging.INFO)
     # Orbax and grain tell every rename at INFO; a run's own lines would drown.
     logging.get_absl_handler().addFilter(lambda record: _is_ours(record))
+    commands.clean_logs()
     try:
         _dispatch()
     except UserError as error:

@@ -5,7 +5,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from absl import logging
+
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.text import clean_record, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,5 +51,10 @@ def run(command: Callable[[], None]) -> int:
 
 def fail(text: str) -> int:
     """Prints ``error:`` and one line; the exit status of a user's mistake."""
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    print(f"error: {printable(text)}", file=sys.stderr)
     return 2
+
+
+def clean_logs() -> None:
+    """Keeps what names of files and classes may hold, such as escape codes, out of the log."""
+    logging.get_absl_handler().addFilter(clean_record)

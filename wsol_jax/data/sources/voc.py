@@ -10,6 +10,7 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.base.text import lines
 from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
@@ -196,10 +197,8 @@ def _read_list(
     """Ids and annotations; one that is missing is empty where ``labels`` has the image."""
     path = _list_path(root, list_name)
     ids: dict[str, int] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in lines(path):
         columns = line.split()
-        if not columns:
-            continue
         if len(columns) == 2 and columns[1] in ("-1", "0"):
             continue  # CLASS_train.txt: absent, or seen only in a difficult object
         image_id = pathlib.PurePath(columns[0]).stem  # also "/JPEGImages/ID.jpg /.../ID.png"

@@ -23,7 +23,8 @@ import numpy as np
 from wsol_jax.base.arrays import Header, Unreadable, read_npy
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, find_inside, shorten
-from wsol_jax.base.limits import MAX_COORDINATE, MAX_LINE, MAX_PIXELS
+from wsol_jax.base.limits import MAX_COORDINATE, MAX_PIXELS
+from wsol_jax.base.text import lines
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 
 # Of a map: float32 has room for its range, and for what bicubic weights make of it.
@@ -181,25 +182,6 @@ def _check_header(shape: tuple[int, int] | None, header: Header) -> None:
         raise Unreadable(f"has shape {found}, expected (height, width)")
     if found[0] * found[1] > MAX_PIXELS:
         raise Unreadable(f"has shape {found}, the limit is {MAX_PIXELS} pixels")
-
-
-def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of a UTF-8 file's lines that are not blank."""
-    try:
-        # Not str.splitlines: an id may hold the rarer characters that it takes for line ends.
-        with path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
-                if len(line) > MAX_LINE:
-                    raise UserError(f"{path}, line {number}: it has more than {MAX_LINE} bytes.")
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
-                if text.strip():
-                    yield number, text
-    except UnicodeDecodeError:
-        raise UserError(f"{path}, line {number}: it is not UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _rows(path: pathlib.Path, form: str, known: dict[str, int]) -> Iterator[tuple[int, list[str]]]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from wsol_jax.base.arrays import Header, Unreadable, read_npz
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate.stored.layout import Metadata, lines, malformed
+from wsol_jax.base.text import lines
+from wsol_jax.evaluate.stored.layout import Metadata, malformed
 from wsol_jax.metrics.localization import rank_classes
 
 _CLASS = re.compile(r"\s*\d{1,9}\s*")
