@@ -27,7 +27,7 @@ from wsol_jax.data.sources.annotations import read_annotation
 from wsol_jax.data.sources.cub import open_cub
 from wsol_jax.data.sources.folder_boxes import read_boxes
 from wsol_jax.data.sources.voc import open_voc
-from wsol_jax.data.sources.voc_labels import VOC_CLASSES, read_image_labels
+from wsol_jax.data.sources.voc_labels import read_image_labels
 from wsol_jax.evaluate.stored.layout import BadFile, load_map, read_metadata
 from wsol_jax.evaluate.stored.masks import MaskFiles, load_masks
 from wsol_jax.evaluate.stored.predictions import read_predictions, read_probabilities

@@ -64,8 +64,7 @@ def decode_rgb(
         file's end is checked first.
     """
     data = read_file(image, name)
-    check_header(data, name, max_pixels)
-    if not _check_complete(data, name):
+    if not check_encoded(data, name, max_pixels):
         return _decode_with_pillow(data, name, exif)
     flags = cv2.IMREAD_COLOR if exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -91,11 +90,16 @@ def image_size(image: str | bytes, name: str | None = None) -> tuple[int, int]:
     return _header_size(read_file(image, name), name)
 
 
-def check_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> None:
-    """Raises CorruptImage for an encoded image of no pixel, or of more than ``max_pixels``."""
+def check_encoded(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether this is a JPEG or PNG, whole as far as can be seen without decoding it.
+
+    Raises CorruptImage for one that ends early, and for any image of no pixel or of more than
+    ``max_pixels``.
+    """
     width, height = _header_size(data, name)
     if width < 1 or height < 1 or width * height > max_pixels:
         raise CorruptImage(name, f"{width}x{height} pixels, the limit is 1 to {max_pixels} pixels")
+    return _check_complete(data, name)
 
 
 @contextlib.contextmanager
@@ -110,7 +114,7 @@ def open_image(image: str | bytes | os.PathLike, name: str | None = None) -> Ite
     """
     name = name or ("of unknown name" if isinstance(image, bytes) else os.fspath(image))
     data = read_file(image, name)
-    check_header(data, name)
+    check_encoded(data, name)
     with _pillow(data, name) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a damaged tag is no reason to fill the log
         try:

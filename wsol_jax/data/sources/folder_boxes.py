@@ -67,7 +67,7 @@ def _parse(words: list[str], columns: int, where: str) -> tuple[Row, str]:
     found = ", ".join(words[1:5])[:80]
     if not all(abs(v) <= MAX_COORDINATE for v in box):  # NaN is not
         raise UserError(
-            f"{where}: x0, y0, x1, y1 must be numbers of at most {MAX_COORDINATE}, not {found}"
+            f"{where}: x0, y0, x1, y1 must be numbers, not {found}, and at most {MAX_COORDINATE}"
         )
     x0, y0, x1, y1 = box
     if x1 < x0 or y1 < y0 or x0 < 0 or y0 < 0:

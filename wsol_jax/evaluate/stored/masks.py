@@ -10,7 +10,7 @@ import numpy as np
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import find_inside
 from wsol_jax.base.labels import UNLABELLED
-from wsol_jax.data.decode import CorruptImage, check_header, open_image, read_file
+from wsol_jax.data.decode import CorruptImage, check_encoded, open_image, read_file
 from wsol_jax.evaluate.stored.layout import BadFile, Metadata, read_mask_paths
 from wsol_jax.metrics.maps import MAP_SIZE, resize_mask
 
@@ -104,7 +104,7 @@ def _read_grey(path: str) -> np.ndarray:
     """(H, W) uint8 grey values, as the community reads masks."""
     try:
         data = read_file(path, path)
-        check_header(data, path)
+        check_encoded(data, path)
         grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except CorruptImage as error:
         raise BadFile(f"{path} cannot be read: {error.reason}") from None
