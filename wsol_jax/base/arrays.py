@@ -4,6 +4,7 @@ import math
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, NamedTuple
 
@@ -51,7 +52,7 @@ def read_header(stream: BinaryIO) -> Header:
             else:
                 text = f"is an .npy file of version {version[0]}.{version[1]}, expected 1.0 or 2.0"
                 raise Unreadable(text)
-    except Unreadable:
+    except (Unreadable, zipfile.BadZipFile, zlib.error):  # of an archive around it
         raise
     except Exception:  # Python's parser raises whatever the damage led to
         raise Unreadable("is no .npy file, or is truncated within its header") from None

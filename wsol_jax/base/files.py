@@ -55,8 +55,8 @@ def check_writable(flag: str, out: str | os.PathLike) -> None:
         if out.is_dir():
             raise UserError(f"{flag}={out}: it is a folder, expected a file.")
         out.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UserError(f"{flag}={out}: {getattr(error, 'strerror', None) or error}.") from None
+    except OSError as error:
+        raise UserError(f"{flag}={out}: {error.strerror or error}.") from None
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"{flag}={out}: the folder cannot be written.")
 

@@ -152,7 +152,7 @@ def safetensors(path, header, content=b""):
 def test_safetensors_of_numbers_that_numpy_lacks(tmp_path, dtype, size):
     about = {"conv.weight": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2 * size]}}
     told = refused(safetensors(tmp_path / "w.safetensors", about, bytes(2 * size)))
-    assert "that NumPy cannot read" in told or "not a readable safetensors file" in told
+    assert any(words in told for words in ("NumPy cannot read", "not a readable", "bfloat16"))
 
 
 def test_safetensors_headers_that_lie(tmp_path):

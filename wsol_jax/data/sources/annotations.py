@@ -68,10 +68,13 @@ def read_annotation(path: str | os.PathLike) -> Annotation:
 def _parse(path: str | os.PathLike) -> ET.Element:
     """The file's root. Entities that expand to much are refused by expat itself."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would let us wait for ever
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):  # a pipe would let us wait for ever
             raise UserError(f"annotation {path} is no file")
+        if about.st_size > MAX_XML:
+            raise UserError(f"annotation {path} has more than {MAX_XML} bytes, expected some KB")
         with open(path, "rb") as file:
-            data = file.read(MAX_XML + 1)
+            data = file.read()
     except FileNotFoundError:
         raise UserError(
             f"annotation {path} is missing: every image of a list needs one, for its labels"
@@ -79,8 +82,6 @@ def _parse(path: str | os.PathLike) -> ET.Element:
     except (OSError, ValueError) as e:  # ValueError: a NUL in the path
         why = getattr(e, "strerror", None) or e
         raise UserError(f"annotation {path} cannot be read: {why}") from None
-    if len(data) > MAX_XML:
-        raise UserError(f"annotation {path} has more than {MAX_XML} bytes, expected a small XML")
     try:
         return ET.fromstring(data)
     except (ET.ParseError, ValueError, LookupError) as e:  # the last two: an unknown encoding

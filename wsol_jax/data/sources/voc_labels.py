@@ -107,7 +107,9 @@ def read_image_labels(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     """
     try:
         with pathlib.Path(path).open("rb") as opened:
-            file = io.BytesIO(opened.read(MAX_BYTES))  # which gives no more than there is
+            if os.fstat(opened.fileno()).st_size > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            file = io.BytesIO(opened.read())  # which gives no more than there is
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0
         if version != (1, 0):

@@ -107,9 +107,9 @@ def _flattened_by_rows(array: np.ndarray, last: np.ndarray | None) -> np.ndarray
 
     ``last`` is the kernel of the convolution before it: the number of channels.
     """
-    if last is None or array.ndim != 2 or not last.ndim or not len(last):
+    if last is None or array.ndim != 2 or not array.size or not last.size:
         return array.T
-    channels = len(last)
+    channels = last.shape[0] if last.ndim else 1
     side = round((array.shape[1] / channels) ** 0.5)
     if channels * side**2 != array.shape[1]:
         return array.T
