@@ -37,6 +37,11 @@ def test_an_error_is_one_clean_line(capsys):
     assert capsys.readouterr().err == "error: class 'x?[2J y' is? wrong.\n"
 
 
+def test_an_error_has_an_end(capsys):
+    assert commands.fail("x" * 10**6) == 2
+    assert len(capsys.readouterr().err) < 5000
+
+
 def test_a_log_line_cannot_be_forged():
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

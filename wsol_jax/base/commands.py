@@ -10,6 +10,8 @@ from absl import logging
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.text import clean_record, printable
 
+_LONGEST = 4000  # letters: what stands in a file of anyone may be quoted in an error
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, whose mistakes are UserErrors; flags are written in full.
@@ -51,7 +53,8 @@ def run(command: Callable[[], None]) -> int:
 
 def fail(text: str) -> int:
     """Prints ``error:`` and one line; the exit status of a user's mistake."""
-    print(f"error: {printable(text)}", file=sys.stderr)
+    line = printable(text)
+    print(f"error: {line if len(line) <= _LONGEST else line[:_LONGEST] + '...'}", file=sys.stderr)
     return 2
 
 

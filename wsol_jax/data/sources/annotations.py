@@ -56,7 +56,7 @@ def read_annotation(path: str | os.PathLike) -> Annotation:
             )
         if box[2] < box[0] or box[3] < box[1]:
             raise UserError(
-                f"annotation {path}: object {number} ({name}) has xmin, ymin, xmax, ymax = "
+                f"annotation {path}: object {number} ({name[:80]}) has xmin, ymin, xmax, ymax = "
                 f"{', '.join(f'{v:g}' for v in box)}: the maxima must not lie below the minima"
             )
         names.append(name)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import shorten
 from wsol_jax.base.text import lines
 from wsol_jax.base.types import Config
 from wsol_jax.data.records import Record, no_boxes
@@ -87,7 +88,7 @@ class IlsvrcSource:
         c = bisect.bisect_left(self.synsets, synset)
         if c == len(self.synsets) or self.synsets[c] != synset:
             raise UserError(
-                f"annotation {path}: {synset!r} is none of the {len(self.synsets)} classes"
+                f"annotation {path}: {shorten(synset)} is none of the {len(self.synsets)} classes"
             )
         return c
 

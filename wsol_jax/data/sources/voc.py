@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import shorten
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.text import lines
 from wsol_jax.base.types import Config
@@ -224,7 +225,7 @@ def _read_list(
         for name in annotation.names:
             if name not in VOC_CLASSES:
                 raise UserError(
-                    f"annotation {annotation_path}: {name!r} is not one of VOC's "
+                    f"annotation {annotation_path}: {shorten(name)} is not one of VOC's "
                     f"{len(VOC_CLASSES)} classes; for classes of your own use the folder source"
                 )
         annotations.append(annotation)
