@@ -1,6 +1,7 @@
 """Array files that claim more than they hold, or hold more than they may: no memory is taken."""
 
 import io
+import struct
 import tracemalloc
 import zipfile
 
@@ -108,6 +109,21 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     data[data.index(header((3,))) + len(header((3,))) + 5] ^= 1
     path.write_bytes(data)
     assert "CRC" in refused(read_npz, path)
+
+
+def test_an_archive_of_a_million_members(tmp_path):
+    # 46 bytes each, of which zipfile would make an object of 500.
+    entry = b"PK\1\2" + bytes(42)
+    path = tmp_path / "a.npz"
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 65535, 65535, 46 * 10**6, 0, 0)
+    path.write_bytes(entry * 10**6 + end)
+    assert "more members than such a file has" in refused(read_npz, path)
+    short = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 65535, 65535, 46, 0, 0)
+    locator = b"PK\6\7" + bytes(16)  # points to a list of 64-bit sizes
+    path.write_bytes(entry + locator + short)
+    assert "more members than such a file has" in refused(read_npz, path)
+    path.write_bytes(zipped(path, {"a.npy": header((3,)) + bytes(24)}).read_bytes() + b"behind")
+    assert read_npz(path)["a"].size == 3
 
 
 def test_a_member_beyond_the_limit(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import struct
 import threading
 import zipfile
 import zlib
@@ -16,6 +17,8 @@ from wsol_jax.base.limits import MAX_BYTES
 # constructor recursion depth mismatch").
 _HEADERS = threading.Lock()
 _BLOCK = 1 << 20
+_END = 22  # bytes of a zip's last record
+_MAX_LIST = 1 << 24  # bytes of a zip's list of members: 65,535 have 6 MB
 # The methods that NumPy and Keras write. zipfile unpacks the others without a bound on memory.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -111,12 +114,32 @@ def read_npz(
     """
     with open(path, "rb") as file:
         try:
-            with zipfile.ZipFile(file) as archive:
+            with open_archive(file) as archive:
                 return _arrays(archive, tuple(names), check)
         except (Unreadable, OSError):
             raise
         except Exception as error:  # zipfile and zlib raise whatever the damage led to
             raise Unreadable(f"is no .npz file, or a damaged one ({error})") from None
+
+
+def open_archive(file: BinaryIO) -> zipfile.ZipFile:
+    """Opens a zip whose list of members is no larger than it may be: zipfile reads all of it.
+
+    Raises:
+      Unreadable: no zip, or a larger list, such as only archives beyond ``MAX_BYTES`` need.
+    """
+    start = max(0, file.seek(0, os.SEEK_END) - _END - (1 << 16))
+    file.seek(start)
+    tail = file.read(_END + (1 << 16))  # the end, and the longest comment behind it
+    at = len(tail) - _END
+    if tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) < at + _END:
+        raise Unreadable("is no zip archive, or a truncated one")
+    size = struct.unpack_from("<I", tail, at + 12)[0]
+    if size > _MAX_LIST or tail[max(at - 20, 0) : at].startswith(b"PK\6\7"):
+        raise Unreadable("is a zip archive of more members than such a file has")
+    return zipfile.ZipFile(file)
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -131,32 +154,36 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _open(archive: zipfile.ZipFile, name: str) -> BinaryIO:
-    if name not in archive.namelist():
-        raise Unreadable(f"has no {name.removesuffix('.npy')}")
-    if archive.getinfo(name).compress_type not in _METHODS:
+    try:
+        member = archive.getinfo(name)
+    except KeyError:
+        raise Unreadable(f"has no {name.removesuffix('.npy')}") from None
+    if member.compress_type not in _METHODS:
         raise Unreadable(f"holds {name} neither stored nor deflated")
-    return archive.open(name)
+    return archive.open(member)
 
 
 def _arrays(
     archive: zipfile.ZipFile, names: tuple[str, ...], check: Callable[[dict[str, Header]], None]
 ) -> dict[str, np.ndarray]:
-    wanted = names or dict.fromkeys(name.removesuffix(".npy") for name in archive.namelist())
-    streams = {name: _open(archive, _member(archive, name)) for name in wanted}
-    headers = {name: read_header(stream) for name, stream in streams.items()}
+    there = dict.fromkeys(archive.namelist())
+    # numpy.savez adds the suffix; others may not.
+    members = {name.removesuffix(".npy"): name for name in there}
+    members |= {name: name for name in names if name in there}
+    headers = {}
+    for name in names or members:
+        with _open(archive, members.get(name, name)) as stream:
+            headers[name] = read_header(stream)
     check(headers)
     check_size(sum(header.size for header in headers.values()))
     found = {}
-    for name, stream in streams.items():
-        found[name] = _numbers(stream, headers[name])
-        if stream.read(1):  # the end, where zipfile compares the checksum
-            raise Unreadable(f"holds {name} with more bytes than its header claims")
+    for name in headers:
+        with _open(archive, members[name]) as stream:
+            # Read again: a stream that stays open takes memory, and there may be many.
+            found[name] = _numbers(stream, read_header(stream))
+            if stream.read(1):  # the end, where zipfile compares the checksum
+                raise Unreadable(f"holds {name} with more bytes than its header claims")
     return found
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> str:
-    """numpy.savez adds the suffix; others may not."""
-    return name if name in archive.namelist() else f"{name}.npy"
 
 
 def _numbers(stream: BinaryIO, header: Header) -> np.ndarray:

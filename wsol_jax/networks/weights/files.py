@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import safetensors
 
-from wsol_jax.base.arrays import Unreadable, check_size, read_member, read_npz
+from wsol_jax.base.arrays import Unreadable, check_size, open_archive, read_member, read_npz
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.limits import MAX_BYTES
 from wsol_jax.networks.backbones.table import Layout
@@ -182,7 +182,7 @@ def _keras_3(path: pathlib.Path, root: h5py.File) -> dict[str, h5py.Dataset]:
 
 def _read_keras(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, open_archive(file) as archive:
             data = read_member(archive, "model.weights.h5")
     except Exception as error:  # zipfile and zlib raise whatever the damage led to
         raise UserError(f"{path}: not a .keras archive with weights in it ({error}).") from error
@@ -254,7 +254,7 @@ def _check_torch(path: pathlib.Path) -> None:
         if not zipfile.is_zipfile(path):
             check_size(path.stat().st_size)
             return
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, open_archive(file) as archive:
             check_size(sum(member.file_size for member in archive.infolist()))
             odd = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
         if odd:
