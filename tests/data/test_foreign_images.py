@@ -156,6 +156,17 @@ def test_a_header_behind_a_false_one_is_refused(tmp_path):
             READERS[name](tmp_path / "a.png")
 
 
+def test_a_chunk_that_claims_gigabytes_is_not_allocated(tmp_path):
+    data = bytearray(png(16, 12))
+    data[33:37] = b"\xff\xff\xff\xf0"  # the length of IDAT, for which OpenCV takes 4 GB
+    (tmp_path / "a.png").write_bytes(data)
+    for name in ("photo", "object's mask", "plain mask", "index png"):
+        start = time.process_time()
+        with pytest.raises(REFUSED, match="truncated"):
+            READERS[name](tmp_path / "a.png")
+        assert time.process_time() - start < 1
+
+
 def test_pipes_and_names_with_a_nul_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     for reader in READERS.values():
