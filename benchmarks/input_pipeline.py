@@ -78,7 +78,7 @@ class PillowPhotos(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, index):
-        with Image.open(self.paths[index]) as opened:
+        with Image.open(self.paths[index], formats=["JPEG"]) as opened:
             image = opened.convert("RGB")
         image = image.resize((RESIZE, RESIZE), Image.Resampling.BILINEAR)
         left, top = torch.randint(RESIZE - CROP + 1, (2,)).tolist()

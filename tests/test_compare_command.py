@@ -18,3 +18,15 @@ def test_compare_writes_its_table_as_json(monkeypatch, tmp_path, capsys):
     assert compare.main(["x,y", "z", f"--out={out}"]) == 0
     assert json.loads(out.read_text()) == {"x+y+z": entry}
     assert "50.0 (40.0-60.0)" in capsys.readouterr().out
+
+
+def test_compare_refuses_an_output_before_it_reads_a_run(monkeypatch, tmp_path, capsys):
+    def read(a, b):
+        raise AssertionError("a run was read")
+
+    monkeypatch.setattr(compare, "compare", read)
+    (tmp_path / "file").write_text("")
+    for out, told in ((tmp_path, "is a folder"), (tmp_path / "file/a.json", "--out=")):
+        assert compare.main(["x", "y", f"--out={out}"]) == 2
+        said = capsys.readouterr().err
+        assert told in said and said.count("\n") == 1

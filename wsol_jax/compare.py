@@ -10,7 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from wsol_jax.base import commands
-from wsol_jax.base.files import write_whole
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import check_writable, write_whole
+from wsol_jax.base.text import printable
 from wsol_jax.evaluate.compare import compare
 from wsol_jax.evaluate.figures import COMPARED
 
@@ -39,17 +41,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(flags: argparse.Namespace) -> None:
+    if flags.out:
+        check_writable("--out", flags.out)
     result = compare(flags.a.split(","), flags.b.split(","))
     print(table(result))
     if flags.out:
-        write_whole(flags.out, json.dumps(result, indent=1))
+        try:
+            write_whole(flags.out, json.dumps(result, indent=1))
+        except OSError as error:
+            raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
 
 
 def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
     """``compare``'s result as text: means in %, lowest and highest seed, paired differences."""
     lines = []
     for name, entry in result.items():
-        lines.append(f"{name:26}{'a':>24}{'b':>24}{'b - a [95% over images]':>28}")
+        lines.append(f"{printable(name):26}{'a':>24}{'b':>24}{'b - a [95% over images]':>28}")
         for figure in COMPARED:
             if not any(figure in entry[side] for side in ("a", "b")):
                 continue

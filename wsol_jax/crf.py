@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from wsol_jax.base import commands
+from wsol_jax.base.arrays import Header, Unreadable, read_npy
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.data.decode import CorruptImage, decode_rgb
@@ -131,22 +132,26 @@ def _settings(flags: argparse.Namespace) -> CrfSettings:
 
 def _read(path: str, image: np.ndarray) -> np.ndarray:
     """(H, W, C) float32 of the image's size, or UserError."""
+
+    def check(header: Header) -> None:
+        if header.dtype.kind != "f":
+            raise Unreadable("expected one array of floating-point numbers")
+        shape, size = header.shape, image.shape[:2]
+        if len(shape) != 3 or shape[:2] != size or not shape[2]:
+            hint = ". It has the classes first: move them last" if shape[1:] == size else ""
+            raise Unreadable(
+                f"shape {shape}, expected (H, W, C) = ({size[0]}, {size[1]}, classes), as the "
+                f"image has {size[0]} rows and {size[1]} columns{hint}"
+            )
+
     try:
-        values = np.load(path, allow_pickle=False)
+        values = read_npy(path, check)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'no .npy file'}.") from None
-    except (ValueError, EOFError):
-        raise UserError(f"{path}: no .npy file of numbers, or a damaged one.") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
-        raise UserError(f"{path}: expected one array of floating-point numbers.")
-    size = image.shape[:2]
-    if values.ndim != 3 or values.shape[:2] != size or not values.shape[2]:
-        hint = " It has the classes first: move them last." if values.shape[1:] == size else ""
-        raise UserError(
-            f"{path}: shape {values.shape}, expected (H, W, C) = ({size[0]}, {size[1]}, classes), "
-            f"as the image has {size[0]} rows and {size[1]} columns.{hint}"
-        )
-    values = values.astype(np.float32)
+    except Unreadable as error:
+        raise UserError(f"{path}: {error}.") from None
+    with np.errstate(over="ignore"):  # what overflows is infinity, which is refused
+        values = values.astype(np.float32)
     if not np.isfinite(values).all():
         raise UserError(f"{path}: it holds NaN or infinity, expected probabilities in 0..1.")
     total = values.sum(-1)

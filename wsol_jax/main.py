@@ -128,6 +128,7 @@ def _main(argv: list[str]) -> int:
     logging.set_verbosity(logging.INFO)
     # Orbax and grain tell every rename at INFO; a run's own lines would drown.
     logging.get_absl_handler().addFilter(lambda record: _is_ours(record))
+    commands.clean_logs()
     from wsol_jax.base import processes
 
     try:
@@ -138,7 +139,7 @@ def _main(argv: list[str]) -> int:
         print(str(stop), file=sys.stderr)
         processes.leave()  # they were told to stop at the same step
         status = 128 + stop.signum
-    except BaseException as error:
+    except (Exception, KeyboardInterrupt) as error:
         processes.wait_for_cause(error)
         status = _status(error)
         if status is None:  # a defect, whose traceback is wanted

@@ -130,7 +130,7 @@ def test_no_image_at_all(data, words):
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(decode.CorruptImage, match=r"image one: .*gone\.jpg cannot be read: No"):
         decode.decode_rgb(str(tmp_path / "gone.jpg"), "one")
-    with pytest.raises(decode.CorruptImage, match="cannot be read: Is a directory"):
+    with pytest.raises(decode.CorruptImage, match=": Is a directory"):
         decode.image_size(str(tmp_path))
 
 

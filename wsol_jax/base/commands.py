@@ -7,7 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from absl import logging
+
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.text import clean_record, printable
+
+_LONGEST = 4000  # letters: what stands in a file of anyone may be quoted in an error
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,5 +73,11 @@ def leave(status: int) -> NoReturn:
 
 def fail(text: str) -> int:
     """Prints ``error:`` and one line; the exit status of a user's mistake."""
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    line = printable(text)
+    print(f"error: {line if len(line) <= _LONGEST else line[:_LONGEST] + '...'}", file=sys.stderr)
     return 2
+
+
+def clean_logs() -> None:
+    """Keeps what names of files and classes may hold, such as escape codes, out of the log."""
+    logging.get_absl_handler().addFilter(clean_record)

@@ -4,8 +4,7 @@ import io
 import os
 import pathlib
 import re
-import socket
-import threading
+import secrets
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,14 +16,19 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
     """Writes a file whole or not at all: a killed process leaves the old one, or none.
 
     Folders on the way are made; text is UTF-8. Processes that write one path at once, also on
-    several machines, each write a file of their own, and the last rename wins. Raises OSError.
+    several machines, each write a file of their own, and the last rename wins. The file's name on
+    the way cannot be guessed and must be new: no link that waits there is followed. Raises OSError.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
-    temporary = path.with_name(f".{writer}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(16)}.tmp")
+    # A file's name that is no UTF-8 comes as surrogates, which UTF-8 cannot write.
+    content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o666)
     try:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -39,6 +43,22 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     write_whole(path, stream.getvalue())
+
+
+def check_writable(flag: str, out: str | os.PathLike) -> None:
+    """Raises UserError where no file can be written; makes the folders on the way.
+
+    Before the work, so that an hour of it is not lost.
+    """
+    out = pathlib.Path(out)
+    try:
+        if out.is_dir():
+            raise UserError(f"{flag}={out}: it is a folder, expected a file.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag}={out}: {error.strerror or error}.") from None
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{flag}={out}: the folder cannot be written.")
 
 
 def cache_folder() -> pathlib.Path:

@@ -6,6 +6,8 @@ import time
 
 from tqdm import tqdm
 
+from wsol_jax.base.text import printable
+
 
 class Progress:
     """A bar with an ETA on a terminal; elsewhere a plain line now and then.
@@ -19,6 +21,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, done: int = 0, seconds: float = 15.0, stream=None):
         self._stream = stream or sys.stderr
+        what = printable(what)  # a list's name may come from anywhere
         self._what, self._total, self._done, self._first = what, total, done, done
         self._seconds, self._start, self._last = seconds, time.monotonic(), time.monotonic()
         self._text, self._bar = "", None

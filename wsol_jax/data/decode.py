@@ -1,17 +1,23 @@
 """Encoded images to RGB arrays, refusing damaged files by name."""
 
+import contextlib
 import io
 import os
+import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_PIXELS = 100_000_000
-"""Larger images are refused: 300 MB of RGB apiece would let one file stop all workers."""
+from wsol_jax.base.limits import MAX_BYTES, MAX_PIXELS
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What Pillow may take a file for, by Pillow's names. It opens by content, and its reader of EPS
+starts Ghostscript on whatever the file says."""
 
 _HEAD = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -57,11 +63,8 @@ def decode_rgb(
         OpenCV 4 fills the missing part of a truncated JPEG with grey and says nothing, so the
         file's end is checked first.
     """
-    data = _read(image, name)
-    width, height = _header_size(data, name)
-    if width < 1 or height < 1 or width * height > max_pixels:
-        raise CorruptImage(name, f"{width}x{height} pixels, the limit is 1 to {max_pixels} pixels")
-    if not _check_complete(data, name):
+    data = read_file(image, name)
+    if not check_encoded(data, name, max_pixels):
         return _decode_with_pillow(data, name, exif)
     flags = cv2.IMREAD_COLOR if exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -81,21 +84,66 @@ def image_size(image: str | bytes, name: str | None = None) -> tuple[int, int]:
     name = name or (image if isinstance(image, str) else "of unknown name")
     if isinstance(image, str):  # most headers lie in the first pages; a photo has megabytes
         try:
-            return _header_size(_read(image, name, _HEAD), name)
+            return _header_size(read_file(image, name, _HEAD), name)
         except CorruptImage:
             pass
-    return _header_size(_read(image, name), name)
+    return _header_size(read_file(image, name), name)
 
 
-def _read(image: str | bytes, name: str, limit: int = -1) -> bytes:
-    if not isinstance(image, str):
+def check_encoded(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether this is a JPEG or PNG, whole as far as can be seen without decoding it.
+
+    Raises CorruptImage for one that ends early, and for any image of no pixel or of more than
+    ``max_pixels``.
+    """
+    width, height = _header_size(data, name)
+    if width < 1 or height < 1 or width * height > max_pixels:
+        raise CorruptImage(name, f"{width}x{height} pixels, the limit is 1 to {max_pixels} pixels")
+    return _check_complete(data, name)
+
+
+@contextlib.contextmanager
+def open_image(image: str | bytes | os.PathLike, name: str | None = None) -> Iterator[Image.Image]:
+    """Opens an image with Pillow, by its content; its pixels are decoded in the ``with``.
+
+    Every image that Pillow decodes is opened here: ``FORMATS`` alone, none beyond ``MAX_PIXELS``.
+
+    Raises:
+      CorruptImage: another file, a larger or a damaged one; ``name`` (default: the path) stands in
+        it.
+    """
+    name = name or ("of unknown name" if isinstance(image, bytes) else os.fspath(image))
+    data = read_file(image, name)
+    check_encoded(data, name)
+    with _pillow(data, name) as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a damaged tag is no reason to fill the log
+        try:
+            yield opened
+        except Exception as e:  # Pillow's plugins raise whatever the damage led to
+            raise CorruptImage(name, f"damaged or truncated: {e}") from None
+
+
+def read_file(image: str | bytes | os.PathLike, name: str, limit: int = -1) -> bytes:
+    """The encoded bytes of an image, ``limit`` of them at most; what are bytes stays.
+
+    Raises CorruptImage for a file that is absent, empty, no file or beyond ``MAX_BYTES``.
+    """
+    if not isinstance(image, str | os.PathLike):
         data = bytes(image)
     else:
         try:
+            about = os.stat(image)
+            if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+                raise CorruptImage(name, "it is a pipe or device")  # which may wait for ever
+            if about.st_size > MAX_BYTES:
+                raise CorruptImage(name, f"{about.st_size} bytes, the limit is {MAX_BYTES} bytes")
             with open(image, "rb") as f:
                 data = f.read(limit)
-        except OSError as e:
-            raise CorruptImage(name, f"{image} cannot be read: {os.strerror(e.errno)}") from None
+        except CorruptImage:
+            raise
+        except (OSError, ValueError) as e:  # ValueError: a NUL in the path
+            what = "" if name == os.fspath(image) else f"{image} cannot be read: "
+            raise CorruptImage(name, f"{what}{getattr(e, 'strerror', None) or e}") from None
     if not data:
         raise CorruptImage(name, "the file is empty")
     return data
@@ -108,6 +156,8 @@ def _header_size(data: bytes, name: str) -> tuple[int, int]:
     if data.startswith(_PNG):
         if len(data) < 24:
             raise CorruptImage(name, "truncated: the PNG header is incomplete")
+        if data[12:16] != b"IHDR":  # Pillow would look for it further on
+            raise CorruptImage(name, "damaged: the PNG does not begin with its header")
         return struct.unpack(">II", data[16:24])
     with _pillow(data, name) as opened:
         return opened.size
@@ -180,7 +230,7 @@ def _pillow(data: bytes, name: str) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # max_pixels decides on bombs, damage shows in the pixels
         try:
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as e:
             raise CorruptImage(name, str(e)) from None
         except Exception as e:
@@ -190,15 +240,11 @@ def _pillow(data: bytes, name: str) -> Image.Image:
 
 def _decode_with_pillow(data: bytes, name: str, exif: bool) -> np.ndarray:
     """For the formats where Pillow is the stricter reader (WebP, TIFF, BMP, GIF, ...)."""
-    with _pillow(data, name) as opened, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a damaged tag is no reason to fill the log
-        try:
-            turned = ImageOps.exif_transpose(opened) if exif else opened
-            if turned.mode == "F":
-                raise ValueError("floating-point pixels have no known range")
-            if turned.mode.startswith("I"):  # 16 bits; convert("RGB") would clip them to 255
-                upper = np.clip(np.asarray(turned).astype(np.int64), 0, 65535) >> 8
-                return np.repeat(upper.astype(np.uint8)[..., None], 3, axis=2)
-            return np.array(turned.convert("RGB"))
-        except Exception as e:  # Pillow's plugins raise whatever the damage led to
-            raise CorruptImage(name, f"damaged or truncated: {e}") from None
+    with open_image(data, name) as opened:
+        turned = ImageOps.exif_transpose(opened) if exif else opened
+        if turned.mode == "F":
+            raise ValueError("floating-point pixels have no known range")
+        if turned.mode.startswith("I"):  # 16 bits; convert("RGB") would clip them to 255
+            upper = np.clip(np.asarray(turned), 0, 65535).astype(np.uint16) >> 8
+            return np.repeat(upper.astype(np.uint8)[..., None], 3, axis=2)
+        return np.array(turned.convert("RGB"))

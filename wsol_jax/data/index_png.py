@@ -3,9 +3,9 @@
 import os
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.data.decode import CorruptImage, image_size, open_image
 
 
 def voc_palette() -> np.ndarray:
@@ -22,12 +22,25 @@ def voc_palette() -> np.ndarray:
     return colours
 
 
-def read_index_png(path: str | os.PathLike) -> np.ndarray:
+def read_index_png(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
     """Reads (H, W) uint8 values of a palette PNG (its indices, not its colours) or a grey one.
 
-    Raises UserError for a file that is no image, or an image of another kind.
+    Args:
+      size: (width, height) that its image is known to have; compared before a pixel is decoded.
+
+    Raises UserError for a file that is no image, or an image of another kind or size.
     """
     kinds = "a palette or 8-bit greyscale PNG whose values are class indices"
+    if size is not None:
+        try:
+            found = image_size(os.fspath(path))
+        except CorruptImage as e:
+            raise UserError(f"mask {path} cannot be read: {e.reason}") from None
+        if found != size:
+            raise UserError(
+                f"mask {path} is {found[0]}x{found[1]}, its annotation says "
+                f"{size[0]}x{size[1]}: they must agree"
+            )
     return _read(path, "mask", ("P", "L"), kinds)
 
 
@@ -41,9 +54,10 @@ def read_grey_png(path: str | os.PathLike) -> np.ndarray:
 
 def _read(path: str | os.PathLike, what: str, modes: tuple[str, ...], expected: str) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            if image.mode not in modes:
-                raise UserError(f"{what} {path} has the mode {image.mode}: expected {expected}")
-            return np.array(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as e:
-        raise UserError(f"{what} {path} cannot be read: {e}") from None
+        with open_image(path) as image:
+            mode, values = image.mode, np.array(image) if image.mode in modes else None
+    except CorruptImage as e:
+        raise UserError(f"{what} {path} cannot be read: {e.reason}") from None
+    if values is None:
+        raise UserError(f"{what} {path} has the mode {mode}: expected {expected}")
+    return values

@@ -14,14 +14,12 @@ import io
 import json
 import os
 import pathlib
-import threading
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from wsol_jax.base.arrays import Unreadable, read_npz
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside
 from wsol_jax.base.types import Json
@@ -239,24 +237,10 @@ def _encode_array(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-# NumPy parses a header as Python, and Python 3.11 fails at that in two threads at once ("AST
-# constructor recursion depth mismatch").
-_HEADERS = threading.Lock()
-
-
 def _read_array(path: pathlib.Path) -> np.ndarray:
     try:
-        with zipfile.ZipFile(path) as file:
-            content = file.read("values.npy")
-        stream = io.BytesIO(content)
-        with _HEADERS:
-            version = np.lib.format.read_magic(stream)
-            if version != (1, 0):
-                raise ValueError(f"a NumPy file of version {version}")
-            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects")
-        order = "F" if by_columns else "C"
-        return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order=order)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"labels {path} cannot be read: {error}") from None
+        return read_npz(path, ("values",))["values"]
+    except OSError as error:
+        raise UserError(f"labels {path} cannot be read: {error.strerror or error}") from None
+    except Unreadable as error:
+        raise UserError(f"labels {path} cannot be read: it {error}") from None

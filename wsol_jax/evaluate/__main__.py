@@ -7,7 +7,6 @@ python -m wsol_jax.evaluate --workdir=W [--store_maps=DIR]
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import write_whole
+from wsol_jax.base.files import check_writable, write_whole
+from wsol_jax.base.text import printable
 from wsol_jax.evaluate.stored.figures import Options, score_stored
 from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, Entry, summarise, table
 
@@ -135,18 +135,7 @@ def _check(flags: argparse.Namespace) -> None:
     if flags.metrics is not None and not _metrics(flags):
         raise UserError(f"--metrics is empty: expected some of {', '.join(METRICS)}.")
     if flags.out:  # found out now, not after an hour of work
-        _check_writable(pathlib.Path(flags.out))
-
-
-def _check_writable(out: pathlib.Path) -> None:
-    if out.is_dir():
-        raise UserError(f"--out={out}: it is a folder, expected a file.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={out}: {error.strerror or error}.") from None
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"--out={out}: the folder cannot be written.")
+        check_writable("--out", flags.out)
 
 
 def _metrics(flags: argparse.Namespace) -> tuple[str, ...]:
@@ -159,13 +148,13 @@ def _score_maps(flags: argparse.Namespace) -> dict[str, Entry]:
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     result = score_stored(Options(**given | {"metrics": _metrics(flags)}))
     for sentence in result.bad[:20]:
-        print(f"bad: {sentence}", file=sys.stderr)
+        print(f"bad: {printable(sentence)}", file=sys.stderr)
     if len(result.bad) > 20:
         print(f"... and {len(result.bad) - 20} more", file=sys.stderr)
     print(f"{result.images} images of {flags.metadata}, maps of {flags.scoremaps}; in %")
     print(table(result.metrics))
     for note in result.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     if result.bad:
         print(f"skipped: {len(result.bad)} images whose map or mask is missing or bad")
     return result.metrics
@@ -181,6 +170,7 @@ def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
     if not absl_flags.FLAGS.is_parsed():  # grain's worker processes read them
         absl_flags.FLAGS(["wsol_jax.evaluate"])
     logging.set_verbosity(logging.WARNING)
+    commands.clean_logs()
     sharding.keep_compiled_programs()
     scored, threshold, step = rescore(
         pathlib.Path(flags.workdir),
@@ -194,7 +184,8 @@ def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
     for name, scores in scored.items():
         metrics = _metrics(flags) or _known(scores)
         result[name] = summarise(metrics, scores.boxes, scores.pixels, scores.hits, threshold)
-        print(f"{len(scores.hits.images)} images of {name}, {flags.workdir} at step {step}; in %")
+        where = f"{printable(name)}, {flags.workdir} at step {step}"
+        print(f"{len(scores.hits.images)} images of {where}; in %")
         print(table(result[name]))
         if flags.store_maps:
             print(f"maps: {pathlib.Path(flags.store_maps) / name}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.text import printable
 from wsol_jax.report import comparison, page, pairs, tables
 
 
@@ -38,7 +39,7 @@ def _run(flags: argparse.Namespace) -> None:
         raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
     print(tables.text_table(page.columns_of(runs)))
     for sentence in pairs.obstacles(runs):
-        print(sentence)
+        print(printable(sentence))
     print(f"\nreport: {os.path.abspath(flags.out)}")
 
 

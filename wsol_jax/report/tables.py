@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
+from wsol_jax.base.text import printable, printable_lines
 from wsol_jax.evaluate.figures import Figure, by_key, groups, headlines, unknown
 
 DASH = "\N{EN DASH}"  # an unknown figure
@@ -106,7 +107,7 @@ def text_table(columns: Columns) -> str:
     if not names:
         return "no figures"
     label = max(len(n) for n in names) + 2
-    heads = [f"{run} {name}".strip() for name, run, _ in columns]
+    heads = [printable(f"{run} {name}") for name, run, _ in columns]
     wide = [max(len(h), 8) + 2 for h in heads]
     lines = [" " * label + "".join(h.rjust(w) for h, w in zip(heads, wide, strict=True))]
     for heading, entries in found:
@@ -114,7 +115,7 @@ def text_table(columns: Columns) -> str:
         for figure, values in entries:
             cells = "".join(percent(v).rjust(w) for v, w in zip(values, wide, strict=True))
             lines.append(("  " * figure.baseline + figure.label).ljust(label) + cells)
-    return "\n".join(lines)
+    return printable_lines("\n".join(lines))
 
 
 def tiles(columns: Columns) -> str:

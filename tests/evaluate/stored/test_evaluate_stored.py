@@ -78,7 +78,7 @@ def test_bad_masks(tree, capsys):
     assert "none.png cannot be read: No such file" in capsys.readouterr().err
     write_lines(path, rows)
     (tree / "masks" / "3a.png").write_bytes(b"no image")
-    assert "3a.png is no image" in refused(capsys, flags)
+    assert "3a.png cannot be read: no image" in refused(capsys, flags)
     assert scored(tree, *flags[2:], "--skip_bad")["pxap"]["skipped"] == 1
 
 

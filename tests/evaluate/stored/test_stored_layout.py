@@ -1,6 +1,9 @@
 """What is wrong with a map, an id or a line of the metadata is told with its place."""
 
+import io
 import pathlib
+import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -63,11 +66,12 @@ def test_a_bad_map_is_named(tree, capsys, what):
 
 
 def test_a_header_that_lies_about_its_size_takes_no_memory(tree, capsys):
-    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000), }"
-    data = b"\x93NUMPY\x01\x00" + (119 - 1).to_bytes(2, "little") + header.ljust(117) + b"\n"
-    (tree / "maps" / "plain.npy").write_bytes(data)
-    assert "truncated" in refused(capsys, words(tree, "--resize"))
-    assert "(1000000, 1000000)" in refused(capsys, words(tree))
+    for side, expected in ((1000000, "the limit is 100000000 pixels"), (5000, "truncated: 0 of")):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({side}, {side}), }}".encode()
+        data = b"\x93NUMPY\x01\x00" + (119 - 1).to_bytes(2, "little") + header.ljust(117) + b"\n"
+        (tree / "maps" / "plain.npy").write_bytes(data)
+        assert expected in refused(capsys, words(tree, "--resize"))
+        assert f"({side}, {side})" in refused(capsys, words(tree))
 
 
 def test_missing_maps_are_counted_before_any_work(tree, capsys):
@@ -208,3 +212,66 @@ def test_the_published_metadata_loads(shared, folder, images, boxes):
     for part in (metadata.labels, metadata.sizes, metadata.boxes):
         assert set(part) == everything
     assert len({c for labels in metadata.labels.values() for c in labels}) in (200, 1000)
+
+
+def test_a_box_file_whose_first_row_has_nan_is_one_of_boxes(tree, capsys):
+    path = tree / "metadata" / "localization.txt"
+    rows = path.read_text().splitlines()
+    for wrong in ("nan", "inf", "1e300", "-1e17"):
+        first = rows[0].rsplit(",", 1)[0] + f",{wrong}"
+        write_lines(path, [first, *rows[1:]])
+        told = refused(capsys, words(tree))
+        assert "localization.txt, line 1: expected ID,X0,Y0,X1,Y1 with numbers" in told
+        assert wrong in told
+
+
+@pytest.mark.parametrize("flag", [(), ("--resize",), ("--normalise",)])
+@pytest.mark.parametrize("dtype, value", [("f8", 1e300), ("f4", 3e38), ("f16", 1e4000)])
+def test_maps_that_overflow_float32(tree, capsys, recwarn, flag, dtype, value):
+    values = np.zeros((224, 224), dtype)
+    values[0, 0], values[1, 1] = np.longdouble(10) ** 4000 if value == 1e4000 else value, -1
+    save(tree / "maps" / "plain.npy", values)
+    told = refused(capsys, words(tree, *flag))
+    assert str(tree / "maps" / "plain.npy") in told
+    assert "infinity" in told or "expected numbers within 2.1" in told
+    assert not [w for w in recwarn if "overflow" in str(w.message)]
+
+
+def test_predictions_of_long_lines_take_no_time(tree, capsys):
+    path = tree / "predictions.txt"
+    flags = words(tree, f"--predictions={path}")
+    for line in ("," * 400_000, "a" + ",1" * 200_000 + ",x", "1," * 200_000, " " * 10**6 + ",1,x"):
+        path.write_text(f"{IDS[0]},3,2,1\n{line}\n")
+        start = time.process_time()
+        assert "predictions.txt, line 2: expected ID,CLASS" in refused(capsys, flags)
+        assert time.process_time() - start < 2
+    path.write_text(f"{IDS[0]},3,2,1\n{'1,' * 2**20}\n")
+    assert "predictions.txt, line 2: it has more than 1048576 bytes." in refused(capsys, flags)
+
+
+def test_predictions_that_unpack_to_gigabytes(tree, capsys):
+    path = tree / "predictions.npz"
+    header = io.BytesIO()
+    about = {"descr": "<f8", "fortran_order": False, "shape": (len(IDS), 10**9)}
+    np.lib.format.write_array_header_1_0(header, about)
+    ids = io.BytesIO()
+    np.save(ids, np.array(IDS))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("image_ids.npy", ids.getvalue())
+        archive.writestr("probabilities.npy", header.getvalue())
+    told = refused(capsys, words(tree, f"--predictions={path}"))
+    assert f"claims {8 * 36 * 10**9 + 4 * 36 * max(map(len, IDS))} bytes" in told
+    np.savez(path, image_ids=IDS, probabilities=np.zeros((3, 7)))
+    told = refused(capsys, words(tree, f"--predictions={path}"))
+    assert "it has 36 image_ids and probabilities of shape (3, 7)" in told
+    np.savez(path, image_ids=IDS, probabilities=np.full((36, 7), "a"))
+    assert "probabilities of <U1" in refused(capsys, words(tree, f"--predictions={path}"))
+
+
+def test_an_id_twice_among_many_is_found_in_time(tree, capsys):
+    path = tree / "predictions.npz"
+    ids = [f"{i:06}" for i in range(60_000)]
+    np.savez(path, image_ids=[*ids, ids[-1]], probabilities=np.zeros((60_001, 2), np.float32))
+    start = time.process_time()
+    assert "'059999' has two rows" in refused(capsys, words(tree, f"--predictions={path}"))
+    assert time.process_time() - start < 5

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import check_inside, shorten
+from wsol_jax.base.limits import MAX_COORDINATE
+from wsol_jax.base.text import lines
 from wsol_jax.base.types import Config
 from wsol_jax.data import decode
 from wsol_jax.data.records import Record
@@ -77,10 +79,10 @@ class CubSource:
         if not os.path.exists(path):
             return None
         try:
-            with Image.open(path) as image:
+            with decode.open_image(path) as image:
                 votes = np.asarray(image.convert("L"))  # a few files have an alpha channel
-        except (OSError, SyntaxError) as e:
-            raise UserError(f"CUB mask {path} cannot be read: {e}") from None
+        except decode.CorruptImage as e:
+            raise UserError(f"CUB mask {path} cannot be read: {e.reason}") from None
         return np.where(votes > 127, 1 + self.labels[index], 0).astype(np.uint8)
 
 
@@ -172,18 +174,15 @@ def _choose(
 def _table(root: pathlib.Path, file: str, columns: int) -> dict[int, list[str]]:
     """{number: the words behind it} of a file of lines "NUMBER WORD ..."."""
     path = root / file
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        raise UserError(f"CUB file {path} is missing: {_HINT}") from None
+    if not path.is_file():
+        raise UserError(f"CUB file {path} is missing: {_HINT}")
     table: dict[int, list[str]] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines(path):
         words = line.split()
-        if not words:
-            continue
-        if len(words) != 1 + columns or not words[0].isdecimal():
+        if len(words) != 1 + columns or not _whole(words[0]):
             raise UserError(
-                f"{path}, line {number}: expected a number and {columns} value(s), not {line!r}"
+                f"{path}, line {number}: expected a number and {columns} value(s), not "
+                f"{shorten(line)}"
             )
         if int(words[0]) in table:
             raise UserError(f"{path}, line {number}: the number {words[0]} stands there twice")
@@ -199,9 +198,9 @@ def _column(
     """{image number: a whole number from low to high}, complete for all images."""
     table = _table(root, file, 1)
     for key, (word,) in table.items():
-        if not word.isdecimal() or not low <= int(word) <= high:
+        if not _whole(word) or not low <= int(word) <= high:
             raise UserError(
-                f"{root / file}: image {key} has the value {word}, expected {low} to {high}"
+                f"{root / file}: image {key} has the value {word[:80]}, expected {low} to {high}"
             )
     _check_complete(root / file, table, images)
     return {key: int(word) for key, (word,) in table.items()}
@@ -216,13 +215,20 @@ def _boxes(root: pathlib.Path, images: dict[int, str]) -> dict[int, list[float]]
             box = [float(word) for word in words]
         except ValueError:
             box = []
-        if not box or not np.isfinite(box).all() or min(box[2:]) <= 0:
+        # Not so for NaN either.
+        known = box and all(abs(value) <= MAX_COORDINATE for value in box)
+        if not known or min(box[2:]) <= 0:
             raise UserError(
-                f"{root / 'bounding_boxes.txt'}: image {key} has {' '.join(words)}, expected "
-                "x y width height with positive width and height"
+                f"{root / 'bounding_boxes.txt'}: image {key} has {' '.join(words)[:80]}, "
+                "expected x y width height with positive width and height"
             )
         boxes[key] = box
     return boxes
+
+
+def _whole(word: str) -> bool:
+    """Whether a word is a whole number of at most 9 digits."""
+    return word.isdecimal() and len(word) <= 9
 
 
 def _check_complete(path: pathlib.Path, table: dict, images: dict) -> None:
@@ -235,6 +241,7 @@ def _check_photos(root: pathlib.Path, paths: list[str]) -> None:
     """Lists each class folder once: asking for each photo is slow on a network disk."""
     listed: dict[str, frozenset[str]] = {}
     for path in paths:
+        check_inside(path, str(root / "images.txt"))
         folder, file = os.path.split(path)
         if folder not in listed:
             place = root / "images" / folder

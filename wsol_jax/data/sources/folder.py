@@ -1,11 +1,9 @@
 """An own folder of photos, one sub-folder a class, with boxes from an optional CSV."""
 
-import csv
 import dataclasses
 import difflib
 import functools
 import hashlib
-import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -15,8 +13,8 @@ from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
-from wsol_jax.data import decode
 from wsol_jax.data.records import Record, no_boxes
+from wsol_jax.data.sources.folder_boxes import check_boxes, read_boxes
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
@@ -25,8 +23,6 @@ EXTENSIONS = (
 
 HASHED_LISTS = {"train": (0, 80), "tune": (80, 90), "test": (90, 100)}
 """The shares in percent, where the folder itself does not say which image is for what."""
-
-_HEADER = ("image", "x0", "y0", "x1", "y1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +78,7 @@ def open_folder(
         class_names, found = _read_split(root, list_name, train_list)
     else:
         class_names, found = _cut_by_hash(root, list_name)
-    boxes = {} if not boxes_csv else _read_boxes(pathlib.Path(boxes_csv), root, class_names)
+    boxes = {} if not boxes_csv else read_boxes(pathlib.Path(boxes_csv), root, class_names)
     records = []
     for image_id, label in found:
         rows = boxes.get(image_id, [])
@@ -93,7 +89,7 @@ def open_folder(
                 image_id=image_id,
                 image=image,
                 labels=(label,),
-                size=_check_inside(image, rows) if rows else None,
+                size=check_boxes(image, rows) if rows else None,
                 boxes=np.array([row.box for row in rows], np.float32) if rows else no_boxes(),
                 box_labels=np.array(labels, np.int32),
             )
@@ -196,7 +192,9 @@ def _cut_by_hash(
 
 def _percentile(image_id: str) -> int:
     """0 to 99, the same for an id on every machine and in every run."""
-    return int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big") % 100
+    # A name that is no UTF-8 comes as surrogates.
+    digest = hashlib.sha256(image_id.encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % 100
 
 
 @functools.cache
@@ -206,91 +204,3 @@ def _say_cut(root: str) -> None:
         "their path, the same in every run.",
         root,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    box: tuple[float, float, float, float]
-    label: int | None  # None: the label of the photo's folder
-    where: str  # file and line, for errors
-
-
-def _read_boxes(
-    path: pathlib.Path, root: pathlib.Path, class_names: tuple[str, ...]
-) -> dict[str, list[_Row]]:
-    """{image id: its rows}, every line checked whether or not its photo is in the list."""
-    boxes: dict[str, list[_Row]] = {}
-    known: set[str] = set()
-    try:
-        # Excel writes a byte order mark, which utf-8-sig drops.
-        with open(path, newline="", encoding="utf-8-sig") as f:
-            reader = csv.reader(f)
-            header = tuple(word.strip().lower() for word in next(reader, []))
-            if header not in (_HEADER, (*_HEADER, "class")):
-                raise UserError(
-                    f"{path}, line 1: expected the header image,x0,y0,x1,y1 with or without "
-                    f",class, not {','.join(header)!r}"
-                )
-            for words in reader:
-                if not words:
-                    continue
-                row, image_id = _parse(words, len(header), f"{path}, line {reader.line_num}")
-                if image_id not in known and not (root / image_id).is_file():
-                    raise UserError(
-                        f"{row.where}: there is no photo {root / image_id}; the first column is "
-                        f"the path below {root}"
-                    )
-                known.add(image_id)
-                boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
-    except OSError as e:
-        raise UserError(f"boxes file {path} cannot be read: {e.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"boxes file {path} is no CSV in UTF-8: {e}") from None
-    return boxes
-
-
-def _parse(words: list[str], columns: int, where: str) -> tuple[_Row, str]:
-    if len(words) != columns:
-        raise UserError(f"{where}: expected {columns} values as in the header, not {len(words)}")
-    try:
-        box = tuple(float(word) for word in words[1:5])
-    except ValueError:
-        box = (math.nan,) * 4
-    if not all(math.isfinite(v) for v in box):
-        raise UserError(f"{where}: x0, y0, x1, y1 must be numbers, not {', '.join(words[1:5])}")
-    x0, y0, x1, y1 = box
-    if x1 < x0 or y1 < y0 or x0 < 0 or y0 < 0:
-        raise UserError(
-            f"{where}: expected 0 <= x0 <= x1 and 0 <= y0 <= y1 (pixels from 0, both corners "
-            f"inside the object), not {', '.join(words[1:5])}"
-        )
-    image_id = pathlib.PurePosixPath(words[0].strip().replace("\\", "/")).as_posix()
-    return _Row(box, None, where), image_id
-
-
-def _with_label(
-    row: _Row, words: list[str], header: tuple[str, ...], class_names: tuple[str, ...]
-) -> _Row:
-    if len(header) == len(_HEADER):
-        return row
-    name = words[5].strip()
-    if name not in class_names:
-        near = difflib.get_close_matches(name, class_names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(class_names[:20])}"
-        raise UserError(f"{row.where}: {name!r} is no class; {hint}")
-    return dataclasses.replace(row, label=class_names.index(name))
-
-
-def _check_inside(image: str, rows: list[_Row]) -> tuple[int, int] | None:
-    """The photo's (width, height), having checked that its boxes lie in it."""
-    try:
-        width, height = decode.image_size(image)
-    except decode.CorruptImage:
-        return None  # decoding names and skips it
-    for row in rows:
-        if row.box[2] > width - 1 or row.box[3] > height - 1:
-            raise UserError(
-                f"{row.where}: the box ends at {row.box[2]:g}, {row.box[3]:g}, but {image} is "
-                f"{width}x{height}, so x1 is at most {width - 1} and y1 at most {height - 1}"
-            )
-    return width, height

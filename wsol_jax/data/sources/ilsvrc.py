@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import shorten
+from wsol_jax.base.text import lines
 from wsol_jax.base.types import Config
 from wsol_jax.data.records import Record, no_boxes
 from wsol_jax.data.sources.annotations import clip_boxes, read_annotation
@@ -52,7 +54,7 @@ class IlsvrcSource:
 
         Raises UserError where it is missing (val) or names a synset that is no class.
         """
-        file = self.files[index].decode()
+        file = os.fsdecode(self.files[index])
         stem = os.path.splitext(file)[0]
         boxes, box_labels, size = no_boxes(), np.zeros((0,), np.int32), None
         path = os.path.join(self.root, "Annotations", "CLS-LOC", f"{stem}.xml")
@@ -86,7 +88,7 @@ class IlsvrcSource:
         c = bisect.bisect_left(self.synsets, synset)
         if c == len(self.synsets) or self.synsets[c] != synset:
             raise UserError(
-                f"annotation {path}: {synset!r} is none of the {len(self.synsets)} classes"
+                f"annotation {path}: {shorten(synset)} is none of the {len(self.synsets)} classes"
             )
         return c
 
@@ -162,10 +164,8 @@ def _is_class(entry: pathlib.Path) -> bool:
 
 def _read_mapping(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     words: dict[str, str] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in lines(path):
         synset, _, names = line.strip().partition(" ")
-        if not synset:
-            continue
         if not names or synset in words:
             raise UserError(
                 f"{path}, line {number}: expected a synset that occurs once and its names, as in "
@@ -195,7 +195,7 @@ def _train_files(data: pathlib.Path, synsets: tuple[str, ...]) -> tuple[np.ndarr
         names = _jpegs(folder)
         if not names:
             raise UserError(f"class folder {folder} holds no .JPEG: fill it or remove it")
-        files += [f"train/{folder.name}/{name}".encode() for name in names]
+        files += [os.fsencode(f"train/{folder.name}/{name}") for name in names]
         labels += [index[folder.name]] * len(names)
     if not files:
         raise UserError(f"ILSVRC folder {data / 'train'} has no class folders: {_HINT}")
@@ -221,7 +221,7 @@ def _val_files(root: pathlib.Path, list_name: str) -> np.ndarray:
         names = [name for i, name in enumerate(names, start=1) if i % _TUNE_EVERY]
     if not names:
         raise UserError(f"ILSVRC's list {list_name} is empty: val has too few images")
-    return np.array([f"val/{name}".encode() for name in names])
+    return np.array([os.fsencode(f"val/{name}") for name in names])
 
 
 def _jpegs(folder: pathlib.Path) -> list[str]:

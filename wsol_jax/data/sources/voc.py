@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import shorten
 from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.base.text import lines
 from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.records import Record
@@ -48,18 +50,12 @@ class VocSource:
         path = self.mask_paths[index]
         if path is None:
             return None
-        codes = read_index_png(path)
+        codes = read_index_png(path, self.records[index].size)
         bad = (codes > len(VOC_CLASSES)) & (codes != UNLABELLED)
         if bad.any():
             raise UserError(
                 f"mask {path} holds the value {int(codes[bad][0])}: expected 0 (background), "
                 f"1 to {len(VOC_CLASSES)} (VOC's classes) or {UNLABELLED} (ignore)"
-            )
-        size = self.records[index].size
-        if size is not None and codes.shape != size[::-1]:
-            raise UserError(
-                f"mask {path} is {codes.shape[1]}x{codes.shape[0]}, its annotation says "
-                f"{size[0]}x{size[1]}: they must agree"
             )
         table = np.zeros(256, np.uint8)
         table[UNLABELLED] = UNLABELLED
@@ -202,10 +198,8 @@ def _read_list(
     """Ids and annotations; one that is missing is empty where ``labels`` has the image."""
     path = _list_path(root, list_name)
     ids: dict[str, int] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in lines(path):
         columns = line.split()
-        if not columns:
-            continue
         if len(columns) == 2 and columns[1] in ("-1", "0"):
             continue  # CLASS_train.txt: absent, or seen only in a difficult object
         image_id = pathlib.PurePath(columns[0]).stem  # also "/JPEGImages/ID.jpg /.../ID.png"
@@ -231,7 +225,7 @@ def _read_list(
         for name in annotation.names:
             if name not in VOC_CLASSES:
                 raise UserError(
-                    f"annotation {annotation_path}: {name!r} is not one of VOC's "
+                    f"annotation {annotation_path}: {shorten(name)} is not one of VOC's "
                     f"{len(VOC_CLASSES)} classes; for classes of your own use the folder source"
                 )
         annotations.append(annotation)

@@ -5,6 +5,7 @@ so this reader knows the few names that such a file needs and refuses all others
 of its own for them: NumPy's trust the bytes they are given, and a damaged file ends the process.
 """
 
+import io
 import os
 import pathlib
 import pickle
@@ -15,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.limits import MAX_BYTES
 
 # fmt: off
 VOC_CLASSES = (
@@ -76,8 +78,12 @@ def _latin1(text: str, encoding: str) -> bytes:
 _KNOWN = {"_reconstruct": _Array, "scalar": _scalar, "_frombuffer": _from_buffer}
 
 
-class _Arrays(pickle.Unpickler):
-    """An unpickler of arrays, numbers and dictionaries that refuses whatever could run."""
+class _Arrays(pickle._Unpickler):
+    """An unpickler of arrays, numbers and dictionaries that refuses whatever could run.
+
+    It is Python's own in Python: that in C takes memory for whatever number of values a damaged
+    file claims to have remembered.
+    """
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         if re.fullmatch(r"numpy\.(_?core)\.(multiarray|numeric)", module) and name in _KNOWN:
@@ -100,13 +106,16 @@ def read_image_labels(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
       UserError: the file is missing, or of another kind.
     """
     try:
-        with pathlib.Path(path).open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0
-            if version != (1, 0):
-                read = np.lib.format.read_array_header_2_0
-            read(file)
-            content = _plain(_Arrays(file, encoding="latin1").load())
+        with pathlib.Path(path).open("rb") as opened:
+            if os.fstat(opened.fileno()).st_size > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            file = io.BytesIO(opened.read())  # which gives no more than there is
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        read(file)
+        content = _plain(_Arrays(file, encoding="latin1").load())
         if not isinstance(content, Mapping):
             raise ValueError("it holds no dictionary of image ids")
         content = {_name(key): _plain(row) for key, row in content.items()}

@@ -12,6 +12,7 @@ loaded.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -19,9 +20,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from wsol_jax.base.arrays import Header, Unreadable, read_npy
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, find_inside, shorten
+from wsol_jax.base.limits import MAX_COORDINATE, MAX_PIXELS
+from wsol_jax.base.text import lines
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
+
+# Of a map: float32 has room for its range, and for what bicubic weights make of it.
+_LARGEST = float(np.finfo(np.float32).max) / 16
 
 
 class BadFile(Exception):
@@ -131,10 +138,14 @@ def load_map(path: str, *, resize: bool = False, normalise: bool = False) -> np.
       BadFile: what is wrong, with the path: no .npy, a pickle, truncated, another shape, NaN,
         infinity, or outside [0, 1].
     """
-    raw = _read_npy(path, None if resize else (MAP_SIZE, MAP_SIZE))
+    raw = _read_map(path, None if resize else (MAP_SIZE, MAP_SIZE))
     low, high = raw.min(), raw.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise BadFile(f"{path} holds {'NaN' if np.isnan(raw).any() else 'infinity'}")
+    if max(abs(low), abs(high)) > _LARGEST:
+        raise BadFile(
+            f"{path} lies in [{low:g}, {high:g}], expected numbers within {_LARGEST:g} of 0"
+        )
     if resize:
         return prepare_map(raw)
     if normalise:
@@ -147,61 +158,30 @@ def load_map(path: str, *, resize: bool = False, normalise: bool = False) -> np.
     return raw
 
 
-def _read_npy(path: str, shape: tuple[int, int] | None) -> np.ndarray:
+def _read_map(path: str, shape: tuple[int, int] | None) -> np.ndarray:
     """Numbers of an .npy file as float32 or float64; the header is checked before any is read."""
     try:
-        with open(path, "rb") as file:
-            found, in_columns, dtype = _npy_header(file)
-            if dtype.hasobject:
-                raise BadFile(f"{path} holds pickled Python objects, which are never loaded")
-            if dtype.kind not in "fiub":
-                raise BadFile(f"{path} holds {dtype}, expected real numbers")
-            if shape is not None and found != shape:
-                hint = "; --resize takes maps of any size" if len(found) == 2 else ""
-                raise BadFile(f"{path} has shape {found}, expected {shape}{hint}")
-            if len(found) != 2 or 0 in found:
-                raise BadFile(f"{path} has shape {found}, expected (height, width)")
-            # A header may claim more than there is: ask before memory is taken for it.
-            need = found[0] * found[1] * dtype.itemsize
-            have = os.fstat(file.fileno()).st_size - file.tell()
-            if have < need:
-                raise BadFile(f"{path} is truncated: {have} of {need} bytes of numbers are there")
-            raw = np.fromfile(file, dtype, found[0] * found[1])
+        raw = read_npy(path, functools.partial(_check_header, shape))
+    except Unreadable as error:
+        raise BadFile(f"{path} {error}") from None
     except OSError as error:
         raise BadFile(f"{path} cannot be read: {error.strerror or error}") from None
-    raw = raw.reshape(found, order="F" if in_columns else "C")
-    wide = np.float64 if dtype == np.dtype(np.float64).newbyteorder(dtype.byteorder) else np.float32
-    return np.ascontiguousarray(raw, wide)
+    wide = np.float64 if raw.dtype.kind == "f" and raw.dtype.itemsize == 8 else np.float32
+    with np.errstate(over="ignore"):  # what overflows is infinity, which is refused
+        return np.ascontiguousarray(raw, wide)
 
 
-def _npy_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
-    try:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(file)
-        if version == (2, 0):
-            return np.lib.format.read_array_header_2_0(file)
-        what = f"is an .npy file of version {version[0]}.{version[1]}, expected 1.0 or 2.0"
-    except (ValueError, TypeError, SyntaxError):
-        empty = os.fstat(file.fileno()).st_size == 0
-        what = "is empty" if empty else "is no .npy file, or is truncated within its header"
-    raise BadFile(f"{file.name} {what}")
-
-
-def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of a UTF-8 file's lines that are not blank."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    # Not str.splitlines: an id may hold the rarer characters that it takes for line ends.
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            text = line.removesuffix(b"\r").decode()
-        except UnicodeDecodeError:
-            raise UserError(f"{path}, line {number}: it is not UTF-8.") from None
-        if text.strip():
-            yield number, text
+def _check_header(shape: tuple[int, int] | None, header: Header) -> None:
+    found = header.shape
+    if header.dtype.kind not in "fiub":
+        raise Unreadable(f"holds {header.dtype}, expected real numbers")
+    if shape is not None and found != shape:
+        hint = "; --resize takes maps of any size" if len(found) == 2 else ""
+        raise Unreadable(f"has shape {found}, expected {shape}{hint}")
+    if len(found) != 2 or 0 in found:
+        raise Unreadable(f"has shape {found}, expected (height, width)")
+    if found[0] * found[1] > MAX_PIXELS:
+        raise Unreadable(f"has shape {found}, the limit is {MAX_PIXELS} pixels")
 
 
 def _rows(path: pathlib.Path, form: str, known: dict[str, int]) -> Iterator[tuple[int, list[str]]]:
@@ -248,11 +228,11 @@ def _read_sizes(path: pathlib.Path, ids: dict[str, int]) -> dict[str, tuple[int,
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:
+    """Numbers, NaN and infinity among them."""
     try:
-        values = [float(x) for x in texts]
+        return [float(x) for x in texts]
     except ValueError:
         return None
-    return values if np.isfinite(values).all() else None
 
 
 def _read_localization(path: pathlib.Path, ids: dict[str, int]):
@@ -272,8 +252,9 @@ def _read_boxes(path: pathlib.Path, ids: dict[str, int]) -> dict[str, np.ndarray
     boxes: dict[str, list[list[float]]] = {}
     for number, fields in _rows(path, form, ids):
         box = _numbers(fields[1:])
-        if box is None:
-            raise malformed(path, number, f"{form} with numbers", ",".join(fields))
+        if box is None or not all(abs(value) <= MAX_COORDINATE for value in box):
+            what = f"{form} with numbers of at most {MAX_COORDINATE}"
+            raise malformed(path, number, what, ",".join(fields))
         if box[0] > box[2] or box[1] > box[3]:
             what = f"{form} with X0 <= X1 and Y0 <= Y1"
             raise malformed(path, number, what, ",".join(fields))

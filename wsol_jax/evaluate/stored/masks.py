@@ -3,15 +3,14 @@
 import dataclasses
 import os
 import pathlib
-import warnings
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import find_inside
 from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.data.decode import CorruptImage, check_encoded, open_image, read_file
 from wsol_jax.evaluate.stored.layout import BadFile, Metadata, read_mask_paths
 from wsol_jax.metrics.maps import MAP_SIZE, resize_mask
 
@@ -104,10 +103,11 @@ def load_masks(files: MaskFiles) -> tuple[np.ndarray, np.ndarray]:
 def _read_grey(path: str) -> np.ndarray:
     """(H, W) uint8 grey values, as the community reads masks."""
     try:
-        data = pathlib.Path(path).read_bytes()
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
-    except OSError as error:
-        raise BadFile(f"{path} cannot be read: {error.strerror}") from None
+        data = read_file(path, path)
+        check_encoded(data, path)
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except CorruptImage as error:
+        raise BadFile(f"{path} cannot be read: {error.reason}") from None
     except cv2.error:
         grey = None
     if grey is None:
@@ -118,12 +118,11 @@ def _read_grey(path: str) -> np.ndarray:
 def _read_indices(path: str) -> np.ndarray:
     """(H, W) uint8 values of a palette (its indices, not its colours) or greyscale PNG."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                mode, values = image.mode, np.array(image)
-    except Exception as error:  # Pillow's plugins raise whatever the damage led to
-        raise BadFile(f"{path} is no image that can be read ({error})") from None
-    if mode not in ("P", "L", "1"):
+        with open_image(path) as image:
+            mode = image.mode
+            values = np.array(image) if mode in ("P", "L", "1") else None
+    except CorruptImage as error:
+        raise BadFile(f"{path} cannot be read: {error.reason}") from None
+    if values is None:
         raise BadFile(f"{path} has the mode {mode}, expected a palette or 8-bit greyscale PNG")
     return values.astype(np.uint8)

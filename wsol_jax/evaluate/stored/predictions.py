@@ -3,18 +3,17 @@
 import os
 import pathlib
 import re
-import zipfile
-import zlib
+from collections import Counter
 
 import numpy as np
 
+from wsol_jax.base.arrays import Header, Unreadable, read_npz
 from wsol_jax.base.errors import UserError
-from wsol_jax.evaluate.stored.layout import Metadata, lines, malformed
+from wsol_jax.base.text import lines
+from wsol_jax.evaluate.stored.layout import Metadata, malformed
 from wsol_jax.metrics.localization import rank_classes
 
-# What numpy raises for a file that is no .npz, is damaged, or holds other arrays or pickles.
-_UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError)
-_UNREADABLE += (zipfile.BadZipFile, zlib.error)
+_CLASS = re.compile(r"\s*\d{1,9}\s*")
 _BLOCK = 1024  # images ranked at once: ranking widens probabilities fourfold
 
 
@@ -29,22 +28,35 @@ def read_probabilities(path: str | os.PathLike, name: str) -> tuple[list[str], n
       UserError: anything else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            ids, values = [str(i) for i in file["image_ids"]], file["probabilities"]
-        values = np.asarray(values, np.float32)
-    except _UNREADABLE as error:
+        arrays = read_npz(path, ("image_ids", "probabilities"), _check_rows)
+    except (Unreadable, OSError) as error:
         raise UserError(
-            f"{name}={path}: expected an .npz with image_ids (N,) and probabilities (N, C); {error}"
+            f"{name}={path}: expected an .npz with image_ids (N,) and probabilities (N, C); it "
+            f"{getattr(error, 'strerror', None) or error}"
         ) from None
-    if values.ndim != 2 or len(values) != len(ids) or not np.isfinite(values).all():
-        raise UserError(
-            f"{name}={path}: probabilities have shape {values.shape}, expected finite "
-            f"({len(ids)}, C)."
-        )
-    if len(set(ids)) < len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
+    try:
+        ids = [str(i) for i in arrays["image_ids"]]
+    except (ValueError, UnicodeError):  # numbers beyond Unicode
+        raise UserError(f"{name}={path}: image_ids are no text.") from None
+    with np.errstate(over="ignore"):  # what overflows is infinity, which is refused
+        values = arrays["probabilities"].astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise UserError(f"{name}={path}: probabilities hold NaN or infinity, expected finite.")
+    twice, rows = next(iter(Counter(ids).most_common(1)), ("", 0))
+    if rows > 1:
         raise UserError(f"{name}={path}: {twice!r} has two rows.")
     return ids, values
+
+
+def _check_rows(headers: dict[str, Header]) -> None:
+    """Raises Unreadable for arrays of other kinds or shapes, before they are read."""
+    ids, values = headers["image_ids"], headers["probabilities"]
+    if len(ids.shape) != 1:
+        raise Unreadable(f"has image_ids of shape {ids.shape}")
+    if values.dtype.kind not in "fiub":
+        raise Unreadable(f"has probabilities of {values.dtype}")
+    if len(values.shape) != 2 or values.shape[0] != ids.shape[0] or not values.shape[1]:
+        raise Unreadable(f"has {ids.shape[0]} image_ids and probabilities of shape {values.shape}")
 
 
 def read_predictions(path: str | os.PathLike, metadata: Metadata) -> dict[str, np.ndarray]:
@@ -93,11 +105,19 @@ def _read_text(path: pathlib.Path) -> dict[str, np.ndarray]:
     for number, line in lines(path):
         if number == 1 and line.startswith("image_id,"):
             continue
-        match = re.fullmatch(r"(.+?)((?:,\s*\d{1,9}\s*)+)", line)  # an id may hold commas
-        classes = [int(c) for c in match[2].split(",")[1:]] if match else []
-        if not classes or len(set(classes)) < len(classes):
+        image_id, classes = _split(line)
+        if not classes or not image_id or len(set(classes)) < len(classes):
             raise malformed(path, number, form, line)
-        if match[1] in ranked:
-            raise UserError(f"{path}, line {number}: {match[1]!r} has two rows.")
-        ranked[match[1]] = np.array(classes[:5], np.int64)
+        if image_id in ranked:
+            raise UserError(f"{path}, line {number}: {image_id!r} has two rows.")
+        ranked[image_id] = np.array(classes[:5], np.int64)
     return ranked
+
+
+def _split(line: str) -> tuple[str, list[int]]:
+    """The id, which may hold commas, and the class indices that the line ends in."""
+    words = line.split(",")
+    first = len(words)
+    while first > 1 and _CLASS.fullmatch(words[first - 1]):
+        first -= 1
+    return ",".join(words[:first]), [int(word) for word in words[first:]]

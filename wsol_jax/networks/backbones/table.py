@@ -106,7 +106,8 @@ def _resnet(depth: int, torch: str, md5: str, conv4: str) -> Backbone:
 
 # Keras' checksums are those of keras.applications, which states none for MobileNetV2: there it is
 # the SHA-256 that several projects pin for the same file. torchvision states the first digits
-# alone, in the file's name. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14
+# alone, in the file's name; AlexNet's, the one that is fetched, has the whole as several projects
+# pin it. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14
 # (VGG16-CAM). SPG's branches hang on A1's and A2's output (section 3.1) and their counterparts;
 # CAMs2i's second classifier a block before the trunk's last, at the same stride. A ResNet ends in
 # an average and a classifier, so its class maps need no layers before them (Zhou et al. 2016).
@@ -201,7 +202,11 @@ BACKBONES: dict[str, Backbone] = {
         network="AlexNet",
         weights={
             "torchvision": Weights(
-                Remote(f"{_TORCH}/alexnet-owt-7be5be79.pth", sha256="7be5be79"), "torch"
+                Remote(
+                    f"{_TORCH}/alexnet-owt-7be5be79.pth",
+                    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+                ),
+                "torch",
             )
         },
         imagenet="torchvision",

@@ -1,16 +1,24 @@
-"""Reads weight files as flat dicts of arrays; nothing is ever unpickled."""
+"""Reads weight files as flat dicts of arrays; nothing is ever unpickled.
+
+The files may be anyone's. What a header claims is compared with ``MAX_BYTES`` before it is read,
+and an HDF5 file's links to other files are not followed.
+"""
 
 import io
+import math
 import pathlib
 import re
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import h5py
 import numpy as np
 import safetensors
 
+from wsol_jax.base.arrays import Unreadable, check_size, open_archive, read_member, read_npz
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.limits import MAX_BYTES
 from wsol_jax.networks.backbones.table import Layout
 
 # Endings that only one of the two writes.
@@ -37,8 +45,8 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       name -> array, in the file's own axis order and dtype.
 
     Raises:
-      UserError: an unknown ending, a file that is not what its ending says, object arrays, or a
-        .pth where PyTorch is not installed.
+      UserError: an unknown ending, a file that is not what its ending says or is damaged, arrays
+        of anything but numbers, or beyond ``MAX_BYTES``, or a .pth where PyTorch is not installed.
     """
     path = pathlib.Path(path)
     readers = {
@@ -52,7 +60,11 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     }
     if path.suffix.lower() not in readers:
         raise UserError(f"{path}: weights are read from {FORMATS}, not from {path.suffix!r} files.")
-    return readers[path.suffix.lower()](path)
+    arrays = readers[path.suffix.lower()](path)
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise UserError(f"{path}: {name} holds {array.dtype}, expected numbers.")
+    return arrays
 
 
 def layout_of(names: Mapping[str, np.ndarray]) -> Layout:
@@ -62,9 +74,8 @@ def layout_of(names: Mapping[str, np.ndarray]) -> Layout:
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name.removesuffix(":0"): archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        return {name.removesuffix(":0"): array for name, array in read_npz(path).items()}
+    except (OSError, Unreadable) as error:
         raise UserError(f"{path}: not an .npz file of plain arrays ({error}).") from error
 
 
@@ -72,16 +83,44 @@ def _read_h5(path: pathlib.Path, data: io.BytesIO | None = None) -> dict[str, np
     try:
         with h5py.File(data or path, "r") as file:
             if "layers" in file or "_layer_checkpoint_dependencies" in file:
-                return _keras_3(path, file)
-            return _keras_legacy(file.get("model_weights", file))
-    except OSError as error:
+                found = _keras_3(path, file)
+            else:
+                found = _keras_legacy(_own(file, "model_weights") or file)
+            for name, dataset in found.items():
+                _check_dataset(name, dataset)
+            check_size(sum(dataset.nbytes for dataset in found.values()))
+            return {name: dataset[()] for name, dataset in found.items()}
+    except UserError:
+        raise
+    except Exception as error:  # h5py raises whatever the damage led to
         raise UserError(f"{path}: not a readable HDF5 file ({error}).") from error
 
 
-def _keras_legacy(root: h5py.Group) -> dict[str, np.ndarray]:
+def _own(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """A member that lies in the file itself: a link may name any other file of this machine."""
+    there = isinstance(group.get(name, getlink=True), h5py.HardLink)
+    return group[name] if there else None
+
+
+def _members(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+    for name in group:
+        if (item := _own(group, name)) is not None:
+            yield name, item
+
+
+def _check_dataset(name: str, dataset: h5py.Dataset) -> None:
+    """Raises Unreadable for numbers of another file, no numbers, or chunks beyond the limit."""
+    if dataset.external or dataset.is_virtual:
+        raise Unreadable(f"{name} points to another file, which is not followed")
+    if dataset.shape is None or dataset.dtype.kind not in "biuf" or dataset.dtype.subdtype:
+        raise Unreadable(f"{name} holds {dataset.dtype}, expected numbers")
+    check_size(math.prod(dataset.chunks or ()) * dataset.dtype.itemsize)
+
+
+def _keras_legacy(root: h5py.Group) -> dict[str, h5py.Dataset]:
     """Groups named by layer, datasets by weight, some scopes between them."""
     arrays = {}
-    for layer, group in root.items():
+    for layer, group in _members(root):
         if layer in ("top_level_model_weights", "optimizer_weights"):
             continue
         found: dict[str, h5py.Dataset] = {}
@@ -95,7 +134,7 @@ def _keras_legacy(root: h5py.Group) -> dict[str, np.ndarray]:
             weight = weight.removesuffix(":0")
             if old := _KERAS_1.match(weight):
                 weight = {"W": "kernel", "b": "bias"}[old["kind"]]
-            arrays[f"{owner}/{weight}"] = dataset[()]
+            arrays[f"{owner}/{weight}"] = dataset
     return arrays
 
 
@@ -104,9 +143,9 @@ def _collect(name: str, item: h5py.HLObject, found: dict[str, h5py.Dataset]) -> 
         found[name] = item
 
 
-def _keras_3(path: pathlib.Path, root: h5py.File) -> dict[str, np.ndarray]:
+def _keras_3(path: pathlib.Path, root: h5py.File) -> dict[str, h5py.Dataset]:
     """Groups .../vars of numbered datasets; the layer's name is an attribute of the group."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, h5py.Dataset] = {}
     unnamed: list[str] = []
 
     def collect(name: str, item: h5py.HLObject) -> None:
@@ -117,7 +156,10 @@ def _keras_3(path: pathlib.Path, root: h5py.File) -> dict[str, np.ndarray]:
         if "name" not in item.attrs:
             unnamed.append(name)
             return
-        values = [item[key][()] for key in sorted(item, key=int)]
+        numbered = dict(_members(item))
+        values = [numbered[key] for key in sorted(numbered, key=int)]
+        if not all(isinstance(value, h5py.Dataset) for value in values):
+            raise Unreadable(f"{name} holds groups where arrays are expected")
         if values[0].ndim > 1:
             kinds = ("kernel", "bias")
         elif len(values) == 4:
@@ -140,24 +182,37 @@ def _keras_3(path: pathlib.Path, root: h5py.File) -> dict[str, np.ndarray]:
 
 def _read_keras(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            data = archive.read("model.weights.h5")
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        with path.open("rb") as file, open_archive(file) as archive:
+            data = read_member(archive, "model.weights.h5")
+    except Exception as error:  # zipfile and zlib raise whatever the damage led to
         raise UserError(f"{path}: not a .keras archive with weights in it ({error}).") from error
     return _read_h5(path, io.BytesIO(data))
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    _check_safetensors(path)
     try:
         with safetensors.safe_open(path, framework="np") as file:
             return _unwrapped({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except TypeError as error:
-        raise UserError(f"{path}: holds arrays that NumPy cannot read ({error}).") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error}).") from error
+    except Exception as error:  # for bfloat16 and 8-bit floats it raises one thing or another
+        raise UserError(f"{path}: holds arrays that NumPy cannot read ({error}).") from error
+
+
+def _check_safetensors(path: pathlib.Path) -> None:
+    """Raises UserError for a header, or a file, beyond what it can or may hold."""
+    have = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+    if len(start) < 8 or struct.unpack("<Q", start)[0] > have - 8:
+        raise UserError(f"{path}: not a readable safetensors file (its header is cut off).")
+    if have > MAX_BYTES:
+        raise UserError(f"{path}: it has {have} bytes, the limit is {MAX_BYTES}.")
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    _check_torch(path)
     try:
         import torch
     except ImportError as error:
@@ -178,11 +233,34 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     others = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise UserError(f"{path}: expected a state dict of tensors, but {others[0]!r} is none.")
-    arrays = {}
-    for name, value in state.items():
-        value = value.detach()
-        arrays[name] = (value.float() if value.is_floating_point() else value).numpy()
+    try:
+        # A tensor may claim any shape over few numbers, its strides being 0.
+        check_size(sum(value.numel() * value.element_size() for value in state.values()))
+        arrays = {}
+        for name, value in state.items():
+            value = value.detach()
+            arrays[str(name)] = (value.float() if value.is_floating_point() else value).numpy()
+    except Exception as error:  # sparse, quantized or complex tensors, or those without numbers
+        raise UserError(f"{path}: holds tensors that NumPy cannot read ({error}).") from error
     return _unwrapped(arrays)
+
+
+def _check_torch(path: pathlib.Path) -> None:
+    """Raises UserError for an archive that unpacks to more than the limit, or is damaged.
+
+    PyTorch's older files are no archives: what they claim to hold must lie in them.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            check_size(path.stat().st_size)
+            return
+        with path.open("rb") as file, open_archive(file) as archive:
+            check_size(sum(member.file_size for member in archive.infolist()))
+            odd = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
+        if odd:
+            raise Unreadable(f"{odd[0]} is compressed, as PyTorch never does")
+    except Exception as error:  # zipfile raises whatever the damage led to
+        raise UserError(f"{path}: not a file of plain tensors ({error}).") from error
 
 
 def _unwrapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -107,10 +107,10 @@ def _flattened_by_rows(array: np.ndarray, last: np.ndarray | None) -> np.ndarray
 
     ``last`` is the kernel of the convolution before it: the number of channels.
     """
-    if last is None:
+    if last is None or array.ndim != 2 or not array.size or not last.size:
         return array.T
-    channels = len(last)
-    side = round((array.shape[-1] / channels) ** 0.5)
-    if array.ndim != 2 or channels * side**2 != array.shape[1]:
+    channels = last.shape[0] if last.ndim else 1
+    side = round((array.shape[1] / channels) ** 0.5)
+    if channels * side**2 != array.shape[1]:
         return array.T
     return array.reshape(-1, channels, side, side).transpose(2, 3, 1, 0).reshape(-1, len(array))

@@ -1,0 +1,108 @@
+"""The CSV file of boxes of an own folder of photos."""
+
+import csv
+import dataclasses
+import difflib
+import math
+import pathlib
+
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import check_inside, shorten
+from wsol_jax.base.limits import MAX_COORDINATE, MAX_LINE
+from wsol_jax.data import decode
+
+_HEADER = ("image", "x0", "y0", "x1", "y1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the file: a box, the class that it names, its place for errors."""
+
+    box: tuple[float, float, float, float]
+    label: int | None  # None: the label of the photo's folder
+    where: str  # file and line, for errors
+
+
+def read_boxes(
+    path: pathlib.Path, root: pathlib.Path, class_names: tuple[str, ...]
+) -> dict[str, list[Row]]:
+    """{image id: its rows}, every line checked whether or not its photo is in the list."""
+    boxes: dict[str, list[Row]] = {}
+    known: set[str] = set()
+    try:
+        # Excel writes a byte order mark, which utf-8-sig drops.
+        with open(path, newline="", encoding="utf-8-sig") as f:
+            reader = csv.reader(iter(lambda: f.readline(MAX_LINE), ""))
+            header = tuple(word.strip().lower() for word in next(reader, []))
+            if header not in (_HEADER, (*_HEADER, "class")):
+                raise UserError(
+                    f"{path}, line 1: expected the header image,x0,y0,x1,y1 with or without "
+                    f",class, not {shorten(','.join(header))}"
+                )
+            for words in reader:
+                if not words:
+                    continue
+                row, image_id = _parse(words, len(header), f"{path}, line {reader.line_num}")
+                if image_id not in known and not (root / image_id).is_file():
+                    raise UserError(
+                        f"{row.where}: there is no photo {root / image_id}; the first column is "
+                        f"the path below {root}"
+                    )
+                known.add(image_id)
+                boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
+    except OSError as e:
+        raise UserError(f"boxes file {path} cannot be read: {e.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise UserError(f"boxes file {path} is no CSV in UTF-8: {e}") from None
+    return boxes
+
+
+def _parse(words: list[str], columns: int, where: str) -> tuple[Row, str]:
+    if len(words) != columns:
+        raise UserError(f"{where}: expected {columns} values as in the header, not {len(words)}")
+    try:
+        box = tuple(float(word) for word in words[1:5])
+    except ValueError:
+        box = (math.nan,) * 4
+    found = ", ".join(words[1:5])[:80]
+    if not all(abs(v) <= MAX_COORDINATE for v in box):  # NaN is not
+        raise UserError(
+            f"{where}: x0, y0, x1, y1 must be numbers, not {found}, and at most {MAX_COORDINATE}"
+        )
+    x0, y0, x1, y1 = box
+    if x1 < x0 or y1 < y0 or x0 < 0 or y0 < 0:
+        raise UserError(
+            f"{where}: expected 0 <= x0 <= x1 and 0 <= y0 <= y1 (pixels from 0, both corners "
+            f"inside the object), not {found}"
+        )
+    check_inside(words[0].strip(), where)
+    image_id = pathlib.PurePosixPath(words[0].strip().replace("\\", "/")).as_posix()
+    return Row(box, None, where), image_id
+
+
+def _with_label(
+    row: Row, words: list[str], header: tuple[str, ...], class_names: tuple[str, ...]
+) -> Row:
+    if len(header) == len(_HEADER):
+        return row
+    name = words[5].strip()
+    if name not in class_names:
+        near = difflib.get_close_matches(name, class_names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(class_names[:20])}"
+        raise UserError(f"{row.where}: {shorten(name)} is no class; {hint}")
+    return dataclasses.replace(row, label=class_names.index(name))
+
+
+def check_boxes(image: str, rows: list[Row]) -> tuple[int, int] | None:
+    """The photo's (width, height), having checked that its boxes lie in it."""
+    try:
+        width, height = decode.image_size(image)
+    except decode.CorruptImage:
+        return None  # decoding names and skips it
+    for row in rows:
+        if row.box[2] > width - 1 or row.box[3] > height - 1:
+            raise UserError(
+                f"{row.where}: the box ends at {row.box[2]:g}, {row.box[3]:g}, but {image} is "
+                f"{width}x{height}, so x1 is at most {width - 1} and y1 at most {height - 1}"
+            )
+    return width, height
