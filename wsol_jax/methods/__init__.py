@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
+from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.data.label_formats import Format, LabelSpec
@@ -241,8 +242,9 @@ def build(config: Config, num_classes: int) -> Method:
     module mine, wherever Python finds that.
 
     Raises:
-      UserError: there is no such file or function.
+      UserError: there is no such file or function; a field that is out of its range.
     """
+    fields.check_values(config)
     module, name = _module(config.method)
     method = getattr(module, name, None)
     if method is None:
@@ -257,8 +259,9 @@ def build_labeller(config: Config, num_classes: int) -> Labeller:
       config: the stage's.
 
     Raises:
-      UserError: there is no such file or function.
+      UserError: there is no such file or function; a field that is out of its range.
     """
+    fields.check_values(config)
     module, _ = _module(config.method)
     name = config.labeller
     labeller = getattr(module, name, None) if name.isidentifier() else None

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from wsol_jax.base import fields
 from wsol_jax.base.files import write_whole
 from wsol_jax.data.lists import open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder
@@ -60,6 +61,7 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       UserError: the folder holds no checkpoint of this config.
     """
     start = time.monotonic()
+    fields.check(config)
     lists = open_lists(config.data)
     kinds.check_options(config, lists.class_names)
     run = open_run(config, workdir, lists=lists)
