@@ -14,9 +14,6 @@ import io
 import json
 import os
 import pathlib
-import threading
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -24,6 +21,7 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside
+from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.base.types import Json
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.index_png import read_index_png
@@ -126,7 +124,8 @@ class LabelFolder:
             raise UserError(
                 f"labels {path} is missing: run the stage that makes it, --stages={self.stage}."
             )
-        values = read_index_png(path) if own.holds_classes else _read_array(path)
+        again = f"remove it and run the stage that makes it, --stages={self.stage}"
+        values = read_index_png(path) if own.holds_classes else _read_array(path, again)
         try:
             # Of the photo's own size: whoever knows the photo compares.
             return own.check(values, values.shape[1::-1])
@@ -204,11 +203,15 @@ def summary_path(folder: pathlib.Path) -> pathlib.Path:
     return folder / f"{folder.name}.json"
 
 
+_SUMMARY = {"sha256": str, "images": int, "unreadable": list}
+
+
 def read_summary(folder: pathlib.Path) -> dict[str, Json] | None:
     """What a label stage left; None where it is not done, or the file is damaged."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         found = json.loads(summary_path(folder).read_text())
-        if isinstance(found, dict) and "sha256" in found:
+        whole = {"sha256": "", "images": 0, "unreadable": [], **found}
+        if "sha256" in found and all(isinstance(whole[n], kind) for n, kind in _SUMMARY.items()):
             return found
     return None
 
@@ -226,11 +229,13 @@ def open_labels(folder: str | os.PathLike) -> LabelFolder:
             f"{summary_path(folder)} is missing or damaged: run the stage that makes it, "
             f"--stages={folder.name}."
         )
-    if "products" in known:
-        products = {name: Format(**own) for name, own in known["products"].items()}
-    else:  # of a time when cells were all that there was
-        products = {folder.name: cells(known["size"])}
-    return LabelFolder(folder, products)
+    again = f"--stages={folder.name} makes it again, once it is removed"
+    with reading(summary_path(folder), again):
+        if "products" in known:
+            products = {name: Format(**own) for name, own in known["products"].items()}
+        else:  # of a time when cells were all that there was
+            products = {folder.name: cells(known["size"])}
+        return LabelFolder(folder, products)
 
 
 def _encode_array(values: np.ndarray) -> bytes:
@@ -239,24 +244,7 @@ def _encode_array(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-# NumPy parses a header as Python, and Python 3.11 fails at that in two threads at once ("AST
-# constructor recursion depth mismatch").
-_HEADERS = threading.Lock()
-
-
-def _read_array(path: pathlib.Path) -> np.ndarray:
-    try:
-        with zipfile.ZipFile(path) as file:
-            content = file.read("values.npy")
-        stream = io.BytesIO(content)
-        with _HEADERS:
-            version = np.lib.format.read_magic(stream)
-            if version != (1, 0):
-                raise ValueError(f"a NumPy file of version {version}")
-            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects")
-        order = "F" if by_columns else "C"
-        return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order=order)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"labels {path} cannot be read: {error}") from None
+def _read_array(path: pathlib.Path, again: str) -> np.ndarray:
+    arrays = read_arrays(path, again)
+    with reading(path, again):
+        return arrays["values"]

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.data.pipeline import eval_size
 from wsol_jax.evaluate import figures, segments
 from wsol_jax.evaluate.boxes import Boxes, BoxScores
@@ -19,6 +20,7 @@ from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.segments import Segments
 from wsol_jax.methods import Localization, Maps, Segmentation
 from wsol_jax.runs.checkpoint import check_choice
+from wsol_jax.runs.figures import AGAIN
 from wsol_jax.runs.opened import Network
 
 
@@ -58,14 +60,15 @@ def load(path: pathlib.Path) -> Results:
     """The per-image rows of a list, of whichever kind the file is.
 
     Raises:
-      OSError, ValueError, KeyError, zipfile.BadZipFile: no such file, or another one.
+      UserError: no such file, a damaged one, or one of something else.
     """
-    with np.load(path, allow_pickle=False) as file:
-        owners = {name.partition("/")[0] for name in file.files}
+    arrays = read_arrays(path, AGAIN)
+    owners = {name.partition("/")[0] for name in arrays}
     for kind in (MultiLabelScores, SegmentationScores, BoxScores):
         if kind.MARK in owners:
-            return kind.load(path)
-    raise ValueError("no per-image results of any kind")
+            with reading(path, AGAIN):
+                return kind.from_arrays(arrays)
+    raise UserError(f"{path} holds no per-image results of any kind: {AGAIN}.")
 
 
 def check_options(config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
