@@ -202,7 +202,7 @@ def test_another_classifiers_scores_are_checked_before_training(tmp_path):
 
 def test_a_file_of_no_kind_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", other=np.zeros(3))
-    with pytest.raises(ValueError, match="of any kind"):
+    with pytest.raises(UserError, match="of any kind"):
         kinds.load(tmp_path / "x.npz")
 
 

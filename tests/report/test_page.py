@@ -265,7 +265,7 @@ def test_folder_without_report_is_one_sentence(tmp_path, capsys):
     assert cli.main([str(tmp_path), f"--out={tmp_path / 'x.html'}"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no report_data.npz here")
     (tmp_path / "report_data.npz").write_bytes(b"PK\3\4 cut off")
-    with pytest.raises(UserError, match="not a report's data"):
+    with pytest.raises(UserError, match="report_data.npz is damaged"):
         saved.load(tmp_path)
 
 
