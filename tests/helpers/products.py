@@ -151,7 +151,8 @@ def edit_arrays(draw, content: bytes) -> bytes:
     elif kind == "shape":
         arrays[name] = value.reshape(-1, 1, 1)
     elif kind == "dtype":
-        arrays[name] = value.astype(draw.choice(("U3", "f4", "c8", "?")), copy=True)
+        kinds = ("U3", "S2") if value.dtype.kind == "U" else ("U3", "f4", "c8", "?")
+        arrays[name] = value.astype(draw.choice(kinds))
     elif kind == "fewer":
         arrays[name] = value[:-1] if value.ndim else value
     elif kind == "rows":

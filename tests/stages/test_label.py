@@ -214,6 +214,12 @@ def test_an_unreadable_photo_has_no_cue(made, tmp_path, caplog):
         make(tmp_path / "more", Painted(broken=(1, 2, 4)))
 
 
+def test_a_list_without_a_readable_photo_has_no_labels(tmp_path):
+    with pytest.raises(UserError, match=r"'cues': none of the 2 images of list 'train' can be"):
+        make(tmp_path / "cues", Painted(count=2, broken=(0, 1)))
+    assert read_summary(tmp_path / "cues") is None
+
+
 @pytest.mark.parametrize(
     "changes, sentence",
     [

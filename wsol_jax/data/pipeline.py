@@ -180,9 +180,11 @@ def check_readable(source: Source, limit: int) -> None:
         except CorruptImage as error:
             reason = str(error)
     if len(source):
-        which = f"all {len(source)}" if index + 1 == len(source) else f"the first {index + 1}"
+        every = index + 1 == len(source)
+        which = f"all {index + 1}" if every else f"the first {index + 1}"
+        allowed = "" if every else f", more than data.max_corrupt={limit} allows"
         raise UserError(
-            f"{which} images of list {source.name!r} cannot be read; the last: {reason}"
+            f"{which} images of list {source.name!r} cannot be read{allowed}; the last: {reason}"
         )
 
 
