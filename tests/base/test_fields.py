@@ -9,6 +9,7 @@ import ml_collections
 import pytest
 
 from configs import common
+from wsol_jax import methods
 from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import sources
@@ -171,3 +172,11 @@ def test_a_missing_field_is_named():
     del content["train"]["epochs"]
     with pytest.raises(UserError, match=r"the field 'train\.epochs' is missing"):
         fields.check(content)
+
+
+def test_a_methods_field_that_is_missing_is_named():
+    config = importlib.import_module("configs.spg").get_config("embedded")
+    with config.unlocked():
+        del config.spg.channels
+    with pytest.raises(UserError, match=r"^method 'spg': the config lacks a field: .*channels"):
+        methods.build(config, 8)

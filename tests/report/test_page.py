@@ -65,7 +65,7 @@ def test_the_policy_names_the_pages_own_script_and_style(tmp_path):
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{source} 'sha256-{digest}'" in policy
     body = text[text.index("<body>") :]
-    assert " style=" not in body
+    assert ' style="' not in body
     for number in re.findall(r'data-style="(\d+)"', body):  # each has its rule
         assert f'[data-style="{number}"] {{' in text
     assert "--ar:" in text and "--tiles:" in text

@@ -249,7 +249,7 @@ def build(config: Config, num_classes: int) -> Method:
     method = getattr(module, name, None)
     if method is None:
         raise UserError(f"method: {_file(module)} is no method's file.")
-    return method(config, num_classes)
+    return _made(method, config, num_classes)
 
 
 def build_labeller(config: Config, num_classes: int) -> Labeller:
@@ -267,7 +267,18 @@ def build_labeller(config: Config, num_classes: int) -> Labeller:
     labeller = getattr(module, name, None) if name.isidentifier() else None
     if labeller is None:
         raise UserError(f"labeller: {_file(module)} has no function {name!r}.")
-    return labeller(config, num_classes)
+    return _made(labeller, config, num_classes)
+
+
+def _made(maker: Callable, config: Config, num_classes: int) -> "Method | Labeller":
+    """What a method's function makes of a config; a field that it asks for in vain is named."""
+    try:
+        return maker(config, num_classes)
+    except AttributeError as error:
+        if not isinstance(error.args[0], KeyError):  # no section's, whose message names the field
+            raise
+        field = str(error.args[0].args[0]).partition("\n")[0]
+        raise UserError(f"method {config.method!r}: the config lacks a field: {field}.") from error
 
 
 def _module(method: str) -> tuple[types.ModuleType, str]:
