@@ -25,7 +25,7 @@ from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.base.types import Json
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.index_png import read_index_png
-from wsol_jax.data.label_formats import Format, LabelSpec, cells
+from wsol_jax.data.label_formats import KINDS, Format, LabelSpec, cells
 from wsol_jax.data.label_pictures import (
     encode_classes,
     encode_rgb,
@@ -235,6 +235,8 @@ def open_labels(folder: str | os.PathLike) -> LabelFolder:
             products = {name: Format(**own) for name, own in known["products"].items()}
         else:  # of a time when cells were all that there was
             products = {folder.name: cells(known["size"])}
+        if not all(x.kind in KINDS and isinstance(x.size, int) for x in products.values()):
+            raise ValueError(f"products: expected {', '.join(KINDS)}, each with its size")
         return LabelFolder(folder, products)
 
 
