@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
+from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import sources
 from wsol_jax.networks.backbones import table
@@ -223,6 +224,7 @@ def apply(
         for name in sections:
             section = section[name]
         section[field] = _value(text, section.get_type(field), key)
+        fields.check_value(path, section[field], f"config key {key}={text}")
     if "size" in pairs:
         config.data.resize = round(config.data.crop * proportion)
 

@@ -120,8 +120,6 @@ def sections(config) -> None:
 def stages(config, name: str, pairs: dict[str, str]) -> None:
     """Adds the stages, round by round, and what their trainings have of their own."""
     own, saliency = config.mcof, config.mcof.saliency != "none"
-    if own.rounds < 1:
-        raise UserError(f"config key rounds={own.rounds}: expected 1 or more.")
     common.label_stage(config, "superpixels", "mcof", "superpixels")
     names = ["superpixels"]
     if saliency:

@@ -109,7 +109,7 @@ def test_pixel_net_may_stand_on_another_backbone():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("voc,rounds=0", "rounds=0: expected 1 or more"),
+        ("voc,rounds=0", "rounds=0: expected a whole number from 1 to 100"),
         ("voc,variant=nothing", "no variant 'nothing'"),
         ("voc,pixel_backbone=resnet100", "no backbone 'resnet100'; did you mean 'resnet101'?"),
     ],

@@ -20,7 +20,7 @@ from wsol_jax.base.arrays import Header, Unreadable, read_npy
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.data.decode import CorruptImage, decode_rgb
-from wsol_jax.ops.crf_settings import CrfSettings
+from wsol_jax.ops.crf_settings import LEAST, MOST, MOST_ITERATIONS, CrfSettings
 
 _CLIP = 1e-5  # as pydensecrf's unary_from_softmax has it
 _KERNELS = {"bilateral": ("W", "SXY", "SRGB"), "spatial": ("W", "SXY")}
@@ -121,13 +121,14 @@ def _settings(flags: argparse.Namespace) -> CrfSettings:
         try:
             found = dataclasses.replace(found, **{name: values})
         except ValueError:
-            raise UserError(
-                f"--{name}={text}: expected W of 0 or more and the others above 0."
-            ) from None
+            span = f"W from 0 and the others from {LEAST:g}, {MOST:g} at most"
+            raise UserError(f"--{name}={text}: expected {span}.") from None
     try:
         return dataclasses.replace(found, iterations=flags.iterations)
     except ValueError:
-        raise UserError(f"--iterations={flags.iterations}: expected 0 or more.") from None
+        raise UserError(
+            f"--iterations={flags.iterations}: expected 0 to {MOST_ITERATIONS}."
+        ) from None
 
 
 def _read(path: str, image: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from wsol_jax.base import commands
+from wsol_jax.base import commands, fields
 from wsol_jax.base.errors import Interrupted, UserError
 
 MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
@@ -97,6 +97,7 @@ def _dispatch() -> None:
             )
         config = _CONFIG.value
         _check_overrides(config.get("early", ()))
+        fields.check(config)
     if _STAGES.value and mode != "train_and_evaluate":
         raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:

@@ -342,6 +342,26 @@ def test_more_corrupt_images_than_the_limit_stop_the_run():
             counter.check(batch)
 
 
+def test_a_list_without_a_readable_image_is_refused():
+    """Whatever data.max_corrupt allows: there is nothing to learn."""
+    whole = tuple(range(len(Photos())))
+    pipeline.check_readable(Photos(), 0)
+    pipeline.check_readable(Photos(broken=whole[:-1]), 100)
+    with pytest.raises(UserError, match=rf"^all {len(whole)} images of list 'photos' cannot be "):
+        pipeline.check_readable(Photos(broken=whole), 100)
+    with pytest.raises(UserError, match=r"^the first 2 images .*more than data\.max_corrupt=1"):
+        pipeline.check_readable(Photos(broken=(0, 1)), 1)
+
+
+def test_images_that_all_go_within_a_training_stop_it():
+    source = Photos(broken=tuple(range(len(Photos()))))
+    counter = pipeline.CorruptCounter(source, limit=100)
+    with pytest.raises(UserError, match=r"^all \d+ images of list 'photos' cannot be read"):
+        for batch in batches(source, num_steps=14):
+            counter.check(batch)
+            counter.check_some()
+
+
 def test_padding_is_not_counted_as_corrupt():
     counter = pipeline.CorruptCounter(Photos(), limit=0)
     for batch in batches(Photos(), batch_size=5, padded_size=8):

@@ -158,6 +158,8 @@ def test_an_unreadable_image_is_left_out():
     assert scores.hits.images.ids() == ("id0", "id1", "id3")
     with pytest.raises(UserError, match="max_corrupt=0"):
         score(source=Scenes(broken=(2,)), **{"data.max_corrupt": 0})
+    with pytest.raises(UserError, match=r"none of the 4 images of list .* can be read"):
+        score(source=Scenes(broken=(0, 1, 2, 3)))
 
 
 def test_save_load_and_merge_round_trip(perfect, tmp_path):

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Record
-from wsol_jax.evaluate import multi_label, score
+from wsol_jax.evaluate import score
 from wsol_jax.evaluate.kind import Task
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.multi_label import MultiLabel, central_detections, detect
@@ -272,11 +271,3 @@ def test_saved_with_its_suppression(scenes, tmp_path):
     expected = made.figures(intervals=False)
     assert again.figures(intervals=False) == expected
     assert again.merge(made).figures(intervals=False) == expected
-
-
-@pytest.mark.parametrize("field, value", [("threshold", 1.0), ("threshold", -0.1), ("nms_iou", 2)])
-def test_options_are_checked(field, value):
-    given = types.SimpleNamespace(**{"threshold": 0.6, "nms_iou": 0.3, field: value})
-    options = types.SimpleNamespace(detection=given)
-    with pytest.raises(UserError, match=rf"eval\.detection\.{field}: expected .* got {value}"):
-        multi_label.check_detection(options)

@@ -202,20 +202,15 @@ def test_another_classifiers_scores_are_checked_before_training(tmp_path):
 
 def test_a_file_of_no_kind_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", other=np.zeros(3))
-    with pytest.raises(ValueError, match="of any kind"):
+    with pytest.raises(UserError, match="of any kind"):
         kinds.load(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"eval.threshold": 1.0}, r"eval\.threshold: expected below 1, got 1\.0"),
         ({"eval.best_metric": "psap"}, r"eval\.best_metric: 'psap' is not one of 'miou'"),
-        ({"eval.tolerance": -1.0}, r"eval\.tolerance: expected 0 or more pixels"),
-        ({"eval.batch_size": 0}, r"eval\.batch_size: expected more than 0, got 0"),
-        ({"eval.size": -8}, r"eval\.size: expected 0 or more, got -8"),
         ({"eval.checkpoint": "last"}, r"eval\.checkpoint: 'last' is not one of"),
-        ({"eval.detection.threshold": 1.5}, r"eval\.detection\.threshold: expected a share"),
         ({"eval.mean_classes": ("c",)}, r"eval\.mean_classes: 'c' is not one of"),
     ],
 )

@@ -367,12 +367,8 @@ def test_probabilities_at_the_images_size():
     [
         ({"eval.mean_classes": ("cow",)}, r"eval\.mean_classes: 'cow' is not one of .* bird, cat"),
         ({"eval.map_thresholds": (0.2,)}, r"eval\.map_thresholds: expected a share and a class"),
-        ({"eval.map_thresholds": (0.2, 1.0)}, r"eval\.map_thresholds: .* got \(0\.2, 1\.0\)"),
-        ({"eval.map_thresholds": (-0.1, 0.5)}, r"eval\.map_thresholds"),
         ({"eval.crf.iterations": -1}, r"eval\.crf: iterations=-1: expected 0 or more"),
         ({"eval.crf.spatial": (3.0,)}, r"eval\.crf: spatial is \(weight, sxy\)"),
-        ({"eval.crf.clip": 0.0}, r"eval\.crf\.clip: .* between 0 and 1, got 0\.0"),
-        ({"eval.crf.clip": 1.0}, r"eval\.crf\.clip: .* between 0 and 1"),
     ],
 )
 def test_options_are_checked(changes, sentence):

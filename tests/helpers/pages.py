@@ -93,11 +93,12 @@ class Panels(html.parser.HTMLParser):
         self.inside = None
 
 
-def dump(browser, path, fragment, profile):
+def dump(browser, path, fragment, profile, *flags):
     """The page's elements after its script has run."""
     command = [
         browser,
         *QUIET,
+        *flags,
         f"--user-data-dir={profile}",
         "--dump-dom",
         f"file://{path}{fragment}",

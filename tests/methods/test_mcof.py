@@ -11,6 +11,7 @@ from helpers.labels import label_stage, make
 from PIL import Image
 
 from configs import mcof as mcof_config
+from wsol_jax import methods
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.label_formats import mask
 from wsol_jax.data.pseudo_labels import LabelFolder, open_labels
@@ -30,8 +31,7 @@ def config_of(stage, **changes):
 
 
 def labeller_of(stage, num_classes=4, **changes):
-    name = stage.partition("_")[0]
-    return getattr(mcof, name)(config_of(stage, **changes), num_classes)
+    return methods.build_labeller(config_of(stage, **changes), num_classes)
 
 
 class Photo(types.SimpleNamespace):
@@ -85,7 +85,7 @@ def test_superpixels_over_the_cap_are_joined_and_said(caplog):
 
 @pytest.mark.parametrize("field", ["scale", "sigma", "min_size", "regions"])
 def test_options_of_superpixels_are_checked(field):
-    with pytest.raises(UserError, match=rf"mcof\.{field}: expected more than 0, got 0"):
+    with pytest.raises(UserError, match=rf"mcof\.{field}=0(\.0)?: expected a(?: whole)? number"):
         labeller_of("superpixels", **{field: 0})
     changed = labeller_of("superpixels", **{field: 7}).settings
     assert changed != labeller_of("superpixels").settings
@@ -191,7 +191,9 @@ def test_maps_of_any_size_are_brought_to_the_photo():
 @pytest.mark.parametrize("field", ["share", "peak"])
 def test_options_of_seeds_are_checked(field):
     for value in (-0.1, 1.1, float("nan")):
-        with pytest.raises(UserError, match=rf"mcof\.{field}: expected a share in \[0, 1\]"):
+        with pytest.raises(
+            UserError, match=rf"mcof\.{field}={value}: expected a number from 0 to 1"
+        ):
             labeller_of("seeds", **{field: value})
     assert labeller_of("seeds", **{field: 0.9}).settings != labeller_of("seeds").settings
 

@@ -93,5 +93,7 @@ def test_what_it_wants_and_learns_at():
 
 @pytest.mark.parametrize("cells", [0, -4])
 def test_options_are_checked(cells):
-    with pytest.raises(UserError, match=rf"pixel_net\.cells: expected cells a side, got {cells}"):
+    with pytest.raises(
+        UserError, match=rf"pixel_net\.cells={cells}: expected a whole number from 1"
+    ):
         methods.build(mcof.tiny("pixel_1", **{"pixel_net.cells": cells}), 5)

@@ -14,6 +14,9 @@ WRONG = [
     ({"spatial": (-1.0, 3.0)}, "a weight >= 0 and deviations > 0"),
     ({"spatial": (3.0, 0.0)}, "a weight >= 0 and deviations > 0"),
     ({"iterations": -1}, "iterations=-1: expected 0 or more"),
+    ({"iterations": 10**20}, "expected 0 or more, 1000 at most"),
+    ({"spatial": (1e30, 3.0)}, "each 100000 at most"),
+    ({"bilateral": (10.0, 1e-30, 13.0)}, "deviations > 0, that is from 0.001"),
 ]
 
 

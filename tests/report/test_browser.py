@@ -1,5 +1,7 @@
 """The page in a real browser: the slider moves every box to where OpenCV's contours put it."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -110,7 +112,9 @@ def test_moving_the_slider_moves_the_boxes(browser, report, tmp_path):
     }, 5);
     </script></body>"""
     copy = tmp_path / "moved.html"
-    copy.write_text(path.read_text("utf-8").replace("</body>", moved), "utf-8")
+    # The page's policy lets no other script run than its own.
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text("utf-8"))
+    copy.write_text(text.replace("</body>", moved), "utf-8")
     panels, text = dump(browser, copy, "", tmp_path / "profile")
     check(panels, examples, 0.6)
     first = next(iter(panels.found))
@@ -118,3 +122,20 @@ def test_moving_the_slider_moves_the_boxes(browser, report, tmp_path):
     assert before == contour_box(examples[first].score_map, 0.333)
     assert before != contour_box(examples[first].score_map, 0.6)
     assert 'for="tau-0">0.6<' in text.replace(' id="tau-0-value"', "")
+
+
+def test_no_script_runs_and_no_style_holds_but_the_pages_own(browser, report, tmp_path):
+    """The browser tells what its policy refused: nothing of the page, and both that came later."""
+    path, examples = report
+    copy = tmp_path / "more.html"
+    more = '<p style="color:red">x</p><script>document.body.dataset.ran = "1"</script></main>'
+    copy.write_text(path.read_text("utf-8").replace("</main>", more), "utf-8")
+    found = {}
+    for name, place in (("own", path), ("more", copy)):
+        log = tmp_path / f"{name}.log"
+        flags = ("--enable-logging", f"--log-file={log}")
+        panels, _ = dump(browser, place, "", tmp_path / name, *flags)
+        check(panels, examples, 0.333)  # its own script ran
+        assert "data-ran" not in panels.attributes
+        found[name] = re.findall(r"inline (\w+) violates", log.read_text(errors="replace"))
+    assert found == {"own": [], "more": ["style", "script"]}

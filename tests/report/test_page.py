@@ -1,6 +1,7 @@
 """The HTML page: its figures, its escaping, what it embeds, and what it stores beside itself."""
 
 import base64
+import hashlib
 import json
 import math
 import re
@@ -52,6 +53,23 @@ def test_page_is_well_formed_and_asks_for_nothing_outside(tmp_path):
         assert not {"href", "srcset", "action"} & set(attributes)
     labelled = {a["for"] for t, a in parser.tags if t == "label"}
     assert {a["id"] for t, a in parser.tags if t == "input"} == labelled
+
+
+def test_the_policy_names_the_pages_own_script_and_style(tmp_path):
+    pictures = {"B1": np.array([[0, 1], [255, 1]], np.uint8)}
+    text = write(tmp_path / "w", [example("a", pictures=pictures)], config_text=' style="a:b"')
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert "unsafe" not in policy and "default-src 'none'" in policy
+    for tag, source in (("style", "style-src"), ("script", "script-src")):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{source} 'sha256-{digest}'" in policy
+    body = text[text.index("<body>") :]
+    assert ' style="' not in body
+    for number in re.findall(r'data-style="(\d+)"', body):  # each has its rule
+        assert f'[data-style="{number}"] {{' in text
+    assert "--ar:" in text and "--tiles:" in text
+    assert "style=&quot;a:b&quot;" in body
 
 
 def test_every_user_string_is_escaped(tmp_path):
@@ -265,7 +283,7 @@ def test_folder_without_report_is_one_sentence(tmp_path, capsys):
     assert cli.main([str(tmp_path), f"--out={tmp_path / 'x.html'}"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}: no report_data.npz here")
     (tmp_path / "report_data.npz").write_bytes(b"PK\3\4 cut off")
-    with pytest.raises(UserError, match="not a report's data"):
+    with pytest.raises(UserError, match=r"report_data\.npz is damaged"):
         saved.load(tmp_path)
 
 

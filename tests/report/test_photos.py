@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from configs import cam
 from wsol_jax.data.embedded.source import is_drawn
 from wsol_jax.data.sources import cub_files
 from wsol_jax.report import photos
@@ -15,9 +16,10 @@ from wsol_jax.report import photos
 
 def claim(folder, **data):
     """A run's config.json, as far as the photos' reader needs it."""
-    data = dict(name="folder", root="", train="train", boxes="", multi_label=False) | data
+    config = cam.get_config("folder").to_dict()
+    config["data"] |= dict(root="", train="train", boxes="", multi_label=False) | data
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"config": {"data": data}, "class_names": []}))
+    (folder / "config.json").write_text(json.dumps({"config": config, "class_names": []}))
     return str(folder)
 
 

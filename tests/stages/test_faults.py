@@ -54,6 +54,14 @@ def refused(words, *expected, **options):
             ["--config=configs/cam.py:embedded", "--config.optimizer.momentum=x", "--workdir=W"],
             ["--config.optimizer.momentum=x", "expected a number"],
         ),
+        (
+            ["--config=configs/cam.py:embedded", "--config.train.epochs=inf", "--workdir=W"],
+            ["train.epochs=inf", "expected a number above 0 to 100000"],
+        ),
+        (
+            ["--config=configs/cam.py:embedded", f"--config.seed={10**20}", "--workdir=W"],
+            [f"seed={10**20}", "expected a whole number from 0 to 4294967295"],
+        ),
         (["--config=configs/com.py:embedded", "--workdir=W"], ["configs/com.py", "no such file"]),
         (["--config=configs/common.py", "--workdir=W"], ["configs/common.py", "get_config()"]),
         (["--config=configs/cam.py", "--wrkdir=W"], ["wrkdir", "workdir"]),
@@ -169,6 +177,14 @@ def test_truncated_images_are_named_and_skipped(tmp_path, root):
     words = tiny.flags(root, tmp_path / "w2", "--config.data.max_corrupt=1")
     sentence = refused(words, "data.max_corrupt=1", "'train'", "truncated")
     assert any(name in sentence for name in names[:2])
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_list_of_unreadable_images_is_no_run(tmp_path, root, name):
+    truncate(root, [str(path.relative_to(root)) for path in (root / name).rglob("*.jpg")])
+    words = tiny.flags(root, tmp_path / "w", "--config.data.max_corrupt=100")
+    refused(words, f"images of list '{name}' cannot be read", "truncated")
+    assert not (tmp_path / "w" / "metrics.json").exists()
 
 
 # Weights.

@@ -22,6 +22,7 @@ from helpers.labels import (
 )
 from PIL import Image
 
+from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data import label_formats
@@ -180,7 +181,9 @@ def test_cues_that_nobody_knows_the_inputs_of_are_refused(copied, damage):
         record.unlink()
     else:
         record.write_text({"cut": '{"maps": "a', "no object": "[]"}[damage])
-    with pytest.raises(UserError, match="made of other networks, labels or settings"):
+    other = "made of other networks, labels or settings"
+    sentence = other if damage == "missing" else r"inputs\.json is damaged.* remove .*cues and run"
+    with pytest.raises(UserError, match=sentence):
         make(copied)
 
 
@@ -213,20 +216,26 @@ def test_an_unreadable_photo_has_no_cue(made, tmp_path, caplog):
         make(tmp_path / "more", Painted(broken=(1, 2, 4)))
 
 
+def test_a_list_without_a_readable_photo_has_no_labels(tmp_path):
+    with pytest.raises(UserError, match=r"'cues': none of the 2 images of list 'train' can be"):
+        make(tmp_path / "cues", Painted(count=2, broken=(0, 1)))
+    assert read_summary(tmp_path / "cues") is None
+
+
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"size": 0}, r"cues\.size: expected cells a side, got 0"),
+        ({"size": 0}, r"cues\.size=0: expected a whole number"),
         ({"size": -3}, r"cues\.size"),
-        ({"foreground": 1.0}, r"cues\.foreground: expected a share in \[0, 1\), got 1\.0"),
+        ({"foreground": 1.0}, r"cues\.foreground=1\.0: expected a number from 0 to below 1"),
         ({"foreground": float("nan")}, r"cues\.foreground"),
-        ({"background": -0.1}, r"cues\.background: expected a share"),
+        ({"background": -0.1}, r"cues\.background=-0\.1: expected a number"),
     ],
 )
 def test_options_are_checked(changes, sentence):
     confident_cells(config_of(), 254)
     with pytest.raises(UserError, match=sentence):
-        confident_cells(config_of(**changes), 2)
+        fields.check_values(config_of(**changes))  # as methods.build_labeller does
 
 
 def test_more_classes_than_a_cue_holds_are_refused():

@@ -167,12 +167,38 @@ class EvalExample:
         return row
 
 
+def check_readable(source: Source, limit: int) -> None:
+    """Raises UserError where no image of a list can be read: there is nothing to learn or score.
+
+    ``limit``: after so many unreadable ones ``CorruptCounter`` stops whoever reads the list.
+    """
+    for index in range(min(len(source), limit + 1)):
+        record = source[index]
+        try:
+            decode_rgb(record.image, record.image_id)
+            return
+        except CorruptImage as error:
+            reason = str(error)
+    if len(source):
+        every = index + 1 == len(source)
+        which = f"all {index + 1}" if every else f"the first {index + 1}"
+        allowed = "" if every else f", more than data.max_corrupt={limit} allows"
+        raise UserError(
+            f"{which} images of list {source.name!r} cannot be read{allowed}; the last: {reason}"
+        )
+
+
 class CorruptCounter:
     """Names each unreadable image once, and stops the run past the config's limit."""
 
     def __init__(self, source: Source, limit: int):
         self._source, self._limit = source, limit
         self._seen: set[int] = set()
+
+    def check_some(self) -> None:
+        """Raises UserError where every image of the list was found to be unreadable."""
+        if len(self._seen) == len(self._source):
+            check_readable(self._source, len(self._source))
 
     def check(self, batch: Mapping[str, np.ndarray]) -> None:
         """Reads "index" and "valid" of a host batch.

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wsol_jax.base.arrays import Unreadable, read_npz
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside
+from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.base.types import Json
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.index_png import read_index_png
-from wsol_jax.data.label_formats import Format, LabelSpec, cells
+from wsol_jax.data.label_formats import KINDS, Format, LabelSpec, cells
 from wsol_jax.data.label_pictures import (
     encode_classes,
     encode_rgb,
@@ -124,7 +124,8 @@ class LabelFolder:
             raise UserError(
                 f"labels {path} is missing: run the stage that makes it, --stages={self.stage}."
             )
-        values = read_index_png(path) if own.holds_classes else _read_array(path)
+        again = f"remove it and run the stage that makes it, --stages={self.stage}"
+        values = read_index_png(path) if own.holds_classes else _read_array(path, again)
         try:
             # Of the photo's own size: whoever knows the photo compares.
             return own.check(values, values.shape[1::-1])
@@ -202,11 +203,15 @@ def summary_path(folder: pathlib.Path) -> pathlib.Path:
     return folder / f"{folder.name}.json"
 
 
+_SUMMARY = {"sha256": str, "images": int, "unreadable": list}
+
+
 def read_summary(folder: pathlib.Path) -> dict[str, Json] | None:
     """What a label stage left; None where it is not done, or the file is damaged."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         found = json.loads(summary_path(folder).read_text())
-        if isinstance(found, dict) and "sha256" in found:
+        whole = {"sha256": "", "images": 0, "unreadable": [], **found}
+        if "sha256" in found and all(isinstance(whole[n], kind) for n, kind in _SUMMARY.items()):
             return found
     return None
 
@@ -224,11 +229,15 @@ def open_labels(folder: str | os.PathLike) -> LabelFolder:
             f"{summary_path(folder)} is missing or damaged: run the stage that makes it, "
             f"--stages={folder.name}."
         )
-    if "products" in known:
-        products = {name: Format(**own) for name, own in known["products"].items()}
-    else:  # of a time when cells were all that there was
-        products = {folder.name: cells(known["size"])}
-    return LabelFolder(folder, products)
+    again = f"--stages={folder.name} makes it again, once it is removed"
+    with reading(summary_path(folder), again):
+        if "products" in known:
+            products = {name: Format(**own) for name, own in known["products"].items()}
+        else:  # of a time when cells were all that there was
+            products = {folder.name: cells(known["size"])}
+        if not all(x.kind in KINDS and isinstance(x.size, int) for x in products.values()):
+            raise ValueError(f"products: expected {', '.join(KINDS)}, each with its size")
+        return LabelFolder(folder, products)
 
 
 def _encode_array(values: np.ndarray) -> bytes:
@@ -237,10 +246,7 @@ def _encode_array(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _read_array(path: pathlib.Path) -> np.ndarray:
-    try:
-        return read_npz(path, ("values",))["values"]
-    except OSError as error:
-        raise UserError(f"labels {path} cannot be read: {error.strerror or error}") from None
-    except Unreadable as error:
-        raise UserError(f"labels {path} cannot be read: it {error}") from None
+def _read_array(path: pathlib.Path, again: str) -> np.ndarray:
+    arrays = read_arrays(path, again)
+    with reading(path, again):
+        return arrays["values"]

@@ -54,6 +54,23 @@ class BoxScores(Results):
         self.ious = PerImage((), np.float32)
         self.truth = RaggedPerImage((4,), np.int16)
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoxScores":
+        """``load`` of a file's arrays.
+
+        Raises:
+          ValueError: an image that is scored has no class, or one that is not named.
+        """
+        made = super().from_arrays(arrays)
+        if made.class_names:
+            classes = made.classes.rows()
+            scored = (made.boxes.images, made.pixels.images, made.hits.images, made.ious)
+            if not {i for rows in scored for i in rows.ids()} <= set(made.classes.ids()):
+                raise ValueError("an image that is scored has no class")
+            if classes.size and not 0 <= classes.min() <= classes.max() < len(made.class_names):
+                raise ValueError("an image has a class without a name")
+        return made
+
     def __len__(self) -> int:
         return len(self.hits.images)
 

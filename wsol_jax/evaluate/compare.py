@@ -1,8 +1,6 @@
 """Figures of two sets of finished runs: means over seeds, and paired intervals over images."""
 
-import json
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.figures import COMPARED
 from wsol_jax.evaluate.results import Results
 from wsol_jax.metrics.bootstrap import Difference
+from wsol_jax.runs import figures as stored_figures
 
 
 def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
@@ -32,17 +31,22 @@ def _split(workdir: str) -> tuple[pathlib.Path, str]:
 
 
 def _load(folder: pathlib.Path, part: str) -> dict[str, Any]:
-    try:
-        figures = json.loads((folder / "metrics.json").read_text())
-        if part and part not in figures.get("parts", {}):
-            known = ", ".join(figures.get("parts", {})) or "none"
-            raise UserError(f"{folder} has no part {part!r}; there are: {known}.")
-        figures = figures["parts"][part] if part else figures
-        paths = {name: folder / "scores" / part / f"{name}.npz" for name in figures["test"]}
-        scores = {name: kinds.load(path) for name, path in paths.items()}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{folder} holds no finished run: {error}") from None
-    return {"figures": figures, "scores": scores}
+    figures = stored_figures.read_finished(folder)
+    if figures is None:
+        raise UserError(f"{folder} holds no finished run: it has no {stored_figures.FILE}.")
+    parts = figures.get("parts", {})
+    if part and part not in parts:
+        raise UserError(f"{folder} has no part {part!r}; there are: {', '.join(parts) or 'none'}.")
+    figures = parts[part] if part else figures
+    for name, values in figures.get("test", {}).items():
+        for figure in COMPARED:
+            if not isinstance(values.get(figure), int | float | None):
+                raise UserError(
+                    f"{folder / stored_figures.FILE}: test.{name}.{figure}: expected a number, got "
+                    f"{str(values[figure])[:80]!r}."
+                )
+    paths = {n: folder / "scores" / part / f"{n}.npz" for n in figures.get("test", {})}
+    return {"figures": figures, "scores": {name: kinds.load(path) for name, path in paths.items()}}
 
 
 def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The choice of a kind of evaluation: the one place that asks what a network gives."""
 
 import functools
-import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -10,8 +9,9 @@ import ml_collections
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.data.pipeline import eval_size
-from wsol_jax.evaluate import figures, multi_label, segments
+from wsol_jax.evaluate import figures, segments
 from wsol_jax.evaluate.boxes import Boxes, BoxScores
 from wsol_jax.evaluate.kind import Kind
 from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores
@@ -20,6 +20,7 @@ from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.segments import Segments
 from wsol_jax.methods import Localization, Maps, Segmentation
 from wsol_jax.runs.checkpoint import check_choice
+from wsol_jax.runs.figures import AGAIN
 from wsol_jax.runs.opened import Network
 
 
@@ -59,31 +60,25 @@ def load(path: pathlib.Path) -> Results:
     """The per-image rows of a list, of whichever kind the file is.
 
     Raises:
-      OSError, ValueError, KeyError, zipfile.BadZipFile: no such file, or another one.
+      UserError: no such file, a damaged one, or one of something else.
     """
-    with np.load(path, allow_pickle=False) as file:
-        owners = {name.partition("/")[0] for name in file.files}
+    arrays = read_arrays(path, AGAIN)
+    owners = {name.partition("/")[0] for name in arrays}
     for kind in (MultiLabelScores, SegmentationScores, BoxScores):
         if kind.MARK in owners:
-            return kind.load(path)
-    raise ValueError("no per-image results of any kind")
+            with reading(path, AGAIN):
+                return kind.from_arrays(arrays)
+    raise UserError(f"{path} holds no per-image results of any kind: {AGAIN}.")
 
 
 def check_options(config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
-    """Raises UserError for an ``eval`` section that could not be scored by, before any work."""
+    """Raises UserError for an ``eval`` section that could not be scored by, before any work.
+
+    The fields' types and ranges are ``fields.check``'s.
+    """
     options = config.eval
-    if options.threshold >= 1:
-        raise UserError(f"eval.threshold: expected below 1, got {options.threshold}.")
     if options.best_metric not in figures.WATCHED:
         known = ", ".join(map(repr, figures.WATCHED))
         raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
-    if not options.batch_size > 0:
-        raise UserError(f"eval.batch_size: expected more than 0, got {options.batch_size}.")
-    for name in ("size", "gallery"):
-        if options[name] < 0:
-            raise UserError(f"eval.{name}: expected 0 or more, got {options[name]}.")
-    if not 0 <= options.tolerance < math.inf:
-        raise UserError(f"eval.tolerance: expected 0 or more pixels, got {options.tolerance}.")
     check_choice(options.checkpoint)
-    multi_label.check_detection(options)
     segments.check_options(options, class_names)

@@ -7,10 +7,8 @@ Beside their figures, detection: boxes around the maps' regions, ranked over the
 from collections.abc import Sequence
 
 import cv2
-import ml_collections
 import numpy as np
 
-from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD, fit_central_box, heat_cards
 from wsol_jax.evaluate.kind import Kind, Row, Task, Truth
@@ -95,18 +93,6 @@ class MultiLabel(Kind):
     def cards(self, source: Source, results: Results, threshold: float) -> list[Card]:
         """A fixed draw."""
         return heat_cards(self.config, source, results, threshold)
-
-
-def check_detection(options: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a section ``eval.detection`` that no boxes can be found by."""
-    found = options.detection
-    if not 0 <= found.threshold < 1:
-        raise UserError(
-            f"eval.detection.threshold: expected a share of a map's maximum in [0, 1), got "
-            f"{found.threshold}."
-        )
-    if not 0 <= found.nms_iou <= 1:
-        raise UserError(f"eval.detection.nms_iou: expected an IoU in [0, 1], got {found.nms_iou}.")
 
 
 def detect(maps: np.ndarray, share: float, size: tuple[int, int]) -> Detections:

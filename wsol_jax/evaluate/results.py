@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from wsol_jax.base.files import write_arrays
+from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.metrics.bootstrap import Difference
 from wsol_jax.metrics.localization import BoxAccuracy
 from wsol_jax.metrics.masks import PixelAP
+from wsol_jax.runs.figures import AGAIN
 
 
 class Results:
@@ -113,10 +115,19 @@ class Results:
 
     @classmethod
     def load(cls, path: pathlib.Path) -> Self:
-        """The inverse of ``save``; what the files of older runs lack is empty."""
-        with np.load(path, allow_pickle=False) as file:
-            texts = {n: tuple(map(str, file[n])) for n in cls.SETTINGS if n in file.files}
-            parts = {name: rows_of(file, name) for name in cls.ROWS}
+        """The inverse of ``save``; what the files of older runs lack is empty.
+
+        Raises:
+          UserError: the file is missing, damaged, or of another kind.
+        """
+        with reading(path, AGAIN):
+            return cls.from_arrays(read_arrays(path, AGAIN))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """``load`` of a file's arrays."""
+        texts = {n: tuple(map(str, arrays[n])) for n in cls.SETTINGS if n in arrays}
+        parts = {name: rows_of(arrays, name) for name in cls.ROWS}
         made = cls._made(texts, parts)
         for name, kind in cls.ROWS.items():
             if parts[name] or name not in cls.NEWER:
@@ -153,10 +164,10 @@ def to_rows(owner: object, parts: Iterable[str]) -> dict[str, np.ndarray]:
     }
 
 
-def rows_of(file: np.lib.npyio.NpzFile, part: str) -> dict[str, np.ndarray]:
-    """What ``to_rows`` made of one part, from an opened .npz; {} where the file has none."""
-    names = [name for name in file.files if name.startswith(f"{part}/")]
-    return {name.partition("/")[2]: file[name] for name in names}
+def rows_of(arrays: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
+    """What ``to_rows`` made of one part, of a file's arrays; {} where it has none."""
+    names = [name for name in arrays if name.startswith(f"{part}/")]
+    return {name.partition("/")[2]: arrays[name] for name in names}
 
 
 def known(value: float) -> float | None:

@@ -36,8 +36,8 @@ def score_list(
       what: stands before the progress bar; "" shows none.
 
     Raises:
-      UserError: more unreadable images than data.max_corrupt, or another classifier's scores that
-        are not of this list.
+      UserError: more unreadable images than data.max_corrupt, or no other ones; another
+        classifier's scores that are not of this list.
     """
     config = network.config
     given = read_class_scores(config.eval.class_scores, source) if kind.takes_class_scores else None
@@ -54,13 +54,20 @@ def score_list(
             found += [(its, n, own, row) for n, row in its.score(own, truth, task, name).items()]
         return found
 
+    count = 0
     with concurrent.futures.ThreadPoolExecutor(max(config.data.threads, 1)) as pool:
         for found in in_order(pool, work, images, ahead=kind.ahead):
+            count += 1
             for its, part, image, row in found:
                 into = results
                 if part:
                     into = results.parts.setdefault(part, its.empty(source.class_names))
                 its.add(into, image, row)
+    if not count and len(source) and not stop():
+        raise UserError(
+            f"none of the {len(source)} images of list {source.name!r} can be read: there is "
+            "nothing to score."
+        )
     return results
 
 

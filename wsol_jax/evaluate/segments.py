@@ -123,11 +123,6 @@ def check_options(options: ml_collections.ConfigDict, class_names: Sequence[str]
             f"eval.mean_classes: {unknown[0]!r} is not one of the data's: {', '.join(class_names)}."
         )
     fixed = options.map_thresholds
-    if fixed and (len(fixed) != 2 or not all(0 <= value < 1 for value in fixed)):
-        raise UserError(
-            f"eval.map_thresholds: expected a share and a class score in [0, 1), got {fixed}."
-        )
-    crf = options.crf
-    CrfSettings.of(crf, "eval.crf", "lattice")
-    if not 0 < crf.clip < 1:
-        raise UserError(f"eval.crf.clip: expected a probability between 0 and 1, got {crf.clip}.")
+    if len(fixed) not in (0, 2):
+        raise UserError(f"eval.map_thresholds: expected a share and a class score, got {fixed}.")
+    CrfSettings.of(options.crf, "eval.crf", "lattice")

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
+from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.data.label_formats import Format, LabelSpec
@@ -241,13 +242,14 @@ def build(config: Config, num_classes: int) -> Method:
     module mine, wherever Python finds that.
 
     Raises:
-      UserError: there is no such file or function.
+      UserError: there is no such file or function; a field that is out of its range.
     """
+    fields.check_values(config)
     module, name = _module(config.method)
     method = getattr(module, name, None)
     if method is None:
         raise UserError(f"method: {_file(module)} is no method's file.")
-    return method(config, num_classes)
+    return _made(method, config, num_classes)
 
 
 def build_labeller(config: Config, num_classes: int) -> Labeller:
@@ -257,14 +259,26 @@ def build_labeller(config: Config, num_classes: int) -> Labeller:
       config: the stage's.
 
     Raises:
-      UserError: there is no such file or function.
+      UserError: there is no such file or function; a field that is out of its range.
     """
+    fields.check_values(config)
     module, _ = _module(config.method)
     name = config.labeller
     labeller = getattr(module, name, None) if name.isidentifier() else None
     if labeller is None:
         raise UserError(f"labeller: {_file(module)} has no function {name!r}.")
-    return labeller(config, num_classes)
+    return _made(labeller, config, num_classes)
+
+
+def _made(maker: Callable, config: Config, num_classes: int) -> "Method | Labeller":
+    """What a method's function makes of a config; a field that it asks for in vain is named."""
+    try:
+        return maker(config, num_classes)
+    except AttributeError as error:
+        if not isinstance(error.args[0], KeyError):  # no section's, whose message names the field
+            raise
+        field = str(error.args[0].args[0]).partition("\n")[0]
+        raise UserError(f"method {config.method!r}: the config lacks a field: {field}.") from error
 
 
 def _module(method: str) -> tuple[types.ModuleType, str]:

@@ -59,10 +59,5 @@ def _saliency(network: Trained, images: jax.Array, layer: str) -> jax.Array:
 
 def _check(options: Config, num_classes: int) -> None:
     shared.check_classes(num_classes, "cues")
-    if not options.size > 0:
-        raise UserError(f"cues.size: expected cells a side, got {options.size}.")
     if not options.layer:
         raise UserError("cues.layer is empty: name the layer whose gradients give the background.")
-    for name in ("foreground", "background"):
-        if not 0 <= options[name] < 1:
-            raise UserError(f"cues.{name}: expected a share in [0, 1), got {options[name]}.")

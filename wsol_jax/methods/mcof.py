@@ -50,9 +50,6 @@ def superpixels(config: Config, num_classes: int) -> Labeller:
     """Regions of every photo (section 4.1), at most ``mcof.regions`` for a batch of one shape."""
     del num_classes
     options = config.mcof
-    for name, least in (("scale", 0.0), ("sigma", 0.0), ("min_size", 0), ("regions", 0)):
-        if not options[name] > least:
-            raise UserError(f"mcof.{name}: expected more than {least:g}, got {options[name]}.")
     settings = dict(scale=options.scale, sigma=options.sigma, min_size=options.min_size)
 
     def finish(photo, made, earlier):
@@ -126,9 +123,6 @@ def seeds(config: Config, num_classes: int) -> Labeller:
     """The first round's classes of regions (section 4.1), of a classifier's maps."""
     options = config.mcof
     shared.check_classes(num_classes, "masks")
-    for name in ("share", "peak"):
-        if not 0 <= options[name] <= 1:
-            raise UserError(f"mcof.{name}: expected a share in [0, 1], got {options[name]}.")
 
     def make(networks, batch):
         return {"maps": plain_maps(networks["maps"].localize(batch["image"]).maps)}

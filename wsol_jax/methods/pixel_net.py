@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.losses.pixels import labelled_cross_entropy
@@ -23,8 +22,6 @@ def pixel_net(config: Config, num_classes: int) -> Method:
     Loss (eq. 3): cross-entropy, the mean over all labelled cells of the batch.
     """
     options = config.pixel_net
-    if not options.cells > 0:
-        raise UserError(f"pixel_net.cells: expected cells a side, got {options.cells}.")
     segmenter = fov.build(config, options, num_classes)
 
     def loss(variables, batch, rng, step):

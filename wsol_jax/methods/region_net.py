@@ -74,7 +74,6 @@ def region_net(config: Config, num_classes: int) -> Method:
     those of each of its classes and of background alike.
     """
     model, options = config.model, config.region_net
-    _check(options)
     dtype = shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     network = RegionNetwork(
@@ -142,11 +141,3 @@ def _renumbered(regions: jax.Array, drawn: jax.Array, count: int) -> jax.Array:
     places = places.at[drawn].set(jnp.arange(len(drawn), dtype=jnp.int32), mode="drop")
     places = places.at[count].set(len(drawn))
     return places[jnp.where((regions >= 0) & (regions < count), regions, count)]
-
-
-def _check(options: Config) -> None:
-    for name in ("regions", "size", "drawn", "cells", "channels"):
-        if not options[name] > 0:
-            raise UserError(f"region_net.{name}: expected more than 0, got {options[name]}.")
-    if not 0 <= options.dropout < 1:
-        raise UserError(f"region_net.dropout: expected a rate in [0, 1), got {options.dropout}.")

@@ -231,25 +231,15 @@ def _check(options: Config, num_classes: int) -> None:
             words = ", ".join(map(repr, known))
             raise UserError(f"hide_and_seek.{name}: {options[name]!r} is not one of {words}.")
     grid, size = options.grid, options.cam_size
-    ranges = {
-        "cams": (1, 3),
-        "probability": (0, 1),
-        "grid": (1, size),
-        "number": (-1, grid**2),
-        "early_steps": (0, float("inf")),
-        "tau": (0, float("inf")),
-        "segmentation": (0, float("inf")),
-    }
-    for name, (least, most) in ranges.items():
-        if not least <= options[name] <= most:
-            span = f"{least} to {most}" if most < float("inf") else f"{least} or more"
-            raise UserError(f"hide_and_seek.{name}: expected {span}, got {options[name]}.")
+    if options.number > grid**2:
+        raise UserError(
+            f"hide_and_seek.number: expected {grid**2} at most, the patches of a photo, got "
+            f"{options.number}."
+        )
     if size % grid:
         raise UserError(
             f"hide_and_seek.grid: {grid} patches a side do not divide the {size} pixels of "
             "hide_and_seek.cam_size."
         )
-    if not 0 < options.floor < 1:
-        raise UserError(f"hide_and_seek.floor: expected above 0, below 1, got {options.floor}.")
     if options.teacher and not options.segmentation:
         raise UserError("hide_and_seek.segmentation: 0, and a teacher, leave nothing to learn.")

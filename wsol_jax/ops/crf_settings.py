@@ -8,6 +8,9 @@ from typing import Literal
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 
+# Beyond these, float32 gives NaN: a square of a deviation, or a sum of weights, leaves its range.
+MOST, LEAST, MOST_ITERATIONS = 1e5, 1e-3, 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class CrfSettings:
@@ -21,7 +24,7 @@ class CrfSettings:
 
     Raises:
       ValueError: other counts of numbers, a negative weight, a deviation of 0 or less, negative
-        iterations, another method.
+        iterations, numbers far beyond any photo, another method.
     """
 
     bilateral: tuple[float, ...] = (10.0, 80.0, 13.0)
@@ -32,8 +35,10 @@ class CrfSettings:
     def __post_init__(self):
         for name, fields in (("bilateral", ("weight", "sxy", "srgb")), ("spatial", _SPATIAL)):
             object.__setattr__(self, name, _kernel(name, getattr(self, name), fields))
-        if self.iterations < 0:
-            raise ValueError(f"iterations={self.iterations}: expected 0 or more")
+        if not 0 <= self.iterations <= MOST_ITERATIONS:
+            raise ValueError(
+                f"iterations={self.iterations}: expected 0 or more, {MOST_ITERATIONS} at most"
+            )
         if self.method not in ("exact", "lattice"):
             raise ValueError(f'method is "exact" or "lattice", not {self.method!r}')
 
@@ -63,6 +68,9 @@ def _kernel(name: str, values: Sequence[float], fields: tuple[str, ...]) -> tupl
         numbers = ()
     if len(numbers) != len(fields) or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} is ({', '.join(fields)}), finite numbers, not {values}")
-    if numbers[0] < 0 or min(numbers[1:]) <= 0:
-        raise ValueError(f"{name}={numbers}: expected a weight >= 0 and deviations > 0")
+    if not 0 <= numbers[0] <= MOST or not all(LEAST <= x <= MOST for x in numbers[1:]):
+        raise ValueError(
+            f"{name}={numbers}: expected a weight >= 0 and deviations > 0, that is from {LEAST:g}, "
+            f"each {MOST:g} at most"
+        )
     return numbers

@@ -3,19 +3,19 @@
 import dataclasses
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_arrays
+from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.results import Results
 from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, min_max, prepare_map
 from wsol_jax.metrics.per_image import PerImage
 from wsol_jax.report.example import Example, Run
+from wsol_jax.runs.figures import AGAIN
 
 FOLDER = "maps"  # of a work directory: one file a list
 
@@ -40,8 +40,15 @@ def load_maps(workdir: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
 
     Raises: UserError for a damaged file.
     """
-    rows = _read(pathlib.Path(workdir) / FOLDER / f"{name}.npz", _maps_of)
-    return rows or {}
+    path = pathlib.Path(workdir) / FOLDER / f"{name}.npz"
+    if not path.is_file():
+        return {}
+    with reading(path, AGAIN):
+        arrays = read_arrays(path, AGAIN)
+        found = dict(zip(map(str, arrays["ids"]), arrays["rows"], strict=True))
+        for row in found.values():
+            prepare_map(row)  # of two dimensions, finite
+    return found
 
 
 def load_scores(workdir: str | os.PathLike, names: Iterable[str]) -> dict[str, Results]:
@@ -50,8 +57,8 @@ def load_scores(workdir: str | os.PathLike, names: Iterable[str]) -> dict[str, R
     Raises: UserError for a damaged file.
     """
     folder = pathlib.Path(workdir) / "scores"
-    found = {name: _read(folder / f"{name}.npz", kinds.load) for name in names}
-    return {name: scores for name, scores in found.items() if scores is not None}
+    paths = {name: folder / f"{name}.npz" for name in names}
+    return {name: kinds.load(path) for name, path in paths.items() if path.is_file()}
 
 
 def pictured(run: Run, name: str) -> set[str]:
@@ -91,18 +98,3 @@ def examples(
             )
         )
     return found
-
-
-def _maps_of(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(zip(map(str, file["ids"]), file["rows"], strict=True))
-
-
-def _read(path: pathlib.Path, reader: Callable):
-    """What a reader finds in a file, None where there is no file."""
-    if not path.is_file():
-        return None
-    try:
-        return reader(path)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a run's per-image results ({error})") from error

@@ -25,7 +25,7 @@ from wsol_jax.metrics.boxes import boxes_from_score_map
 from wsol_jax.metrics.maps import MAP_SIZE, prepare_map
 from wsol_jax.report import encode, overlays, page
 from wsol_jax.report.example import PHOTO_SIDE, Example
-from wsol_jax.runs import workdirs
+from wsol_jax.runs import figures, workdirs
 from wsol_jax.runs.opened import Network
 from wsol_jax.runs.plan import restore_variables, without_weights
 
@@ -68,16 +68,18 @@ class Photos:
 
 
 def run_threshold(config: Any, workdir: pathlib.Path) -> float:
-    """The box threshold that the run's evaluation chose; else the config's, else 0.2."""
-    try:
-        return float(json.loads((workdir / "metrics.json").read_text())["threshold"])
-    except (OSError, ValueError, KeyError):
-        if config.eval.threshold >= 0:
-            return float(config.eval.threshold)
-        logging.warning(
-            "%s has no metrics.json: the box threshold is %.1f", workdir, DEFAULT_THRESHOLD
-        )
-        return DEFAULT_THRESHOLD
+    """The box threshold that the run's evaluation chose; where it had none, the config's, or 0.2.
+
+    Raises:
+      UserError: metrics.json is damaged.
+    """
+    found = figures.read_finished(workdir)
+    if found is not None:
+        return float(found["threshold"])
+    if config.eval.threshold >= 0:
+        return float(config.eval.threshold)
+    logging.warning("%s has no metrics.json: the box threshold is %.1f", workdir, DEFAULT_THRESHOLD)
+    return DEFAULT_THRESHOLD
 
 
 def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> dict[str, Any]:

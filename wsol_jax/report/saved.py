@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 
 import cv2
@@ -10,8 +9,11 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_arrays
+from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.report import encode, overlays
 from wsol_jax.report.example import PHOTO_SIDE, Example, Run
+from wsol_jax.runs import figures as run_figures
+from wsol_jax.runs.figures import AGAIN
 
 FILE = "report_data.npz"
 _VERSION = 1
@@ -64,24 +66,24 @@ def load(workdir: str) -> Run:
     path = os.path.join(workdir, FILE)
     if not os.path.isfile(path):
         raise UserError(f"{workdir}: no {FILE} here; a finished run or --mode=evaluate writes it")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            meta = json.loads(bytes(arrays["meta"]))
-            if meta["version"] != _VERSION:
-                raise UserError(f"{path}: version {meta['version']}, expected {_VERSION}")
-            examples = [_example(i, e, arrays) for i, e in enumerate(meta["examples"])]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a report's data ({error})") from error
-    return Run(
-        figures=meta["figures"],
-        examples=examples,
-        threshold=meta["threshold"],
-        curves={k: [tuple(p) for p in c] for k, c in meta["curves"].items()},
-        title=meta["title"],
-        config_text=meta["config_text"],
-        classes=tuple(meta.get("classes", ())),
-        facts=meta["facts"],
-    )
+    with reading(path, AGAIN):
+        arrays = read_arrays(path, AGAIN)
+        meta = json.loads(bytes(arrays["meta"]))
+        if meta["version"] != _VERSION:
+            raise UserError(f"{path}: version {meta['version']}, expected {_VERSION}")
+        run_figures.check(meta["figures"], f"{path}: ")
+        if not 0 <= meta["threshold"] < 1:
+            raise ValueError(f"threshold: expected 0 to below 1, got {meta['threshold']!r}")
+        return Run(
+            figures=meta["figures"],
+            examples=[_example(i, e, arrays) for i, e in enumerate(meta["examples"])],
+            threshold=float(meta["threshold"]),
+            curves={k: [_point(*p) for p in c] for k, c in meta["curves"].items()},
+            title=_text(meta["title"]),
+            config_text=_text(meta["config_text"]),
+            classes=tuple(map(_text, meta.get("classes", ()))),
+            facts={_text(k): _text(v) for k, v in meta["facts"].items()},
+        )
 
 
 def plain(value):
@@ -101,17 +103,27 @@ def _example(i: int, entry: Mapping, arrays) -> Example:
         for k, (name, is_map) in enumerate(entry["pictures"])
     }
     return Example(
-        image_id=entry["image_id"],
+        image_id=_text(entry["image_id"]),
         image=_unpacked(arrays[f"{i}/image"]),
         score_map=_unpacked(arrays[f"{i}/score_map"], is_map=True),
-        true_boxes=arrays[f"{i}/true_boxes"],
-        box=None if entry["box"] is None else np.asarray(entry["box"], np.float32),
-        iou=entry["iou"],
-        label=entry["label"],
-        predicted=entry["predicted"],
+        true_boxes=np.reshape(arrays[f"{i}/true_boxes"], (-1, 4)),
+        box=None if entry["box"] is None else np.reshape(entry["box"], 4).astype(np.float32),
+        iou=_number(entry["iou"]),
+        label=_text(entry["label"]),
+        predicted=_text(entry["predicted"]),
         pictures=pictures,
-        split=entry["split"],
+        split=_text(entry["split"]),
     )
+
+
+def _text(value) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, got {str(value)[:80]!r}")
+    return value
+
+
+def _point(step, value) -> tuple[int, float | None]:
+    return int(step), _number(value)
 
 
 def _number(value) -> float | None:

@@ -4,6 +4,8 @@ import json
 import pathlib
 from collections.abc import Mapping
 
+from absl import logging
+
 from wsol_jax.base.files import write_whole
 
 
@@ -41,15 +43,27 @@ class MetricWriter:
 
 
 def read_history(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of ``history.jsonl``; a last line cut short by a kill is dropped."""
+    """The rows of ``history.jsonl``; a last line cut short by a kill is dropped.
+
+    A line before that that is damaged is named, and its points are missing in the curves.
+    """
     path = pathlib.Path(workdir) / "history.jsonl"
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = json.loads(line)
+            rows.append({"step": int(row["step"]), **{k: _number(v) for k, v in row.items()}})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+            if number < len(lines):  # the last ends without a line's end
+                logging.warning("%s, line %d is damaged: the curves go without it.", path, number)
     return rows
+
+
+def _number(value: float) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(value)
+    return value
 
 
 def curves(workdir: pathlib.Path) -> dict[str, list[tuple[int, float]]]:

@@ -20,6 +20,8 @@ from wsol_jax.networks.weights.published import ensure_weights
 from wsol_jax.runs.checkpoint import Checkpoints
 from wsol_jax.runs.state import TrainState, learning_rate, optimizer, train_step
 
+_MOST_STEPS = 2**31 - 1  # the state's step is an int32
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -37,18 +39,21 @@ class Plan:
         """From the config's ``train`` section.
 
         Raises:
-          UserError: a budget or batch that is not positive.
+          UserError: more steps than a state counts.
         """
-        for name in ("batch_size", "accumulate", "epochs", "log_every", "checkpoint_steps"):
-            if not options[name] > 0:
-                raise UserError(f"train.{name}: expected more than 0, got {options[name]}.")
         per_epoch = max(round(num_records / options.batch_size), 1)
         exact = num_records / options.batch_size
+        steps = max(round(options.epochs * exact), 1)
+        if steps > _MOST_STEPS:
+            raise UserError(
+                f"train.epochs={options.epochs}: {steps} steps of {options.batch_size} images are "
+                f"more than {_MOST_STEPS}."
+            )
         return cls(
             num_records=num_records,
             batch_size=options.batch_size,
             padded_size=sharding.padded_size(options.batch_size, mesh, options.accumulate),
-            num_steps=max(round(options.epochs * exact), 1),
+            num_steps=steps,
             eval_steps=math.ceil(options.eval_epochs * exact) if options.eval_epochs > 0 else 0,
             steps_per_epoch=per_epoch,
         )
@@ -63,8 +68,6 @@ def resolve(config: Config) -> Config:
     Raises:
       UserError: the file is missing and cannot be fetched, or is not one of weights.
     """
-    if config.seed < 0:
-        raise UserError(f"seed: expected 0 or more, got {config.seed}.")
     config = config.copy_and_resolve_references()
     model = config.model
     with config.unlocked():

@@ -6,8 +6,10 @@ import pathlib
 import jax
 import ml_collections
 
+from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import write_whole
+from wsol_jax.base.files import check_inside, write_whole
+from wsol_jax.base.stored import read_json, reading
 from wsol_jax.base.types import Config, Json
 
 CONFIG = "config.json"
@@ -189,10 +191,10 @@ _NEWER = {
 
 def with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
     """Adds, in place, the fields that a config of earlier days lacks, as they were meant."""
-    for section, fields in _NEWER.items():
+    for section, newer in _NEWER.items():
         if section in ("", *config):
             place = config[section] if section else config
-            for name, value in fields.items():
+            for name, value in newer.items():
                 place.setdefault(name, value)
     for place in (config, *config["stage"].values()):
         _with_named_labels(place)
@@ -213,11 +215,23 @@ def _load(workdir: pathlib.Path) -> tuple[dict[str, Json], list[str]]:
     path = workdir / CONFIG
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no run: {path} is missing. Train there first.")
-    try:
-        content = json.loads(path.read_text())
-        return with_newer_fields(content["config"]), content["class_names"]
-    except (ValueError, KeyError, TypeError):  # no JSON, no UTF-8, or JSON of another shape
-        raise UserError(f"{path} is not a run's config: expected config and class_names.") from None
+    again = "it is not a run's config, put back the one that the run was trained by"
+    with reading(path, again):
+        content = read_json(path, again)
+        config, names = with_newer_fields(content["config"]), content["class_names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{path}: class_names: expected a list of names.")
+    fields.check(config, f"{path}: config.")
+    _check_stages(config, path)
+    return config, names
+
+
+def _check_stages(config: dict[str, Json], path: pathlib.Path) -> None:
+    """Raises UserError where a stage is no folder's name, or has no section."""
+    for name in config["stages"]:
+        check_inside(name, f"{path}: config.stages")
+        if name != "evaluate" and not isinstance(config["stage"].get(name), dict):
+            raise UserError(f"{path}: config.stages: {name!r} has no section in config.stage.")
 
 
 def load(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists
-from wsol_jax.data.pipeline import check_crop, eval_size
+from wsol_jax.data.pipeline import check_crop, check_readable, eval_size
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
@@ -36,6 +36,8 @@ from wsol_jax.stages.wanted import batch_labels, check_warm_up
 def check_evaluation(config: Config, lists: Lists) -> None:
     """Raises UserError for an ``eval`` section by which this run cannot be scored."""
     kinds.check_options(config, lists.class_names)
+    for source in filter(None, (lists.tune, *lists.tests.values())):
+        check_readable(source, config.data.max_corrupt)
     names, options = trainings(config), config.eval
     if options.labels:
         if not label_stages(config):

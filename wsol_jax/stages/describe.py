@@ -9,7 +9,7 @@ import numpy as np
 from clu import parameter_overview
 
 from wsol_jax import methods
-from wsol_jax.base import sharding
+from wsol_jax.base import fields, sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Json
 from wsol_jax.data import sources
@@ -31,6 +31,7 @@ def describe(config: Config, workdir: pathlib.Path) -> dict[str, Json]:
       "step_flops": F, "step_bytes": B}: FLOPs and peak bytes of a training step as XLA counts them,
       None where the backend does not tell.
     """
+    fields.check(config)
     num_classes = _classes(config)
     if config.stages:  # the last training's network holds the earlier ones
         last = trainings(config)[-1]

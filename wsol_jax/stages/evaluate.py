@@ -1,7 +1,5 @@
 """The stage that scores: metrics.json, scores/ and the page of a run."""
 
-import contextlib
-import json
 import pathlib
 import time
 import types
@@ -9,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from absl import logging
 
-from wsol_jax.base.files import write_whole
+from wsol_jax.base import fields
+from wsol_jax.base.errors import UserError
 from wsol_jax.data.lists import open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.report import collect
+from wsol_jax.runs import figures as stored_figures
 from wsol_jax.runs.opened import OpenedRun, open_run
 
 
@@ -49,7 +50,7 @@ def finish_run(
     """
     if jax.process_index() != 0:
         return
-    write_whole(workdir / "metrics.json", json.dumps(figures, indent=1))
+    stored_figures.write(workdir, figures)
     collect.write_page(config, workdir, figures, stages)
 
 
@@ -60,15 +61,24 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       UserError: the folder holds no checkpoint of this config.
     """
     start = time.monotonic()
+    fields.check(config)
     lists = open_lists(config.data)
     kinds.check_options(config, lists.class_names)
     run = open_run(config, workdir, lists=lists)
     figures = score_run(run, workdir)
     figures["steps"] = run.step
-    with contextlib.suppress(OSError, json.JSONDecodeError, KeyError):
-        before = json.loads((workdir / "metrics.json").read_text())
-        figures["train_seconds"] = before["train_seconds"]
+    if (spent := _train_seconds(workdir)) is not None:
+        figures["train_seconds"] = spent
     seconds = time.monotonic() - start
     figures["seconds"] = figures.get("train_seconds", 0.0) + seconds  # as when it was trained
     finish_run(run.config, workdir, figures)
     return figures
+
+
+def _train_seconds(workdir: pathlib.Path) -> float | None:
+    """What the training took, as its metrics.json has it; a damaged one is about to be replaced."""
+    try:
+        return (stored_figures.read(workdir) or {}).get("train_seconds")
+    except UserError as error:
+        logging.warning("%s The training's time is not known any more.", error)
+        return None

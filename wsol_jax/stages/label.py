@@ -95,7 +95,8 @@ def make_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Json]
       The content of STAGE.json.
 
     Raises:
-      UserError: the folder holds labels made of something else, or cannot be written.
+      UserError: the folder holds labels made of something else, or cannot be written; no image can
+        be read.
     """
     known = _begin(stage.folder, inputs)
     missing = _missing(stage, known)
@@ -105,6 +106,11 @@ def make_labels(stage: LabelStage, inputs: Mapping[str, str]) -> dict[str, Json]
         _write(dataclasses.replace(stage, source=todo))
     sharding.barrier("labels written")
     found = _summary(stage, inputs)
+    if not found["images"] and len(stage.source):
+        raise UserError(
+            f"stage {stage.folder.name!r}: none of the {len(stage.source)} images of list "
+            f"{stage.source.name!r} can be read: there are no labels."
+        )
     if known is not None:
         _check_same(stage.folder, known, found)
     elif jax.process_index() == 0:

@@ -9,20 +9,30 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.stored import read_json, reading
 from wsol_jax.base.types import Json, Tree
 from wsol_jax.methods import Variables
+from wsol_jax.runs import figures as stored_figures
 from wsol_jax.runs.history import curves
 
-INPUTS, FIGURES = "inputs.json", "metrics.json"
+INPUTS = "inputs.json"
 
 
 def read_inputs(folder: pathlib.Path) -> dict[str, str] | None:
-    """Hashes of what a stage was made of; None where nobody knows."""
-    try:
-        found = json.loads((folder / INPUTS).read_text())
-    except (OSError, ValueError):
+    """Hashes of what a stage was made of; None where nobody knows.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = folder / INPUTS
+    if not path.is_file():
         return None
-    return found if isinstance(found, dict) else None
+    again = f"nobody knows what stage {folder.name!r} was made of, remove {folder} and run it again"
+    with reading(path, again):
+        found = read_json(path, again)
+        if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
+            raise ValueError("expected hashes by name")
+    return found
 
 
 def write_inputs(folder: pathlib.Path, inputs: Mapping[str, str]) -> None:
@@ -41,16 +51,17 @@ def read_figures(folder: pathlib.Path) -> dict[str, Json]:
     """A stage's metrics.json.
 
     {} where it was killed between its product and this file: the figures of the run stand.
+
+    Raises:
+      UserError: the file is damaged.
     """
-    try:
-        return json.loads((folder / FIGURES).read_text())
-    except (OSError, ValueError):
-        return {}
+    again = f"remove it, and the run's command with --stages={folder.name} makes it again"
+    return stored_figures.read(folder, again) or {}
 
 
 def write_figures(folder: pathlib.Path, figures: Mapping[str, Json]) -> None:
     """Writes a stage's metrics.json."""
-    write_whole(folder / FIGURES, json.dumps(dict(figures), indent=1))
+    stored_figures.write(folder, dict(figures))
 
 
 def last_values(folder: pathlib.Path) -> dict[str, float]:

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from wsol_jax.base import sharding
+from wsol_jax.base import fields, sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
@@ -66,6 +66,7 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
       Interrupted: SIGTERM or SIGINT, after a whole save.
     """
     workdir = pathlib.Path(workdir)
+    fields.check(config)
     wanted = tuple(only) or tuple(config.stages)
     check_names(config, wanted)
     with contextlib.nullcontext() if wanted == (EVALUATE,) else lock.held(workdir):
@@ -327,6 +328,7 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     """
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
+    fields.check(config)
     with lock.held(workdir):
         return _train_and_evaluate(config, workdir, start)
 

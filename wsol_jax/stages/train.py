@@ -175,10 +175,12 @@ class _Loop:
             seed=self.config.seed,
             labels=self.labels,
         )
+        pipeline.check_readable(source, data.max_corrupt)
         corrupt = pipeline.CorruptCounter(source, data.max_corrupt)
 
         def put(batch):
             corrupt.check(batch)
+            corrupt.check_some()
             return sharding.to_devices(batch, self.mesh)
 
         batches = pipeline.train_batches(rows, example, workers=data.workers, threads=data.threads)
