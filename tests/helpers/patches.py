@@ -5,13 +5,16 @@ import os
 import pathlib
 import resource
 import signal
+import time
 
 import jax
 
 from helpers import runs
 from wsol_jax.base import files
+from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate import boxes, score
 from wsol_jax.runs import checkpoint, history, workdirs
+from wsol_jax.stages import label, train
 
 
 def stop_in_tune():
@@ -145,3 +148,49 @@ MCOF = ("superpixels", "saliency", "seeds", "region_1", "objects_1", "refined_1"
 def die_once_in_each_kind_of_mcofs_stages():
     """As ``die_once_in_each_stage``, in those of MCOF."""
     die_once_in_each_stage((*MCOF, "masks_1"))
+
+
+def _fails(module, name, times=1):
+    """The function raises a UserError at its ``times``-th call."""
+    function, calls = getattr(module, name), []
+
+    def failing(*args, **kwargs):
+        calls.append(0)
+        if len(calls) == times:
+            raise UserError("the photos of this machine are gone.")
+        return function(*args, **kwargs)
+
+    setattr(module, name, failing)
+
+
+def fail_in_training():
+    """A UserError in the fifth step, after two saves."""
+    _fails(train._Loop, "_after_step", times=5)
+
+
+def fail_in_labels():
+    """A UserError with three photos' labels made."""
+    _fails(label, "_finished", times=4)
+
+
+def fail_in_evaluation():
+    """A UserError when the test list is scored."""
+    _fails(boxes, "fit_central_box")
+
+
+def wait_in_evaluation():
+    """The process waits when the test list is scored, until it is killed."""
+    boxes.fit_central_box = lambda source: time.sleep(600)
+
+
+def wait_in_labels():
+    """The process waits with three photos' labels made, until it is killed."""
+    made, finished = [], label._finished
+
+    def waiting(*args):
+        made.append(0)
+        if len(made) == 4:
+            time.sleep(600)
+        return finished(*args)
+
+    label._finished = waiting

@@ -43,13 +43,30 @@ def step_of(workdir):
     return max((int(line.split(",")[0].split(":")[1]) for line in lines if "}" in line), default=0)
 
 
-def start_pair(words, devices=4):
-    """Two processes on loopback that share a run."""
+def start_several(words, count, devices=1, patches=None, others=None):
+    """Some processes on loopback that share a run.
+
+    Args:
+      patches: by index, as of ``tiny.Run``.
+      others: by index, words that a process has instead.
+    """
     with contextlib.closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    join = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
-    return [tiny.Run([*words, *join, f"--process_id={i}"], devices=devices) for i in range(2)]
+    join = [f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={count}"]
+    return [
+        tiny.Run(
+            [*(others or {}).get(i, words), *join, f"--process_id={i}"],
+            devices,
+            patch=(patches or {}).get(i, ""),
+        )
+        for i in range(count)
+    ]
+
+
+def start_pair(words, devices=4):
+    """Two processes on loopback that share a run."""
+    return start_several(words, 2, devices)
 
 
 def events(folder):

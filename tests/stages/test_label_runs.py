@@ -12,7 +12,8 @@ import pytest
 import tiny
 from helpers.labels import content, cue_folder
 from helpers.runs import figures_of, saved, start_pair, step_of, whole_run
-from helpers.voc import on_voc, write_voc
+from helpers.sec_runs import CELLS, words
+from helpers.voc import write_voc
 from PIL import Image
 
 from wsol_jax import methods
@@ -24,37 +25,12 @@ from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import open_run
 from wsol_jax.stages import recipe as stages
 
-LAST, CELLS = 6, 6  # 12 photos, batches of 6, 3 epochs
-FIELDS = {
-    "model.final_endpoint": "block_1",
-    "train.eval_epochs": 0.0,
-    "train.epochs": 1.0,
-    "data.resize": 32,
-    "cues.layer": "block_1_project",
-    "cues.size": CELLS,
-    "cues.foreground": 0.3,
-    "cues.background": 0.1,
-    "stage.segment.data.crop": 32,
-    "stage.segment.data.resize": 32,
-    "stage.segment.model.final_endpoint": "block_1",
-    "stage.segment.model.output_stride": 8,
-    "stage.segment.train.batch_size": 6,
-    "stage.segment.train.epochs": 3.0,
-    "stage.segment.sec.channels": 8,
-    "stage.segment.sec.dilation": 1,
-    "eval.crf.iterations": 2,
-}
+LAST = 6  # 12 photos, batches of 6, 3 epochs
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return write_voc(tmp_path_factory.mktemp("voc") / "voc")
-
-
-def words(root, workdir, *more):
-    fields = [f"--config.{name}={value}" for name, value in FIELDS.items()]
-    flags = tiny.flags(tiny.data(), workdir, *fields, *more, method="sec")
-    return on_voc(flags, root)
 
 
 def run(*args, **options):
