@@ -1,6 +1,7 @@
 """One kit and one server a session."""
 
 import pytest
+
 from faults import kit as kits
 
 

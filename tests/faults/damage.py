@@ -7,9 +7,10 @@ import os
 import pathlib
 import shutil
 import struct
+import types
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -17,12 +18,12 @@ Spoil = Callable[[pathlib.Path], object]
 
 
 def one(here: pathlib.Path, pattern: str) -> pathlib.Path:
-    """The path of that name; of a pattern, the first that it finds."""
+    """The path of that name; of a pattern, the largest file that it finds."""
     if "*" not in pattern:
         return here / pattern
-    found = sorted(here.glob(pattern))
-    assert found, f"nothing like {pattern} in {sorted(map(str, here.rglob('*')))[:50]}"
-    return found[0]
+    found = [path for path in here.glob(pattern) if path.is_file()]
+    assert found, f"nothing like {pattern} in {here}"
+    return max(found, key=lambda path: (path.stat().st_size, path.name))
 
 
 def write(name: str, content: bytes | str = b"") -> Spoil:
@@ -205,13 +206,29 @@ def saved(name: str, value: object, pickled: bool = False) -> Spoil:
     return spoil
 
 
-def zipped(name: str, **members: bytes) -> Spoil:
-    """Puts a zip file there; "__" stands for "." in its members' names."""
+def zipped(name: str, members: Mapping[str, bytes] = types.MappingProxyType({})) -> Spoil:
+    """Puts a zip file there."""
 
     def spoil(here):
         with zipfile.ZipFile(here / name, "w") as file:
             for key, content in members.items():
-                file.writestr(key.replace("__", "."), content)
+                file.writestr(key, content)
+
+    return spoil
+
+
+def packed(name: str, flags: int = 0, method: int = 0) -> Spoil:
+    """Says of each member of a zip that it is packed by another method, or has a password."""
+
+    def spoil(here):
+        content = (here / name).read_bytes()
+        for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            parts = content.split(mark)
+            fields = struct.pack("<HH", flags, method)
+            start = at - 4
+            parts[1:] = [part[:start] + fields + part[start + 4 :] for part in parts[1:]]
+            content = mark.join(parts)
+        (here / name).write_bytes(content)
 
     return spoil
 

@@ -10,10 +10,11 @@ import cv2
 import h5py
 import numpy as np
 import tiny
-from faults.server import Done, Server
 from helpers.stored import IDS, write_masks, write_tree
 from helpers.voc import write_voc
 from safetensors.numpy import save_file
+
+from faults.server import Done, Server
 
 _GS = '#!/bin/sh\necho "$0 $@" >> "$WSOL_FAULTS_GS"\nexit 1\n'
 _PROGRAMS = ("gs", "gswin32c", "gswin64c", "djpeg", "dvips", "xdg-open")
@@ -78,7 +79,8 @@ def pretrained(file: str, *more: str) -> list[str]:
     """A training of two blocks of VGG16 from a weight file."""
     fields = {"model.weights": file, "model.final_endpoint": "conv2_2", "model.output_stride": 4}
     words = train(*(f"--config.{k}={v}" for k, v in fields.items()), *more)
-    return [words[0].replace("mobilenet_v2", "vgg16").replace("width=0.25", "width=0.125"), *words[1:]]
+    config = words[0].replace("mobilenet_v2", "vgg16").replace("width=0.25", "width=0.125")
+    return [config, *words[1:]]
 
 
 def vgg_arrays() -> dict[str, np.ndarray]:

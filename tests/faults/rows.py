@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 import pytest
+
 from faults.kit import Kit
 from faults.server import Done
 

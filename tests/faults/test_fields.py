@@ -1,8 +1,10 @@
 """Training: flags, keys and fields that no run can have."""
 
 import pytest
-from faults.kit import ROOT, field, train
+
+from faults.kit import field, train
 from faults.rows import Row, check, table
+from faults.server import ROOT
 
 pytestmark = pytest.mark.slow
 CAM = f"{ROOT}/configs/cam.py"
@@ -32,7 +34,6 @@ ROWS = [
     flag("an unknown flag", [*train(), "--wrkdir=w"], "wrkdir"),
     flag("an unknown mode", [*train(), "--mode=trian"], "trian"),
     flag("an empty workdir", [*train()[:1], "--workdir="], "--workdir"),
-    flag("a NUL in the workdir", train(workdir="w\0x"), "workdir"),
     flag("a line end in the workdir", train("--mode=evaluate", workdir="w\nerror: no"), "workdir"),
     flag("an escape code in the workdir", ["--mode=evaluate", "--workdir=w\x1b[31m"], "workdir"),
     flag("a workdir of 5000 characters", train(workdir="w" * 5000), "long"),

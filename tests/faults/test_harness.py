@@ -1,6 +1,7 @@
 """The harness itself: a table that nothing can fail would be worth nothing."""
 
 import pytest
+
 from faults.kit import train
 from faults.rows import Row, problems
 from faults.server import Done
@@ -10,7 +11,9 @@ ROW = Row("a row", [], ["data/boxes.csv", "line 3"])
 
 
 def ended(status=2, stderr="error: data/boxes.csv, line 3: odd.\n", **changes):
-    return Done(**{"status": status, "killed": "", "seconds": 1.0, "kilobytes": 9, **changes}, stderr=stderr)
+    return Done(
+        **{"status": status, "killed": "", "seconds": 1.0, "kilobytes": 9, **changes}, stderr=stderr
+    )
 
 
 def test_what_is_wrong_is_found():

@@ -1,0 +1,51 @@
+"""Rows of a damaged .npz file of a run's own, for each command that reads it."""
+
+from faults.damage import (
+    closed,
+    copied,
+    cut,
+    fifo,
+    flip,
+    folder,
+    link,
+    npy_header,
+    packed,
+    write,
+    zipped,
+)
+from faults.rows import Row
+
+HUGE = npy_header("(1099511627776, 4)")
+
+
+def damaged(path, words):
+    """Rows of an .npz file that every reader of it must refuse by name."""
+    name = path.rpartition("/")[2]
+    for what, spoil in {
+        "empty": write(path),
+        "text": write(path, "none"),
+        "cut": cut(path),
+        "cut by a little": cut(path, 0.99),
+        "a folder": folder(path),
+        "a pipe": fifo(path),
+        "a device without end": link(path, "/dev/zero"),
+        "closed": closed(path),
+        "an empty zip": zipped(path),
+        "a zip of text": zipped(path, {"a.txt": b"hello", "meta.npy": b"hello"}),
+        "packed by another method": packed(path, method=99),
+        "packed by one that nobody has": packed(path, method=6),
+        "under a password": packed(path, flags=1),
+        "claims of terabytes": zipped(
+            path,
+            {
+                "meta.npy": HUGE,
+                "boxes/ids.npy": HUGE,
+                "ids.npy": HUGE,
+                "rows.npy": HUGE,
+                "boxes/rows.npy": HUGE,
+            },
+        ),
+        "a picture": copied("data/train/ball/00.jpg", path),
+        **{f"flipped at {at}": flip(path, at, 16) for at in (0.1, 0.3, 0.6, 0.98)},
+    }.items():
+        yield Row(f"{path.partition('/')[2]} is {what}", words, [name], spoil)
