@@ -10,6 +10,7 @@ from faults.damage import (
     link,
     npy_header,
     packed,
+    swollen,
     write,
     zipped,
 )
@@ -35,16 +36,8 @@ def damaged(path, words):
         "packed by another method": packed(path, method=99),
         "packed by one that nobody has": packed(path, method=6),
         "under a password": packed(path, flags=1),
-        "claims of terabytes": zipped(
-            path,
-            {
-                "meta.npy": HUGE,
-                "boxes/ids.npy": HUGE,
-                "ids.npy": HUGE,
-                "rows.npy": HUGE,
-                "boxes/rows.npy": HUGE,
-            },
-        ),
+        "of a member that claims terabytes": swollen(path, HUGE),
+        "of a member that is none": swollen(path, b"none"),
         "a picture": copied("data/train/ball/00.jpg", path),
         **{f"flipped at {at}": flip(path, at, 16) for at in (0.1, 0.3, 0.6, 0.98)},
     }.items():

@@ -233,6 +233,18 @@ def packed(name: str, flags: int = 0, method: int = 0) -> Spoil:
     return spoil
 
 
+def swollen(name: str, content: bytes) -> Spoil:
+    """Puts something else in the place of a zip's largest member."""
+
+    def spoil(here):
+        with zipfile.ZipFile(here / name) as file:
+            members = {key: file.read(key) for key in file.namelist()}
+        members[max(members, key=lambda key: (len(members[key]), key))] = content
+        zipped(name, members)(here)
+
+    return spoil
+
+
 def npy_header(shape: str, dtype: str = "<f4", version: bytes = b"\x01\x00") -> bytes:
     """The head of an .npy file that claims a shape, and no numbers behind it."""
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()

@@ -94,7 +94,11 @@ def problems(row: Row, done: Done, started_gs: bool = False) -> list[str]:
 
 
 def _last_line(text: str) -> str:
+    """The last line of an error, or of all; JAX and grain add sentences of their own behind it."""
     lines = [line for line in text.splitlines() if line.strip()]
+    lines = [
+        line for line in lines if re.match(r"(error: |[\w.]+(Error|Exception)\b)", line)
+    ] or lines
     return lines[-1][:300] if lines else "(nothing)"
 
 

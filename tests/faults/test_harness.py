@@ -18,7 +18,8 @@ def ended(status=2, stderr="error: data/boxes.csv, line 3: odd.\n", **changes):
 
 def test_what_is_wrong_is_found():
     assert problems(ROW, ended()) == []
-    trace = 'Traceback (most recent call last):\n  File "/x/wsol_jax/main.py", line 7, in _main\nValueError: 5\n'
+    frame = '  File "/x/wsol_jax/main.py", line 7, in _main'
+    trace = f"Traceback (most recent call last):\n{frame}\nValueError: 5\n"
     for text, done in {
         "a traceback in wsol_jax/main.py:7 _main: ValueError: 5": ended(1, trace),
         "0 lines of 'error: '": ended(stderr="oops\n"),

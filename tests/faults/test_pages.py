@@ -32,7 +32,6 @@ REPORTED = [
     Row("two runs of one name", ["a=run", "a=other", "--out=o.html"], ["a"]),
     Row("out is a folder", [*SIDES, "--out=data"], ["--out"]),
     Row("out is below a file", [*SIDES, "--out=run/config.json/o.html"], ["--out"]),
-    Row("out ends with a slash", [*SIDES, "--out=nowhere/"], ["--out"]),
     Row(
         "out may not be written",
         [*SIDES, "--out=closed/o.html"],
