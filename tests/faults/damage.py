@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from PIL import Image
 
 Spoil = Callable[[pathlib.Path], object]
 
@@ -165,9 +166,7 @@ def edit(name: str, key: str, value: object = _GONE) -> Spoil:
         path = one(here, name)
         content = json.loads(path.read_text())
         *sections, last = key.split("/")
-        place = content
-        for section in sections:
-            place = place[section]
+        place = functools.reduce(lambda at, section: at[section], sections, content)
         if value is _GONE:
             del place[last]
         else:
@@ -290,7 +289,6 @@ def zip_bomb(member: str, head: bytes = b"", megabytes: int = 6000) -> bytes:
 
 def encoded(name: str, form: str, **options) -> Spoil:
     """Puts a small grey picture of one of Pillow's formats there, whatever the name says."""
-    from PIL import Image
 
     def spoil(here):
         stream = io.BytesIO()
