@@ -14,13 +14,16 @@ from faults.damage import (
     write,
     zipped,
 )
-from faults.rows import Row
+from faults.rows import EITHER, Row
 
 HUGE = npy_header("(1099511627776, 4)")
 
 
-def damaged(path, words):
-    """Rows of an .npz file that every reader of it must refuse by name."""
+def damaged(path, words, optional=False):
+    """Rows of an .npz file that every reader of it must refuse by name.
+
+    ``optional``: without it the command goes on, and what is no file may count as none.
+    """
     name = path.rpartition("/")[2]
     for what, spoil in {
         "empty": write(path),
@@ -41,4 +44,6 @@ def damaged(path, words):
         "a picture": copied("data/train/ball/00.jpg", path),
         **{f"flipped at {at}": flip(path, at, 16) for at in (0.1, 0.3, 0.6, 0.98)},
     }.items():
-        yield Row(f"{path.partition('/')[2]} is {what}", words, [name], spoil)
+        no_file = what in ("a folder", "a pipe", "a device without end")
+        status = EITHER if optional and no_file else None
+        yield Row(f"{path.partition('/')[2]} is {what}", words, [name], spoil, status=status)

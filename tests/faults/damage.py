@@ -65,6 +65,7 @@ def fifo(name: str) -> Spoil:
 
     def spoil(here):
         path = one(here, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         os.mkfifo(path)
 
@@ -135,12 +136,11 @@ def append(name: str, text: str | bytes) -> Spoil:
 
 def line(name: str, text: str | bytes, number: int = 1) -> Spoil:
     """Replaces a line of a file, counted from 1."""
-    new = text.encode() if isinstance(text, str) else text
 
     def spoil(here):
         path = one(here, name)
         rows = path.read_bytes().split(b"\n")
-        rows[number - 1] = new
+        rows[number - 1] = text.encode() if isinstance(text, str) else text
         path.write_bytes(b"\n".join(rows))
 
     return spoil

@@ -77,7 +77,7 @@ def voc(*more: str, **options) -> list[str]:
 
 def pretrained(file: str, *more: str) -> list[str]:
     """A training of two blocks of VGG16 from a weight file."""
-    fields = {"model.weights": file, "model.final_endpoint": "conv2_2", "model.output_stride": 4}
+    fields = {"model.weights": file, "model.final_endpoint": "conv2_2"}
     words = train(*(f"--config.{k}={v}" for k, v in fields.items()), *more)
     config = words[0].replace("mobilenet_v2", "vgg16").replace("width=0.25", "width=0.125")
     return [config, *words[1:]]

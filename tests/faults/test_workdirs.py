@@ -81,13 +81,6 @@ ROWS = [
     row("a workdir that links to itself", train(), link("w", "w"), "w"),
     row("a workdir in /proc", train(workdir="/proc/w"), None, "/proc/w"),
     row("a workdir that is a pipe", train(), fifo("w"), "w"),
-    row(
-        "a workdir that is the data",
-        train(workdir="data"),
-        None,
-        "data",
-        doubt="photos are no run's files: maybe allowed",
-    ),
     row("checkpoints that are a file", train(), write("w/checkpoints"), "checkpoints"),
     row("a history that is a folder", train(), folder("w/history.jsonl"), "history.jsonl"),
     row("a history that is a pipe", train(), fifo("w/history.jsonl"), "history.jsonl"),
@@ -99,7 +92,6 @@ ROWS = [
         "head_channels",
     ),
     row("another batch", train("--config.train.batch_size=4", workdir="run"), None, "batch_size"),
-    row("another method", train(workdir="run", method="spg"), None, "--workdir"),
     row(
         "a photo less",
         AGAIN,
