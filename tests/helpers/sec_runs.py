@@ -1,6 +1,7 @@
 """Flags of a tiny run of SEC: a classifier, cues, a segmenter, scores."""
 
 import tiny
+
 from helpers.voc import on_voc
 
 CELLS = 6  # of the cues, a side
