@@ -89,7 +89,7 @@ def _dispatch() -> None:
     if mode == "evaluate" and _CONFIG.value is None:
         from wsol_jax.runs import workdirs
 
-        config, _ = workdirs.load(workdir)
+        config, _ = workdirs.load_to_run(workdir)
     else:
         if _CONFIG.value is None:
             raise UserError(

@@ -57,3 +57,43 @@ def test_what_a_config_frees_is_its_own(tmp_path):
     workdirs.claim(tmp_path, changed(cam.get_config(), free=("seed",), seed=7), ("a",))
     with pytest.raises(UserError, match=r"seed=0, but this config has 7"):
         workdirs.claim(tmp_path, changed(cam.get_config(), seed=7), ("a",))
+
+
+@pytest.mark.parametrize("place", ["method", "stage.cues.method"])
+def test_a_folder_names_no_code_outside_the_package(tmp_path, monkeypatch, place):
+    workdirs.write(tmp_path, changed(sec.get_config(), **{place: "theirs.evil"}), ("a",))
+    workdirs.load(tmp_path)  # data
+    with pytest.raises(UserError, match=r"config\.json: method 'theirs\.evil' is code outside"):
+        workdirs.load_to_run(tmp_path)
+    monkeypatch.setenv("WSOL_JAX_TRUST", "mine,theirs")
+    config, _ = workdirs.load_to_run(tmp_path)
+    assert config.stages
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "report.html", "metrics.json", "checkpoints"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"holds {name}, which would be overwritten"):
+        workdirs.write(tmp_path, cam.get_config(), ("a",))
+    assert (tmp_path / name).read_text() == "mine"
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("content", ['{"port": 80}', "[]", "mine"])
+def test_a_foreign_config_is_left_alone(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        workdirs.write(tmp_path, cam.get_config(), ("a",))
+    assert (tmp_path / "config.json").read_text() == content
+
+
+def test_other_files_beside_a_run_are_nobodys_business(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    workdirs.write(tmp_path, cam.get_config(), ("a",))
+    workdirs.write(tmp_path, cam.get_config(), ("a",))
+
+
+def test_what_was_kept(tmp_path):
+    assert workdirs.kept(tmp_path / "gone") == "No checkpoint was saved yet."
+    begun(tmp_path / "first", sec.get_config())
+    assert "Step 2 in" in workdirs.kept(tmp_path) and "is whole and kept" in workdirs.kept(tmp_path)

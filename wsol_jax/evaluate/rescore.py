@@ -34,7 +34,7 @@ def rescore(
         written.
     """
     workdir = workdirs.network_folder(workdir)
-    config, class_names = workdirs.load(workdir)
+    config, class_names = workdirs.load_to_run(workdir)
     with config.unlocked():
         config.eval.checkpoint = checkpoint or config.eval.checkpoint
         config.data.test = tests or config.data.test

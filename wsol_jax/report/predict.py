@@ -103,7 +103,7 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
       UserError: no run, no photos, more unreadable ones than data.max_corrupt, or ``out`` refuses.
     """
     folder = workdirs.network_folder(workdir)
-    config, class_names = workdirs.load(folder)
+    config, class_names = workdirs.load_to_run(folder)
     photos = Photos(images, class_names)
     mesh = sharding.data_mesh()
     config = without_weights(config)  # the checkpoint has them

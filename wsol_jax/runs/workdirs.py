@@ -1,6 +1,7 @@
 """A run's folder: which config it belongs to, and how later modes find it again."""
 
 import json
+import os
 import pathlib
 
 import jax
@@ -232,6 +233,27 @@ def _check_stages(config: dict[str, Json], path: pathlib.Path) -> None:
         check_inside(name, f"{path}: config.stages")
         if name != "evaluate" and not isinstance(config["stage"].get(name), dict):
             raise UserError(f"{path}: config.stages: {name!r} has no section in config.stage.")
+
+
+def load_to_run(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, tuple[str, ...]]:
+    """What ``load`` gives, to build the run's methods from.
+
+    A folder is data, a stranger's too: a method of a module outside this package is Python that
+    the folder names, and is refused unless $WSOL_JAX_TRUST names its module.
+
+    Raises:
+      UserError: as ``load``; such a method.
+    """
+    config, names = load(workdir)
+    trusted = os.environ.get("WSOL_JAX_TRUST", "").split(",")
+    for section in (config, *config.stage.values()):
+        module = str(section.get("method", "")).rpartition(".")[0]
+        if module and module not in trusted:
+            raise UserError(
+                f"{workdir / CONFIG}: method {section.method!r} is code outside wsol_jax, which a "
+                f"folder does not start by itself: set WSOL_JAX_TRUST={module} if you know it."
+            )
+    return config, names
 
 
 def load(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, tuple[str, ...]]:
