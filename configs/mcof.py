@@ -13,7 +13,7 @@ scores every round's PixelNet, and every stage's labels on the training list: th
 
 ``rounds=N`` after the data set. ``variant=without_saliency`` (table 4), ``direct`` (figure 8:
 PixelNet on its own masks, no RegionNet after the first round), ``one_round``.
-``warm_start=false``: every PixelNet begins anew. ``saliency=FOLDER``: grey PNGs of any saliency
+``warm_start=false``: every network begins anew. ``saliency=FOLDER``: grey PNGs of any saliency
 method, by image id. ``settled=0.01``: no further round once fewer of the training pixels change
 their class. ``epochs``, ``batch`` and ``lr`` are the classifier's; the others' are
 ``--config.stage.region_1.train.epochs=`` and so on. docs/mcof.md has more.
@@ -81,7 +81,8 @@ def sections(config) -> None:
     own.mining = True  # RegionNet in every round; False: in the first alone (figure 8)
     # "computed" is robust background detection; "none"; or a folder of grey PNGs by image id.
     own.saliency = "computed"
-    own.warm_start = True  # a round's PixelNet goes on from the last one's weights
+    # A round's PixelNet goes on from the last one's weights; in the recipe on small photos both do.
+    own.warm_start = True
     own.settled = 0.0  # share of the training pixels; fewer changed in a round: the last one
     own.pixel_backbone = ""  # PixelNet's in the paper's recipe, resnet101; "": model.backbone
     own.pixel_weights = "imagenet"  # its file
@@ -199,7 +200,7 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
         if kind not in ("region", "pixel"):
             continue
         if small:
-            small_photos(own, kind)
+            small_photos(config, stage)
         elif name == "embedded":
             embedded(own, kind)
             own.start = own.get("start") or "first/backbone"
@@ -276,14 +277,21 @@ def trunk_of_each(config) -> None:
             own.model.trunk = ml_collections.ConfigDict(trunk)
 
 
-def small_photos(own, kind: str) -> None:
-    """MobileNetV2 with its trunk as it is, on 320 pixels."""
+def small_photos(config, stage: str) -> None:
+    """MobileNetV2 with its trunk as it is, on 320 pixels.
+
+    From the second round on both networks begin as the last round's ended, and learn for less long.
+    """
+    own, (kind, _, round_) = config.stage[stage], stage.partition("_")
     own.data.update({"crop": 320, "resize": 320, "resize_mode": "warp", "flip": 0.0})
     own.model.update({"final_endpoint": "block_16", "output_stride": 16})
     own.optimizer.update({"rule": "adam", "classifier_lr": 1e-3, "bias_lr": 1.0})
     own.optimizer.head_lr = 1e-3
     own.train.batch_size = 15
     own.train.epochs = 6.0
+    if int(round_) > 1 and config.mcof.warm_start:
+        own.start = f"{kind}_{int(round_) - 1}"
+        own.train.epochs = {"region": 3.0, "pixel": 4.0}[kind]
 
 
 def embedded(own, kind: str) -> None:
