@@ -17,6 +17,10 @@ PixelNet on its own masks, no RegionNet after the first round), ``one_round``.
 method, by image id. ``settled=0.01``: no further round once fewer of the training pixels change
 their class. ``epochs``, ``batch`` and ``lr`` are the classifier's; the others' are
 ``--config.stage.region_1.train.epochs=`` and so on. docs/mcof.md has more.
+
+Three rounds on 645 photos with MobileNetV2 take about 35 minutes on two cores (the stages' times
+added up) and give a mean IoU of 46 over seven classes of 281 other photos (docs/results.md).
+Embedded: 8 minutes, for the way through all stages; its mean IoU of 11 is no result.
 """
 
 import ml_collections
