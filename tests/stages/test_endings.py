@@ -12,6 +12,7 @@ from helpers.voc import write_voc
 pytestmark = pytest.mark.slow
 
 SOON = 30.0  # seconds
+ABORTED = "JAX distributed service detected fatal errors"  # where process 0 is killed
 KEPT = "is whole and kept; the same command goes on from there."
 
 
@@ -34,6 +35,8 @@ def assert_told(found, first, words, kept=True):
         assert seconds < SOON, (index, seconds, done.stderr)
         if index == first:
             continue
+        if first == 0 and "is gone" in words and ABORTED in done.stderr and not errors(done):
+            continue  # its abort came before the sentence
         (line,) = errors(done)
         assert f"process {first} of {len(found)}" in line and words in line, done.stderr
         assert (KEPT in line) == kept, line

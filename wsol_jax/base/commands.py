@@ -74,7 +74,9 @@ def leave(status: int) -> NoReturn:
 def fail(text: str) -> int:
     """Prints ``error:`` and one line; the exit status of a user's mistake."""
     line = printable(text)
-    print(f"error: {line if len(line) <= _LONGEST else line[:_LONGEST] + '...'}", file=sys.stderr)
+    if len(line) > _LONGEST:  # of a name without end; what is wrong with it often stands behind it
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
     return 2
 
 

@@ -188,8 +188,11 @@ def leave() -> None:
 
 def wait_for_cause(error: BaseException) -> None:
     """Ends this process with another one's failure, where that is why ``error`` came up here."""
-    if _watched and RuntimeError in (*type(error).__mro__, *type(error.__cause__).__mro__):
-        _watched.wait()  # a collective, or a save, without its fellows
+    if not _watched or isinstance(error, KeyboardInterrupt):
+        return
+    cause = error.__cause__ if isinstance(error, UserError) else error
+    if cause is not None and not isinstance(cause, OSError):
+        _watched.wait()  # of no mistake's: a collective, or a save, without its fellows
 
 
 def tell(error: BaseException) -> None:

@@ -5,6 +5,7 @@ one device, on eight, and on several processes; XLA inserts the sums.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -39,6 +40,11 @@ def start_distributed(address: str = "", processes: int = 0, index: int = -1) ->
     """
     address = address or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if not address:
+        if processes or index >= 0:
+            raise UserError(
+                "--num_processes and --process_id go with --coordinator_address, host:port of "
+                "process 0, which is missing."
+            )
         return
     if address == "auto":
         try:
@@ -49,6 +55,8 @@ def start_distributed(address: str = "", processes: int = 0, index: int = -1) ->
                 f"({str(error).strip().splitlines()[0][:200]}); name host:port of process 0."
             ) from error
         return
+    if not re.fullmatch(r".*[^:]:\d{1,5}", address):
+        raise UserError(f"--coordinator_address={address}: expected host:port of process 0.")
     processes = processes or _integer("JAX_NUM_PROCESSES", 0)
     index = index if index >= 0 else _integer("JAX_PROCESS_ID", -1)
     if processes < 1 or not 0 <= index < processes:

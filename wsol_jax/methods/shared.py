@@ -228,7 +228,12 @@ def initialiser(
                 quick = {"xla_backend_optimization_level": 0} if cpu else {}
                 start = jax.jit(start, compiler_options=quick)
             variables = start(rng, images)
-        except (ValueError, KeyError) as error:  # an endpoint or stride that the trunk lacks
+        except KeyError as error:
+            raise UserError(
+                f"model: the backbone {model.backbone!r} has no endpoint {error} up to "
+                f"final_endpoint={model.final_endpoint!r}."
+            ) from error
+        except ValueError as error:  # a stride that the trunk lacks
             raise UserError(f"model: {error.args[0] if error.args else error}") from error
         for module, section in {"backbone": model, **trunks}.items():
             if section.weights not in ("", "none"):
