@@ -85,7 +85,7 @@ def read_npy(
       OSError: the file cannot be opened.
       Unreadable: no .npy file, a truncated one, one of Python objects or beyond ``MAX_BYTES``.
     """
-    _check_regular(path)
+    check_regular(path)
     with open(path, "rb") as file:
         if not os.fstat(file.fileno()).st_size:
             raise Unreadable("is empty")
@@ -114,7 +114,7 @@ def read_npz(
       Unreadable: no .npz file, a damaged one, without one of the names, with Python objects or
         beyond ``MAX_BYTES`` in all.
     """
-    _check_regular(path)
+    check_regular(path)
     with open(path, "rb") as file:
         try:
             with open_archive(file) as archive:
@@ -125,7 +125,7 @@ def read_npz(
             raise Unreadable(f"is no .npz file, or a damaged one ({error})") from None
 
 
-def _check_regular(path: str | os.PathLike) -> None:
+def check_regular(path: str | os.PathLike) -> None:
     """Raises Unreadable for a pipe or a device, which would keep its reader waiting."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system says so

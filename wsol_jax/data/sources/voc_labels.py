@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from wsol_jax.base.arrays import check_regular
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.limits import MAX_BYTES
 
@@ -106,6 +107,7 @@ def read_image_labels(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
       UserError: the file is missing, or of another kind.
     """
     try:
+        check_regular(path)
         with pathlib.Path(path).open("rb") as opened:
             if os.fstat(opened.fileno()).st_size > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
