@@ -61,7 +61,15 @@ class BoxScores(Results):
         Raises:
           ValueError: an image that is scored has no class, or one that is not named.
         """
-        made = super().from_arrays(arrays)
+        made, new = super().from_arrays(arrays), cls()
+        for name in ("boxes", "hits", "central"):
+            one, own = getattr(made, name), getattr(new, name)
+            if not all(map(np.array_equal, one._settings(), own._settings())):
+                raise ValueError(f"{name} has other {own.SETTINGS} than this package's")
+        if len(made.boxes) and made.boxes.images.rows().shape[1:] != (made.boxes.row_bytes(),):
+            raise ValueError("boxes has rows of another length")
+        if len(made.classes.ids()) and not made.class_names:
+            raise ValueError("its classes have no names")
         if made.class_names:
             classes = made.classes.rows()
             scored = (made.boxes.images, made.pixels.images, made.hits.images, made.ious)

@@ -178,7 +178,13 @@ class BoxAccuracy(Accumulator):
         """The inverse of ``to_arrays``."""
         made = cls(arrays["thresholds"], np.asarray(arrays["deltas"]).tolist())
         made.images = PerImage.from_arrays(arrays)
+        if made.images.rows().dtype != np.uint8:
+            raise ValueError("rows of bits are expected as bytes")
         return made
+
+    def row_bytes(self) -> int:
+        """How many bytes an image's bits take."""
+        return -(-2 * len(self.deltas) * len(self.thresholds) // 8)
 
 
 def _max_statistic(hits: np.ndarray):
