@@ -25,6 +25,8 @@ class Store:
             self.changed.wait_for(lambda: key in self.values or self.dead, timeout_ms / 1000)
             if self.dead:
                 raise RuntimeError("UNAVAILABLE")
+            if key not in self.values:
+                raise RuntimeError("DEADLINE_EXCEEDED: GetKeyValue() timed out")
             return self.values[key]
 
     def key_value_dir_get(self, prefix):
@@ -120,13 +122,24 @@ def test_one_that_left_is_missed_by_nobody(run):
     assert set(ends.found) == {2}
 
 
+def looks(signs, beats, start, seconds):
+    """What was silent at any of the looks of some seconds, one a beat."""
+    count = int(seconds / processes.BEAT) + 1
+    return set().union(*(signs.silent(beats, start + i * processes.BEAT) for i in range(count)))
+
+
 def test_silence_is_counted_from_the_last_sign():
     signs, silence = processes.Signs((1, 2)), processes.SILENCE
-    assert signs.silent({1: "1"}, 0.0) == set()
-    assert signs.silent({1: "2"}, silence) == set()  # 2 may yet begin
-    assert signs.silent({1: "3"}, silence + 1) == {2}
-    assert signs.silent({1: "3", 2: "1"}, silence + 2) == set()
-    assert signs.silent({1: "3", 2: "2"}, 2 * silence + 2) == {1}
+    assert looks(signs, {1: "1"}, 0.0, silence) == set()  # 2 may yet begin
+    assert looks(signs, {1: "2"}, silence, 3 * processes.BEAT) == {2}
+    assert looks(signs, {1: "3", 2: "1"}, 2 * silence, silence - processes.BEAT) == set()
+    assert looks(signs, {1: "3", 2: "2"}, 3 * silence, silence) == {1}
+
+
+def test_a_pause_of_all_is_nobodys_silence():
+    signs = processes.Signs((1,))
+    assert signs.silent({1: "7"}, 100.0) == set()
+    assert signs.silent({1: "7"}, 100.0 + 100 * processes.SILENCE) == set()
 
 
 def test_a_consequence_waits_for_its_cause(run, capsys):
@@ -143,3 +156,12 @@ def test_one_process_alone_watches_nobody():
     processes.tell(ValueError("x"))
     processes.wait_for_cause(RuntimeError("x"))
     processes.leave()
+
+
+def test_an_hour_without_a_failure_is_none(run, monkeypatch):
+    monkeypatch.setattr(processes, "_HOUR_MS", 20)
+    fellows, _, ends = run(2)
+    threading.Event().wait(0.3)
+    assert not ends.found
+    fellows[0].tell("later.")
+    ends.wait({1})

@@ -66,7 +66,7 @@ def test_a_photo_that_is_gone(photos, tmp_path):
 def test_a_folder_that_has_not_begun_takes_other_photos(photos, tmp_path):
     remembered.check_photos(tmp_path / "w", photos, begun=False)
     remembered.check_photos(tmp_path / "w", Photos([b"x"]), begun=False)
-    assert json.loads((tmp_path / "w/photos.json").read_text())["records"] == 1
+    assert json.loads((tmp_path / "w/.photos.json").read_text())["records"] == 1
 
 
 def test_encoded_photos_and_an_empty_list(tmp_path):
@@ -81,8 +81,8 @@ def test_encoded_photos_and_an_empty_list(tmp_path):
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"bytes": 3, "sha256": {}}'])
 def test_a_damaged_memory_is_named(photos, tmp_path, content):
-    (tmp_path / "photos.json").write_text(content)
-    with pytest.raises(UserError, match=r"photos\.json is damaged: remove it"):
+    (tmp_path / remembered.NAME).write_text(content)
+    with pytest.raises(UserError, match=r"photos\.json is damaged .*: remove it"):
         remembered.check_photos(tmp_path, photos, begun=True)
 
 
@@ -90,6 +90,6 @@ def test_a_long_list_is_sampled(tmp_path, monkeypatch):
     monkeypatch.setattr(remembered, "SIZES", 10)
     monkeypatch.setattr(remembered, "CONTENTS", 3)
     remembered.check_photos(tmp_path, Photos([b"x"] * 1000), begun=False)
-    found = json.loads((tmp_path / "photos.json").read_text())
+    found = json.loads((tmp_path / remembered.NAME).read_text())
     assert len(found["bytes"]) == 10 and len(found["sha256"]) == 3
     assert {"photo0", "photo999"} <= set(found["sha256"])

@@ -21,6 +21,8 @@ from helpers.runs import CLOCK, saved
 from helpers.sec_runs import words
 from helpers.voc import write_voc
 
+from wsol_jax.runs import lock
+
 TRAININGS, LABELS = ("first", "segment"), "cues"
 
 
@@ -83,7 +85,7 @@ def assert_same(workdir: pathlib.Path, whole: pathlib.Path) -> None:
 def assert_second_is_refused(flags, other_flags, workdir, whole, wait: float) -> float:
     """A second run, of another seed, is refused and leaves the first as it was; its seconds."""
     first = tiny.Run(flags)
-    first.until(lambda: (workdir / ".lock").is_file())
+    first.until(lambda: (workdir / lock.NAME).is_file())
     time.sleep(wait)
     start = time.monotonic()
     sentence = tiny.error_sentence(tiny.run(other_flags))

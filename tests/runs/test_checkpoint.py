@@ -123,7 +123,7 @@ def test_no_step_is_whole(saved):
     for step in (1, 2):
         for path in arrays_files(saved, step):
             path.write_bytes(b"")
-    with pytest.raises(UserError, match="No earlier step is whole"):
+    with pytest.raises(UserError, match="No other step is whole"):
         restore(saved, 2)
 
 

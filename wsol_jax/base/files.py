@@ -24,7 +24,7 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
     temporary = path.with_name(f".{secrets.token_hex(16)}.tmp")
     # A file's name that is no UTF-8 comes as surrogates, which UTF-8 cannot write.
     content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:

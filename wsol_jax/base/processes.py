@@ -7,6 +7,7 @@ process 0; whoever hears that another one failed, or hears nothing of it any mor
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -22,23 +23,28 @@ from wsol_jax.base.errors import UserError
 STATUS = 2  # of a process that ends because another one failed
 BEAT, SILENCE = 2.0, 18.0  # seconds: between signs of life; without one a process is dead
 _FAILED, _HEARD, _BEATS, _LEFT = (f"wsol_jax/{x}/" for x in ("failed", "heard", "beats", "left"))
-_DAY_MS = 24 * 3600 * 1000
+_HOUR_MS = 3600 * 1000
 
 
 class Signs:
-    """The others' signs of life: which of them have not changed for ``SILENCE`` seconds."""
+    """The others' signs of life: which of them have not changed for ``SILENCE`` seconds.
+
+    Seconds are counted between this process's own looks, no more than two beats for each.
+    """
 
     def __init__(self, others: Iterable[int]):
         self._seen: dict[int, tuple[str | None, float]] = {}
-        self._others = tuple(others)
+        self._others, self._looked = tuple(others), 0.0
 
     def silent(self, beats: Mapping[int, str], now: float) -> set[int]:
         """Those that are silent at ``now``, in seconds, where ``beats`` are their latest signs."""
+        # A pause of all, of a suspended machine say, is nobody's silence.
+        since, self._looked = min(now - self._looked, 2 * BEAT), now
         for who in self._others:
+            before, silent = self._seen.get(who, (None, -since))
             sign = beats.get(who)
-            if who not in self._seen or self._seen[who][0] != sign:
-                self._seen[who] = sign, now
-        return {who for who in self._others if now - self._seen[who][1] > SILENCE}
+            self._seen[who] = (sign, silent + since) if sign == before else (sign, 0.0)
+        return {who for who in self._others if self._seen[who][1] > SILENCE}
 
 
 class Fellows:
@@ -77,6 +83,7 @@ class Fellows:
         """Ends the watch of a process that ends well; the others go on."""
         if self._take_word():
             self._set(f"{_LEFT}{self._index}", "")
+            self._wait_for_ears()  # the others close what they have open, with the store at hand
 
     def wait(self, seconds: float = SILENCE + 3 * BEAT) -> None:
         """Gives the others' failure, if that is the cause of this one's, time to be heard."""
@@ -102,21 +109,28 @@ class Fellows:
     def _hear(self, who: int, sentence: str) -> None:
         if not self._take_word():
             return
-        commands.fail(f"process {who} of {self._count} {sentence} {self._kept()}")
-        sys.stderr.flush()
-        if who:  # the store went with process 0, and jax.distributed is about to abort
-            self._set(f"{_HEARD}{self._index}", "")
-            self._wait_for_ears()
-        self._end(STATUS)
+        try:
+            commands.fail(f"process {who} of {self._count} {sentence} {self._kept()}")
+            sys.stderr.flush()
+            if who:  # the store went with process 0, and jax.distributed is about to abort
+                self._set(f"{_HEARD}{self._index}", "")
+                self._wait_for_ears()
+        finally:
+            self._end(STATUS)
 
     def _listen(self) -> None:
-        try:
-            note = json.loads(self._client.blocking_key_value_get(f"{_FAILED}first", _DAY_MS))
-        except Exception:  # process 0 holds the store; a day without a failure is none either
-            if not self._ended.wait(0.0 if self._index else _DAY_MS / 1000):
-                self._hear(0, "is gone.")
-            return
-        self._hear(note["process"], note["sentence"])
+        note = None
+        while note is None and not self._ended.is_set():
+            try:
+                note = json.loads(self._client.blocking_key_value_get(f"{_FAILED}first", _HOUR_MS))
+            except Exception as error:
+                if "DEADLINE_EXCEEDED" in str(error):  # an hour without a failure
+                    continue
+                if self._index:  # process 0 holds the store
+                    self._hear(0, "is gone.")
+                return
+        if note:
+            self._hear(note["process"], note["sentence"])
 
     def _beat(self) -> None:
         """Signs of life; process 0 looks for all others', these for its."""
@@ -164,6 +178,8 @@ class Fellows:
 
 
 _watched: Fellows | None = None
+# What a collective, or a save, raises without its fellows.
+_ALONE = r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|[Bb]arrier|[Cc]oordination"
 
 
 def watch(kept: Callable[[], str]) -> None:
@@ -191,15 +207,16 @@ def wait_for_cause(error: BaseException) -> None:
     if not _watched or isinstance(error, KeyboardInterrupt):
         return
     cause = error.__cause__ if isinstance(error, UserError) else error
-    if cause is not None and not isinstance(cause, OSError):
-        _watched.wait()  # of no mistake's: a collective, or a save, without its fellows
+    if isinstance(cause, RuntimeError) or re.search(_ALONE, str(cause or "")):
+        _watched.wait()
 
 
 def tell(error: BaseException) -> None:
     """Tells the other processes, if there are any, that this one fails."""
     if _watched:
         own = isinstance(error, UserError)
-        _watched.tell(str(error) if own else f"{type(error).__name__}: {error}"[:300])
+        text = str(error) if own else f"{type(error).__name__}: {error}"[:300].rstrip(": ")
+        _watched.tell(text)
 
 
 def end(status: int) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
+import time
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -44,9 +45,18 @@ def read_json(path: pathlib.Path, again: str) -> Json:
     Raises:
       UserError: it is missing, damaged, or was changed since it was written.
     """
+    path = pathlib.Path(path)
     with reading(path, again):
-        content = pathlib.Path(path).read_bytes()
-        _check_seal(pathlib.Path(path), content, again)
+        content = path.read_bytes()
+        if not _is_sealed(path, content):  # or just being written: two files do not change at once
+            time.sleep(0.2)
+            content = path.read_bytes()
+        if not _is_sealed(path, content):
+            name = _seal_of(path).name
+            raise UserError(
+                f"{path} was changed since it was written ({name} tells): {again}, or remove "
+                f"{name} to take it as it is."
+            )
         return json.loads(content)
 
 
@@ -76,12 +86,7 @@ def _seal_of(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _check_seal(path: pathlib.Path, content: bytes, again: str) -> None:
+def _is_sealed(path: pathlib.Path, content: bytes) -> bool:
     seal = _seal_of(path)
-    if not seal.is_file():
-        return
-    if seal.read_bytes().split()[:1] != [hashlib.sha256(content).hexdigest().encode()]:
-        raise UserError(
-            f"{path} was changed since it was written ({seal.name} tells): {again}, or remove "
-            f"{seal.name} to take it as it is."
-        )
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return not seal.is_file() or seal.read_bytes().split()[:1] == [digest]

@@ -10,9 +10,10 @@ import numpy as np
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.stored import read_json, reading
 from wsol_jax.data.records import Source
 
-NAME = "photos.json"
+NAME = ".photos.json"
 SIZES, CONTENTS = 4096, 64  # photos, spread over the list, whose size and content are remembered
 
 
@@ -37,10 +38,11 @@ def check_photos(workdir: pathlib.Path, source: Source, begun: bool) -> None:
         write_whole(path, json.dumps(now))
         return
     if before.get("list") != now["list"] or before.get("records") != now["records"]:
-        return  # the checkpoint says so, in its own words
+        write_whole(path, json.dumps(now))  # a checkpoint refuses another list in its own words
+        return
     for what in ("bytes", "sha256"):
         for name, value in now[what].items():
-            if before.get(what, {}).get(name) != value:
+            if before[what].get(name) != value:
                 raise UserError(
                     f"photo {name!r} of list {source.name!r} is not the one that the run in "
                     f"{workdir} began with ({_changed(what, before, name, value)}): put the photos "
@@ -49,11 +51,11 @@ def check_photos(workdir: pathlib.Path, source: Source, begun: bool) -> None:
 
 
 def _changed(what: str, before: dict, name: str, value: int | str) -> str:
-    if what == "sha256":
-        return "other content of the same size"
     was = before[what].get(name)
     if was is None:
-        return "it was not in the list"
+        return "the list has another order, or other photos"
+    if what == "sha256":
+        return "other content of the same size"
     amount = lambda count: "none" if count < 0 else f"{count} bytes"
     return f"{amount(was)} then, {amount(value)} now"
 
@@ -89,14 +91,12 @@ def _digest(image: str | bytes) -> str:
 
 
 def _read(path: pathlib.Path) -> dict | None:
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.is_file():
         return None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(name), dict) for name in ("bytes", "sha256")
-    ):
-        raise UserError(f"{path} is damaged: remove it to go on with the photos as they are now.")
+    again = "remove it to go on with the photos as they are now"
+    found = read_json(path, again)
+    with reading(path, again):
+        if not all(isinstance(size, int) for size in found["bytes"].values()):
+            raise ValueError("a size is no number")
+        found["sha256"].items()
     return found

@@ -110,7 +110,6 @@ def predict(workdir: pathlib.Path, images: pathlib.Path, out: pathlib.Path) -> d
     with config.unlocked():
         config.eval = workdirs.load(workdir)[0].eval  # as the run was scored last
         config.eval.class_scores = ""
-        config.train.devices = 0
     method = methods.build(config, len(class_names))
     variables, step = restore_variables(config, folder, method, mesh)
     threshold = run_threshold(config, workdir)

@@ -20,6 +20,14 @@ from wsol_jax.runs.state import TrainState, fingerprint
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
 
 
+# What is said of a checkpoint that may be whole.
+_NO_DAMAGE = "RESOURCE_EXHAUSTED|PERMISSION_DENIED|Permission denied|Input/output error"
+
+
+class _Damaged(UserError):
+    """A checkpoint that is not whole."""
+
+
 def check_choice(which: str) -> None:
     """Raises UserError where ``eval.checkpoint`` is neither "latest" nor "best"."""
     if which not in ("latest", "best"):
@@ -167,14 +175,14 @@ class Checkpoints:
         """
         try:
             state, data = self._read(step, template)
-        except UserError as error:
+        except _Damaged as error:
             raise UserError(f"{error} {self._way_out(step, template)}") from error.__cause__
         if "config" in data:  # not in those of earlier days
             self._check_config(step, data["config"])
         return state, data
 
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Json]]:
-        """Raises UserError where a step cannot be read whole."""
+        """Raises _Damaged where a step is not whole, UserError where it cannot be read now."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
@@ -182,31 +190,42 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=args)
         except Exception as error:  # whatever a damaged file raises on its way through Orbax
-            raise UserError(
-                f"{self.folder / str(step)} is damaged, or does not fit this config's network "
-                f"({_first_line(error)})."
+            place, why = self.folder / str(step), f"({_first_line(error)})."
+            if isinstance(error, PermissionError) or re.search(_NO_DAMAGE, str(error)):
+                raise UserError(f"{place} cannot be read {why}") from error
+            raise _Damaged(
+                f"{place} is damaged, or does not fit this config's network {why}"
             ) from error
         if not isinstance(found.data, dict):
-            raise UserError(f"{self.folder / str(step)} is damaged: its data is no JSON object.")
+            raise _Damaged(f"{self.folder / str(step)} is damaged: its data is no JSON object.")
         known = found.data.get("sha256")
         if self._config.train.checksum and known and known != _checksum(found.state):
-            raise UserError(
+            raise _Damaged(
                 f"{self.folder / str(step)} is damaged: its arrays are not those that were saved."
             )
         return found.state, found.data
 
     def _way_out(self, step: int, template: TrainState) -> str:
-        """What to do about a damaged step: the newest one before it that is whole."""
-        for earlier in sorted((s for s in self._manager.all_steps() if s < step), reverse=True):
+        """What to do about a damaged step: the newest other one that is whole."""
+        others = sorted((s for s in self._manager.all_steps() if s != step), reverse=True)
+        if jax.process_count() > 1:  # the others would wait for this one's reading
+            return f"Other steps: {', '.join(map(str, others)) or 'none'}."
+        for other in others:
             try:
-                self._read(earlier, template)
+                self._read(other, template)
             except UserError:
                 continue
-            return f"Step {earlier} is whole: remove {self.folder / str(step)} to go on from there."
-        return "No earlier step is whole: the run must begin anew, in another workdir."
+            if other > step:
+                return f"Step {other} is whole: --config.eval.checkpoint=latest takes it."
+            return f"Step {other} is whole: remove {self.folder / str(step)} to go on from there."
+        return "No other step is whole: the run must begin anew, in another workdir."
 
-    def _check_config(self, step: int, saved: dict[str, Json]) -> None:
-        before, now = (workdirs.with_newer_fields(x) for x in (saved, self._config.to_dict()))
+    def _check_config(self, step: int, saved: Json) -> None:
+        try:
+            before, now = (workdirs.with_newer_fields(x) for x in (saved, self._config.to_dict()))
+        except (AttributeError, TypeError, KeyError) as error:
+            place = self.folder / str(step)
+            raise UserError(f"{place} is damaged: what it says of its config is none.") from error
         name = workdirs.difference(before, now)
         if name:
             raise UserError(

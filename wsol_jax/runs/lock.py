@@ -18,7 +18,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-NAME = ".lock"
+NAME = ".wsol_jax.lock"
 _held: set[pathlib.Path] = set()  # by this process, which the system would let in a second time
 
 
@@ -35,12 +35,13 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    path = pathlib.Path(workdir).absolute() / NAME
+    path = pathlib.Path(workdir).resolve() / NAME
     if path in _held:
         raise UserError(f"--workdir={workdir} is in use: this process writes a run to it already.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        file = os.fdopen(os.open(path, flags, 0o644), "a+")
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
     with file:

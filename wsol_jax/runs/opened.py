@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
+from wsol_jax.base.errors import UserError
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.methods import Method, Variables
 from wsol_jax.runs import workdirs
@@ -46,6 +47,8 @@ def begun_config(
       UserError: the folder's run is another config's.
     """
     saved, _ = workdirs.load(workdir)
+    if not workdirs.has_checkpoint(workdir):  # nor may anybody but a training write its config
+        raise UserError(f"{workdir / 'checkpoints'} holds no checkpoint: train there first.")
     config = config.copy_and_resolve_references()
     with config.unlocked():
         for section, before in zip(trunks(config), trunks(saved), strict=False):

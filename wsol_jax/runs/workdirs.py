@@ -76,7 +76,7 @@ def difference(before: Config | dict[str, Json], now: Config | dict[str, Json]) 
 
 def check_there(workdir: pathlib.Path) -> None:
     """Raises UserError where a run's folder was removed while the run went on."""
-    if not (workdir / CONFIG).is_file():
+    if jax.process_index() == 0 and not (workdir / CONFIG).is_file():
         raise UserError(
             f"{workdir / CONFIG} was removed while the run wrote to its folder: it stops."
         )
@@ -111,9 +111,9 @@ def write(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -
     Raises:
       UserError: the folder cannot be made or written, or holds files of something else.
     """
-    check_ours(workdir)
     if jax.process_index() != 0:
         return
+    check_ours(workdir)
     content = {"config": config.to_dict(), "class_names": list(class_names)}
     try:
         write_whole(workdir / CONFIG, json.dumps(content, indent=1))
@@ -142,12 +142,13 @@ def latest_step(workdir: pathlib.Path) -> int | None:
 
 def kept(workdir: pathlib.Path) -> str:
     """A sentence of what a run has saved whole, for whoever runs its command again."""
-    places = [workdir, *(x for x in workdir.iterdir() if x.is_dir())] if workdir.is_dir() else []
-    steps = [(place, latest_step(place)) for place in places]
-    last = max((x for x in steps if x[1]), key=lambda x: x[0].stat().st_mtime, default=None)
-    if last is None:
+    try:
+        places = [workdir, *(x for x in workdir.iterdir() if x.is_dir())]
+        steps = [(latest_step(place), place) for place in places if has_checkpoint(place)]
+        step, place = max(steps, key=lambda x: (x[1] / "checkpoints").stat().st_mtime)
+    except (OSError, ValueError):  # no folder, or none with a checkpoint
         return "No checkpoint was saved yet."
-    return f"Step {last[1]} in {last[0]} is whole and kept; the same command goes on from there."
+    return f"Step {step} in {place} is whole and kept; the same command goes on from there."
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:
@@ -169,9 +170,10 @@ _NEWER = {
         "early": [],
         "free": ["two_phase.phases", "two_phase.voters", "cues"],
     },
-    "data": {"labels": ""},
-    "model": {"scores": "auto", "dense_layers": False},
+    "data": {"labels": "", "classes_per_batch": 0, "images_per_class": 0},
+    "model": {"scores": "auto", "dense_layers": False, "map_mean": 0.0, "positive_maps": False},
     "train": {"checksum": True},
+    "optimizer": {"rule": "sgd"},
     "eval": {
         "tolerance": 18.0,
         "detection": {"threshold": 0.6, "nms_iou": 0.3},

@@ -8,7 +8,6 @@ network and writes WORKDIR/metrics.json and report.html. A stage that is done is
 killed one goes on where it was, and one whose inputs have changed since says so.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 import time
@@ -69,11 +68,6 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     fields.check(config)
     wanted = tuple(only) or tuple(config.stages)
     check_names(config, wanted)
-    with contextlib.nullcontext() if wanted == (EVALUATE,) else lock.held(workdir):
-        return _run_stages(config, workdir, wanted)
-
-
-def _run_stages(config: Config, workdir: pathlib.Path, wanted: Sequence[str]) -> dict[str, Json]:
     settled.check_rules(config)
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
@@ -82,11 +76,20 @@ def _run_stages(config: Config, workdir: pathlib.Path, wanted: Sequence[str]) ->
         checks.check_training(config, name, workdir, lists, labellers)
     checks.check_folders(config, workdir, lists)
     checks.check_weights(config, wanted)
-    if wanted != (EVALUATE,):  # which needs no lock, and so writes no config
-        workdirs.write(workdir, config, lists.class_names)
-    begun = any(product.has_begun(workdir / name) for name in config.stages)
-    check_photos(workdir, lists.train, begun)
     made = _Made(config, workdir, lists, labellers)
+    if wanted == (EVALUATE,):  # it needs no lock, and so writes no config
+        return _run_stages(made, wanted)
+    workdirs.check_ours(workdir)
+    with lock.held(workdir):
+        checks.check_folders(config, workdir, lists)  # another run may have ended just now
+        workdirs.write(workdir, config, lists.class_names)
+        begun = any(product.has_begun(workdir / name) for name in config.stages)
+        check_photos(workdir, lists.train, begun)
+        return _run_stages(made, wanted)
+
+
+def _run_stages(made: "_Made", wanted: Sequence[str]) -> dict[str, Json]:
+    config = made.config
     kept = []  # but for the rounds that earlier labels make needless
     for name in config.stages:
         if name == EVALUATE or settled.is_left_out(config, name, made.folders):
@@ -329,22 +332,18 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
     fields.check(config)
-    with lock.held(workdir):
-        return _train_and_evaluate(config, workdir, start)
-
-
-def _train_and_evaluate(config: Config, workdir: pathlib.Path, start: float) -> dict[str, Json]:
     lists = open_lists(config.data)
     checks.check_evaluation(config, lists)
     checks.check_single(config, lists)
     workdirs.check_ours(workdir)
-    check_photos(workdir, lists.train, workdirs.has_checkpoint(workdir))
-    run = train_run(config, workdir, lists)
-    trained = time.monotonic()
-    with StopRequest(saved_step=run.step):
-        figures = score_run(run, workdir)
-        figures["steps"] = run.step
-        figures["train_seconds"] = trained - start
-        figures["seconds"] = time.monotonic() - start
-        finish_run(run.config, workdir, figures)
+    with lock.held(workdir):
+        check_photos(workdir, lists.train, workdirs.has_checkpoint(workdir))
+        run = train_run(config, workdir, lists)
+        trained = time.monotonic()
+        with StopRequest(saved_step=run.step):
+            figures = score_run(run, workdir)
+            figures["steps"] = run.step
+            figures["train_seconds"] = trained - start
+            figures["seconds"] = time.monotonic() - start
+            finish_run(run.config, workdir, figures)
     return figures
