@@ -65,7 +65,7 @@ ROWS = [
         for name in ("history.jsonl", "report.html", "metrics.json", "report_data.npz")
     ),
     foreign("config.json", '{"name": "another program"}'),
-    foreign("config.json of a list", "[]"),
+    row("a foreign config.json of a list", train(), write("w/config.json", "[]"), "config.json"),
     foreign("checkpoints/5/weights.bin"),
     foreign("scores/test.npz"),
     foreign("tensorboard/events.out.tfevents.1"),
@@ -132,7 +132,7 @@ ROWS = [
             ),
             write("data/boxes.csv", "image,x0,y0,x1,y1\n"),
         ),
-        "classes",
+        "globe",
     ),
     row("no config.json beside checkpoints", AGAIN, remove(CONFIG), "config.json"),
     row("a config.json of another seed", AGAIN, edit(CONFIG, "config/seed", 3), "seed"),
@@ -209,19 +209,33 @@ ROWS = [
             "another encoding": "{}".encode("utf-16").decode("latin1"),
         }.items()
     ),
-    row("a history that is no JSON", AGAIN, unfinished(write(HISTORY, "none\n")), "history.jsonl"),
+    row(
+        "a history that is no JSON",
+        AGAIN,
+        unfinished(write(HISTORY, "none\n")),
+        "history.jsonl",
+        status=0,
+    ),
     row(
         "a history with a line of a list",
         AGAIN,
         unfinished(line(HISTORY, "[]", 1)),
         "history.jsonl",
+        status=0,
     ),
-    row("a history without steps", AGAIN, unfinished(line(HISTORY, "{}", 1)), "history.jsonl"),
+    row(
+        "a history without steps",
+        AGAIN,
+        unfinished(line(HISTORY, "{}", 1)),
+        "history.jsonl",
+        status=0,
+    ),
     row(
         "a history that is no UTF-8",
         AGAIN,
         unfinished(line(HISTORY, b"\xff\xfe", 1)),
         "history.jsonl",
+        status=0,
     ),
     row("a history that may not be read", AGAIN, unfinished(closed(HISTORY)), "history.jsonl"),
     row(
@@ -229,6 +243,7 @@ ROWS = [
         SCORE,
         swap(HISTORY, '"train/loss": ', '"train/loss": "high", "x": '),
         "history.jsonl",
+        status=0,
     ),
     row(
         "another workdir's tensorboard is a file",

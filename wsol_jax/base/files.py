@@ -25,11 +25,15 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
     # A file's name that is no UTF-8 comes as surrogates, which UTF-8 cannot write.
     content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
-    handle = os.open(temporary, flags, 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             file.write(content)
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise type(error)(
+            error.errno, error.strerror, str(path)
+        ) from None  # the name that is known
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

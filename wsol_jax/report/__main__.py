@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import check_writable
 from wsol_jax.base.text import printable
 from wsol_jax.report import comparison, page, pairs, tables
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(flags: argparse.Namespace) -> None:
+    check_writable("--out", flags.out)
     workdirs = flags.workdirs
     if any("=" in w for w in workdirs):
         named = [("", "", w) if os.path.isdir(w) else w.rpartition("=") for w in workdirs]

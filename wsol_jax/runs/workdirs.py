@@ -15,7 +15,8 @@ from wsol_jax.base.types import Config, Json
 
 CONFIG = "config.json"
 # What a run writes into its folder.
-_WRITTEN = ("history.jsonl", "metrics.json", "report.html", "checkpoints", "tensorboard", "scores")
+_WRITTEN = ("history.jsonl", "metrics.json", "report.html", "report_data.npz")
+_WRITTEN += ("checkpoints", "tensorboard", "scores")
 
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored. A
 # method's own fields of that kind stand in its config's ``free``.
