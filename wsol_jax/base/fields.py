@@ -239,7 +239,7 @@ def check(config: Config | Mapping[str, Json], where: str = "") -> None:
         section that all runs share.
     """
     present = {path for path, _ in _flat(config)}
-    missing = [path for path in _BASE if path not in present]
+    missing = [path for path in ("method", "seed", "dtype", *_BASE) if path not in present]
     if missing:
         raise UserError(
             f"{where}the field {missing[0]!r} is missing; expected {known(missing[0])}."

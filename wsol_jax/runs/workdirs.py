@@ -227,6 +227,8 @@ def _load(workdir: pathlib.Path) -> tuple[dict[str, Json], list[str]]:
         config, names = with_newer_fields(content["config"]), content["class_names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{path}: class_names: expected a list of names.")
+        if len(set(names)) < len(names):
+            raise UserError(f"{path}: class_names: one is there twice.")
     fields.check(config, f"{path}: config.")
     _check_stages(config, path)
     return config, names
