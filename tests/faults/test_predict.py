@@ -173,6 +173,7 @@ ROWS = [
         "a checkpoint with a byte flipped near its end",
         flip(f"{STEP}/state/**/d/*", 0.9),
         "checkpoints/5",
+        status=EITHER,
     ),
     row(
         "a checkpoint whose manifest is empty",

@@ -71,8 +71,8 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_names=("state", "data")
             )
-        except OSError as error:
-            raise UserError(f"{self.folder} cannot be opened: {_first_line(error)}.") from error
+        except Exception as error:  # whatever a damaged file raises on its way through Orbax
+            raise self._odd(error) from error
 
     def latest_step(self) -> int | None:
         """Steps done at the newest whole checkpoint, or None."""
@@ -82,12 +82,18 @@ class Checkpoints:
         """Steps done at the checkpoint with the highest tune metric; the latest where none has."""
         try:
             best = self._manager.best_step()
-        except Exception as error:  # whatever a damaged file raises on its way through Orbax
-            raise UserError(
-                f"{self.folder}: the metrics of a checkpoint are damaged ({_first_line(error)}); "
-                "--config.eval.checkpoint=latest needs none."
-            ) from error
+        except Exception as error:
+            raise self._odd(error) from error
         return self.latest_step() if best is None else best
+
+    def _odd(self, error: Exception) -> UserError:
+        """A sentence of what keeps the folder from being opened, most likely a step's metrics."""
+        for path in sorted(self.folder.glob("*/metrics/metrics")):
+            try:
+                float(json.loads(path.read_text())["best"])
+            except Exception:  # of many kinds
+                return UserError(f'{path} is damaged: write {{"best": -1}} there, not measured.')
+        return UserError(f"{self.folder} cannot be opened: {_first_line(error)}.")
 
     def choose(self, which: str) -> int | None:
         """The step that ``eval.checkpoint`` means, "latest" or "best"; None where none is saved.
