@@ -193,6 +193,9 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
         )
+        for path in (self.folder / str(step)).rglob("*"):
+            if not path.is_file() and not path.is_dir():  # a pipe would keep its reader waiting
+                raise _Damaged(f"{path} is no regular file.")
         try:
             found = self._manager.restore(step, args=args)
         except Exception as error:  # whatever a damaged file raises on its way through Orbax
