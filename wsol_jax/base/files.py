@@ -26,17 +26,16 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
     content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise type(error)(
-            error.errno, error.strerror, str(path)
-        ) from None  # the name that is known
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        handle = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:  # with the name that its reader knows
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
