@@ -1,6 +1,7 @@
 """Pages of a report: an example for one, its elements, and what a browser makes of it."""
 
 import html.parser
+import re
 import subprocess
 
 import cv2
@@ -91,6 +92,13 @@ class Panels(html.parser.HTMLParser):
         elif self.inside == "badge":
             self.found[self.name]["badge"] = data
         self.inside = None
+
+
+def without_policy(path):
+    """A page's text, free to run a test's script: its policy lets none run but its own."""
+    text = path.read_text("utf-8")
+    assert "Content-Security-Policy" in text
+    return re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
 
 
 def dump(browser, path, fragment, profile, *flags):

@@ -40,8 +40,11 @@ class Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(stream: BinaryIO, records: bool = False) -> Header:
     """Reads the header of .npy data, from its first byte on; the numbers come next.
+
+    Args:
+      records: whether records of numbers (a structured dtype) will do too.
 
     Raises:
       Unreadable: another file, another version, Python objects, a damaged shape.
@@ -62,7 +65,8 @@ def read_header(stream: BinaryIO) -> Header:
         raise Unreadable("is no .npy file, or is truncated within its header") from None
     if found.dtype.hasobject:
         raise Unreadable("holds pickled Python objects, which are never loaded")
-    if min(found.shape, default=0) < 0 or found.dtype.kind == "V":
+    is_void = found.dtype.kind == "V" and not (records and found.dtype.names)
+    if min(found.shape, default=0) < 0 or is_void:
         raise Unreadable(f"holds {found.dtype} of shape {found.shape}, expected numbers")
     return found
 
@@ -102,12 +106,14 @@ def read_npz(
     path: str | os.PathLike,
     names: Iterable[str] = (),
     check: Callable[[dict[str, Header]], None] = lambda headers: None,
+    records: bool = False,
 ) -> dict[str, np.ndarray]:
     """Reads arrays of an .npz file; all headers come before the first number.
 
     Args:
       names: of the arrays that are wanted; () for all.
       check: called with the headers by name, before memory is taken; may raise.
+      records: whether records of numbers will do too.
 
     Raises:
       OSError: the file cannot be opened.
@@ -118,7 +124,7 @@ def read_npz(
     with open(path, "rb") as file:
         try:
             with open_archive(file) as archive:
-                return _arrays(archive, tuple(names), check)
+                return _arrays(archive, tuple(names), check, records)
         except (Unreadable, OSError):
             raise
         except Exception as error:  # zipfile and zlib raise whatever the damage led to
@@ -174,7 +180,10 @@ def _open(archive: zipfile.ZipFile, name: str) -> BinaryIO:
 
 
 def _arrays(
-    archive: zipfile.ZipFile, names: tuple[str, ...], check: Callable[[dict[str, Header]], None]
+    archive: zipfile.ZipFile,
+    names: tuple[str, ...],
+    check: Callable[[dict[str, Header]], None],
+    records: bool,
 ) -> dict[str, np.ndarray]:
     there = dict.fromkeys(archive.namelist())
     # numpy.savez adds the suffix; others may not.
@@ -183,14 +192,14 @@ def _arrays(
     headers = {}
     for name in names or members:
         with _open(archive, members.get(name, name)) as stream:
-            headers[name] = read_header(stream)
+            headers[name] = read_header(stream, records)
     check(headers)
     check_size(sum(header.size for header in headers.values()))
     found = {}
     for name in headers:
         with _open(archive, members[name]) as stream:
             # Read again: a stream that stays open takes memory, and there may be many.
-            found[name] = _numbers(stream, read_header(stream))
+            found[name] = _numbers(stream, read_header(stream, records))
             if stream.read(1):  # the end, where zipfile compares the checksum
                 raise Unreadable(f"holds {name} with more bytes than its header claims")
     return found

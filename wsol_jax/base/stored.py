@@ -67,7 +67,7 @@ def read_arrays(path: pathlib.Path, again: str) -> dict[str, np.ndarray]:
       UserError: the file is missing or damaged.
     """
     with reading(path, again):
-        return read_npz(path)
+        return read_npz(path, records=True)
 
 
 def write_sealed(path: pathlib.Path, content: Mapping[str, Json]) -> None:

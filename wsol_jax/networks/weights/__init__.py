@@ -126,7 +126,7 @@ def load_pretrained(
                 misshapen.append(
                     f"{entry} {array.shape} for {'/'.join(place)} {template[place].shape}"
                 )
-            elif array.dtype.kind != "f" or not np.isfinite(array).all():
+            elif array.dtype.kind != "f" or not _is_finite(array, template[place].dtype):
                 not_finite.append(entry)
     publisher = BACKBONES[name].weights.get(layout)
     if publisher and publisher.no_gains and not any(p[-1] == "scale" for p in found):
@@ -182,3 +182,9 @@ def _warn_of_other_conventions(
                 "%s holds weights of a network with %s=%r; this %s has %r, so its features differ.",
                 *(path, field, value, name, getattr(backbone, field)),
             )
+
+
+def _is_finite(array: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether all numbers are finite, in the type that they will have too."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(array.astype(dtype)).all())

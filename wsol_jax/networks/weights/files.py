@@ -64,8 +64,6 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise UserError(f"{path}: {name} holds {array.dtype}, expected numbers.")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} holds NaN or infinity, expected finite numbers.")
     return arrays
 
 
