@@ -47,11 +47,10 @@ def write_run(folder, contrast=0.5):
         )
     found = {"test": {"list": scores.figures(0.5)}, "threshold": 0.5, "steps": 3, "seconds": 2.5}
     found |= {"threshold_from": "a tune list", "train_seconds": 1.5, "kind": "boxes"}
+    workdirs.write(folder, cam.get_config("embedded"), CLASSES)
     scores.save(folder / "scores" / "list.npz")
     cases.save_maps(folder / "maps" / "list.npz", IDS, maps)
     figures.write(folder, found)
-    config = cam.get_config("embedded")
-    workdirs.write(folder, config, CLASSES)
     (folder / "checkpoints" / "3").mkdir(parents=True)
     rows = [{"step": i, "train/loss": 1.0 / i} for i in (1, 2, 3)]
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
