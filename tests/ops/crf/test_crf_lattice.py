@@ -122,7 +122,7 @@ def test_keys_of_two_words():
 def test_deviations_too_small_for_any_key_are_refused(lattice):
     unary, image = case(12, 15, 3)
     with lattice_by(lattice), pytest.raises(ValueError, match="too small"):
-        infer(unary, image, bilateral=(10, 1e-4, 1e-4))
+        infer(unary, image, bilateral=(10, 1e-3, 1e-3))
 
 
 @pytest.mark.parametrize("lattice", LATTICES)
