@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import html.parser
+import re
 
 import cv2
 import numpy as np
@@ -37,12 +38,14 @@ class Images(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.found, self.styles = {}, []
+        # A style stands in the page's sheet, by number: its policy allows none beside that.
+        self.rules = dict(re.findall(r'\[data-style="(\d+)"\] \{ (.*?) \}', text))
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         if attrs.get("class") == "pictures":
-            self.styles.append(attrs["style"])
+            self.styles.append(self.rules[attrs["data-style"]])
         if tag == "img":
             data = base64.b64decode(attrs["src"].partition(",")[2])
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
