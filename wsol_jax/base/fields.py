@@ -44,8 +44,9 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
-        start = f"above {self.least:.9g}" if self.above else f"from {self.least:.9g}"
-        end = f"below {self.most:.9g}" if self.below else f"{self.most:.9g}"
+        # Ten digits: the largest seed has them all.
+        start = f"above {self.least:.10g}" if self.above else f"from {self.least:.10g}"
+        end = f"below {self.most:.10g}" if self.below else f"{self.most:.10g}"
         also = "0 or " if self.zero else ""
         return f"{'numbers, each ' if self.each else ''}{also}{kind} {start} to {end}"
 

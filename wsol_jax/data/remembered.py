@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -37,7 +38,7 @@ def check_photos(workdir: pathlib.Path, source: Source, begun: bool) -> None:
     if before is None:
         write_whole(path, json.dumps(now))
         return
-    if before.get("list") != now["list"] or before.get("records") != now["records"]:
+    if any(before.get(name) != now[name] for name in ("list", "records", "classes")):
         write_whole(path, json.dumps(now))  # a checkpoint refuses another list in its own words
         return
     for what in ("bytes", "sha256"):
@@ -61,16 +62,14 @@ def _changed(what: str, before: dict, name: str, value: int | str) -> str:
 
 
 def _look(source: Source) -> dict:
-    places = lambda most: np.unique(np.linspace(0, len(source) - 1, most).astype(int))
-    record = lambda index: source[int(index)]
-    if not len(source):
-        return {"list": source.name, "records": 0, "bytes": {}, "sha256": {}}
-    return {
-        "list": source.name,
-        "records": len(source),
-        "bytes": {r.image_id: _size(r.image) for r in map(record, places(SIZES))},
-        "sha256": {r.image_id: _digest(r.image) for r in map(record, places(CONTENTS))},
-    }
+    def each(most: int, look: Callable[[str | bytes], int | str]) -> dict[str, int | str]:
+        places = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
+        records = (source[int(index)] for index in places)
+        return {record.image_id: look(record.image) for record in records}
+
+    found = {"bytes": each(SIZES, _size), "sha256": each(CONTENTS, _digest)}
+    classes = list(source.class_names)
+    return {"list": source.name, "records": len(source), "classes": classes, **found}
 
 
 def _size(image: str | bytes) -> int:
