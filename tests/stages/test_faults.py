@@ -289,7 +289,7 @@ def test_full_disk_from_the_start(tmp_path):
 def test_absurd_learning_rate(tmp_path):
     rate = "--config.optimizer.backbone_lr=1000", "--config.optimizer.head_lr=1000"
     words = tiny.flags(tiny.data(), tmp_path, *rate, "--config.optimizer.warmup_steps=0")
-    sentence = refused(words, "at step", "learning rate")
+    sentence = refused(words, "learning rate")
     assert "nan" in sentence or "inf" in sentence
     folder = tmp_path / "checkpoints"
     for path in folder.iterdir() if folder.is_dir() else ():

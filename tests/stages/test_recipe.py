@@ -315,5 +315,7 @@ def test_phases_are_one_to_three(phases):
     if phases == 1:
         assert tuple(config_of(",phases=1").stages) == ("first", "evaluate")
     else:
-        with pytest.raises(UserError, match=f"phases={phases}: expected 1 to 3"):
+        with pytest.raises(
+            UserError, match=f"phases={phases}: expected a whole number from 1 to 3"
+        ):
             config_of(f",phases={phases}")

@@ -15,6 +15,7 @@ from wsol_jax.evaluate.kind import QUICK, Kind, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage, localize_list
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.stored.predictions import read_probabilities
+from wsol_jax.metrics.maps import NotFinite
 from wsol_jax.runs.opened import Network
 
 _WHOLE_LIST = Task()
@@ -47,6 +48,16 @@ def score_list(
     images = localize_list(network, source, what=what, **options)
 
     def work(image: LocalizedImage):
+        try:
+            return rows_of(image)
+        except NotFinite as error:
+            raise UserError(
+                f"image {source[image.index].image_id!r} of list {source.name!r}: {error}, so the "
+                "network has diverged. A lower learning rate (optimizer.backbone_lr, "
+                "optimizer.head_lr) in a new workdir is the usual cure."
+            ) from error
+
+    def rows_of(image: LocalizedImage):
         truth = Truth(source, image.index, image.size)
         rows = kind.score(image, truth, task, "")
         found = [(kind, part, image, row) for part, row in rows.items()]

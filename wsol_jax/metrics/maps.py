@@ -6,11 +6,15 @@ import numpy as np
 MAP_SIZE = 224  # the side at which the community compares boxes and pixels (Choe et al. 2020)
 
 
+class NotFinite(ValueError):
+    """Score maps that hold NaN or infinity."""
+
+
 def require_finite(scores: np.ndarray) -> None:
-    """Raises ValueError for NaN or infinity in score maps."""
+    """Raises NotFinite for NaN or infinity in score maps."""
     if not np.isfinite(scores).all():
         what = "NaN" if np.isnan(scores).any() else "infinity"
-        raise ValueError(f"the score map holds {what}")
+        raise NotFinite(f"the score map holds {what}")
 
 
 def min_max(score_map: np.ndarray) -> np.ndarray:
