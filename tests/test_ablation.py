@@ -126,8 +126,8 @@ def test_what_differs_at_test_time_alone_is_trained_once(tmp_path):
 
 def test_a_copied_training_is_scored_by_the_other_variants_fields(tmp_path):
     crf, filtered = runs_of(tmp_path, "V")
-    write_run(crf.folder, 1)
     write_network(crf.folder, "crf")
+    write_run(crf.folder, 1)
     ablation_runs.copy_training(crf, filtered)
     assert filtered.has_begun() and not filtered.is_finished()
     assert not (filtered.folder / "scores").exists() and crf.is_finished()

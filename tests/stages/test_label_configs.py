@@ -131,7 +131,7 @@ def test_labels_are_scored_where_there_are_some(tmp_path):
         stages.run(config, tmp_path)
     with pytest.raises(UserError, match=r"eval\.labels: list 'train' has no masks to score"):
         stages.run(tiny_config(**{"eval.labels": True}), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("changes", [{"eval.labels": True}, {"eval.stages": ("first",)}])
@@ -144,7 +144,7 @@ def test_a_run_of_one_stage_has_nothing_more_to_score(tmp_path, changes):
         config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=next(iter(changes))):
         stages.train_and_evaluate(config, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_training_alone_has_no_labels(tmp_path, labels, sentence):
     own = stages.stage_config(tiny_config(**{"stage.segment.labels": labels}), "segment")
     with pytest.raises(UserError, match=sentence):
         stages.train_and_evaluate(own, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
 def test_runs_of_the_time_of_cues_alone_are_known(tmp_path):
