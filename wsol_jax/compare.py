@@ -10,8 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from wsol_jax.base import commands
-from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import check_writable, write_whole
+from wsol_jax.base.files import check_writable, write_out
 from wsol_jax.base.text import printable
 from wsol_jax.evaluate.compare import compare
 from wsol_jax.evaluate.figures import COMPARED
@@ -46,10 +45,7 @@ def _run(flags: argparse.Namespace) -> None:
     result = compare(flags.a.split(","), flags.b.split(","))
     print(table(result))
     if flags.out:
-        try:
-            write_whole(flags.out, json.dumps(result, indent=1))
-        except OSError as error:
-            raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
+        write_out("--out", flags.out, json.dumps(result, indent=1))
 
 
 def table(result: Mapping[str, Mapping[str, Figures]]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from wsol_jax.base import commands
 from wsol_jax.base.arrays import Header, Unreadable, read_npy
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import write_whole
+from wsol_jax.base.files import write_out
 from wsol_jax.data.decode import CorruptImage, decode_rgb
 from wsol_jax.ops.crf_settings import LEAST, MOST, MOST_ITERATIONS, CrfSettings
 
@@ -168,10 +168,7 @@ def _read(path: str, image: np.ndarray) -> np.ndarray:
 def _write(flag: str, path: str, data: bytes) -> None:
     if pathlib.Path(path).is_dir():
         raise UserError(f"--{flag}={path}: it is a folder, expected a file.")
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise UserError(f"--{flag}={path}: {error.strerror or error}.") from None
+    write_out(f"--{flag}", path, data)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,12 @@
 
 import signal
 
+# What to do about numbers that are none.
+LOWER_RATE = (
+    "A lower learning rate (optimizer.backbone_lr, optimizer.head_lr) in a new workdir is the "
+    "usual cure."
+)
+
 
 class UserError(Exception):
     """A mistake that the user can mend: its text names the file or field and what was expected.

@@ -64,6 +64,14 @@ def check_writable(flag: str, out: str | os.PathLike) -> None:
         raise UserError(f"{flag}={out}: the folder cannot be written.")
 
 
+def write_out(flag: str, out: str | os.PathLike, data: bytes | str) -> None:
+    """Writes the file that a command's flag names. Raises UserError, with the flag."""
+    try:
+        write_whole(out, data)
+    except OSError as error:
+        raise UserError(f"{flag}={out}: {error.strerror or error}.") from None
+
+
 def cache_folder() -> pathlib.Path:
     """The folder of what is fetched or drawn once: $WSOL_JAX_CACHE, or ~/.cache/wsol_jax."""
     return pathlib.Path(os.environ.get("WSOL_JAX_CACHE") or "~/.cache/wsol_jax").expanduser()

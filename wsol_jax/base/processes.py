@@ -66,8 +66,8 @@ class Fellows:
     ):
         self._client, self._index, self._count = client, index, count
         self._kept, self._end = kept, end
-        self._patience = 15.0  # until that thread has ended the process
         self._ended = threading.Event()  # this process's watch: nothing is heard after it
+        self._over = threading.Event()  # ``end`` was called; a test's returns
         self._lock = threading.Lock()
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True, name=f"fellows{work.__name__}").start()
@@ -89,7 +89,7 @@ class Fellows:
         """Gives the others' failure, if that is the cause of this one's, time to be heard."""
         self._ended.wait(seconds)
         if self._ended.is_set():  # it was heard: that thread ends the process
-            time.sleep(self._patience)
+            self._over.wait(15.0)
 
     def _note(self, who: int, sentence: str) -> None:
         """Writes what every process hears; the first note stands."""
@@ -117,6 +117,7 @@ class Fellows:
                 self._wait_for_ears()
         finally:
             self._end(STATUS)
+            self._over.set()
 
     def _listen(self) -> None:
         note = None

@@ -115,6 +115,13 @@ def open_image(image: str | bytes | os.PathLike, name: str | None = None) -> Ite
     name = name or ("of unknown name" if isinstance(image, bytes) else os.fspath(image))
     data = read_file(image, name)
     check_encoded(data, name)
+    with _decoding(data, name) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def _decoding(data: bytes, name: str) -> Iterator[Image.Image]:
+    """What ``open_image`` gives, of bytes that ``check_encoded`` has seen."""
     with _pillow(data, name) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a damaged tag is no reason to fill the log
         try:
@@ -240,7 +247,7 @@ def _pillow(data: bytes, name: str) -> Image.Image:
 
 def _decode_with_pillow(data: bytes, name: str, exif: bool) -> np.ndarray:
     """For the formats where Pillow is the stricter reader (WebP, TIFF, BMP, GIF, ...)."""
-    with open_image(data, name) as opened:
+    with _decoding(data, name) as opened:
         turned = ImageOps.exif_transpose(opened) if exif else opened
         if turned.mode == "F":
             raise ValueError("floating-point pixels have no known range")

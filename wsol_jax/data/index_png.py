@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.decode import CorruptImage, image_size, open_image
+from wsol_jax.data.decode import CorruptImage, open_image
 
 
 def voc_palette() -> np.ndarray:
@@ -31,17 +31,7 @@ def read_index_png(path: str | os.PathLike, size: tuple[int, int] | None = None)
     Raises UserError for a file that is no image, or an image of another kind or size.
     """
     kinds = "a palette or 8-bit greyscale PNG whose values are class indices"
-    if size is not None:
-        try:
-            found = image_size(os.fspath(path))
-        except CorruptImage as e:
-            raise UserError(f"mask {path} cannot be read: {e.reason}") from None
-        if found != size:
-            raise UserError(
-                f"mask {path} is {found[0]}x{found[1]}, its annotation says "
-                f"{size[0]}x{size[1]}: they must agree"
-            )
-    return _read(path, "mask", ("P", "L"), kinds)
+    return _read(path, "mask", ("P", "L"), kinds, size)
 
 
 def read_grey_png(path: str | os.PathLike) -> np.ndarray:
@@ -52,12 +42,25 @@ def read_grey_png(path: str | os.PathLike) -> np.ndarray:
     return _read(path, "map", ("L",), "an 8-bit greyscale PNG")
 
 
-def _read(path: str | os.PathLike, what: str, modes: tuple[str, ...], expected: str) -> np.ndarray:
+def _read(
+    path: str | os.PathLike,
+    what: str,
+    modes: tuple[str, ...],
+    expected: str,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
     try:
         with open_image(path) as image:
-            mode, values = image.mode, np.array(image) if image.mode in modes else None
+            mode, found = image.mode, image.size
+            wanted = mode in modes and size in (None, found)
+            values = np.array(image) if wanted else None  # the pixels, decoded now
     except CorruptImage as e:
         raise UserError(f"{what} {path} cannot be read: {e.reason}") from None
+    if size not in (None, found):
+        raise UserError(
+            f"{what} {path} is {found[0]}x{found[1]}, its annotation says {size[0]}x{size[1]}: "
+            "they must agree"
+        )
     if values is None:
         raise UserError(f"{what} {path} has the mode {mode}: expected {expected}")
     return values

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import check_writable, write_whole
+from wsol_jax.base.files import check_writable, write_out
 from wsol_jax.base.text import printable
 from wsol_jax.evaluate.stored.figures import Options, score_stored
 from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, Entry, summarise, table
@@ -107,10 +107,7 @@ def _run(flags: argparse.Namespace) -> None:
     _check(flags)
     result = _score_run(flags) if flags.workdir else _score_maps(flags)
     if flags.out:
-        try:
-            write_whole(flags.out, json.dumps(result, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
+        write_out("--out", flags.out, json.dumps(result, indent=1) + "\n")
 
 
 def _check(flags: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from wsol_jax.base.errors import UserError
+from wsol_jax.base.errors import LOWER_RATE, UserError
 from wsol_jax.base.threads import in_order
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate import figures
@@ -53,8 +53,7 @@ def score_list(
         except NotFinite as error:
             raise UserError(
                 f"image {source[image.index].image_id!r} of list {source.name!r}: {error}, so the "
-                "network has diverged. A lower learning rate (optimizer.backbone_lr, "
-                "optimizer.head_lr) in a new workdir is the usual cure."
+                f"network has diverged. {LOWER_RATE}"
             ) from error
 
     def rows_of(image: LocalizedImage):

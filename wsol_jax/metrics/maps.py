@@ -13,8 +13,11 @@ class NotFinite(ValueError):
 def require_finite(scores: np.ndarray) -> None:
     """Raises NotFinite for NaN or infinity in score maps."""
     if not np.isfinite(scores).all():
-        what = "NaN" if np.isnan(scores).any() else "infinity"
-        raise NotFinite(f"the score map holds {what}")
+        raise _not_finite(scores)
+
+
+def _not_finite(scores: np.ndarray) -> NotFinite:
+    return NotFinite(f"the score map holds {'NaN' if np.isnan(scores).any() else 'infinity'}")
 
 
 def min_max(score_map: np.ndarray) -> np.ndarray:
@@ -25,13 +28,12 @@ def min_max(score_map: np.ndarray) -> np.ndarray:
     Returns:
       (H, W) float32.
     Raises:
-      ValueError: NaN or infinity in the map.
+      NotFinite: NaN or infinity in the map.
     """
     scores = np.asarray(score_map, np.float32)
     low, high = scores.min(), scores.max()
     if not (np.isfinite(low) and np.isfinite(high)):
-        what = "NaN" if np.isnan(scores).any() else "infinity"
-        raise ValueError(f"the score map holds {what}")
+        raise _not_finite(scores)
     if low == high:
         return np.zeros_like(scores)
     scores = scores - low

@@ -5,6 +5,7 @@ python -m wsol_jax.report [NAME=]WORKDIR... --out=FILE [--title=TITLE]
 
 import argparse
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +37,7 @@ def _run(flags: argparse.Namespace) -> None:
     try:
         runs = comparison.compare_workdirs(flags.out, workdirs, flags.title)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename and pathlib.Path(error.filename) != pathlib.Path(flags.out):
             raise
         raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
     print(tables.text_table(page.columns_of(runs)))

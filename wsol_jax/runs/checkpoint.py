@@ -19,7 +19,6 @@ from wsol_jax.runs.state import TrainState, fingerprint
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
 
-
 # What is said of a checkpoint that may be whole.
 _NO_DAMAGE = "RESOURCE_EXHAUSTED|PERMISSION_DENIED|Permission denied|Input/output error"
 
@@ -239,8 +238,8 @@ class Checkpoints:
         if name:
             raise UserError(
                 f"{self.folder / str(step)} was saved by a run with another {name} than "
-                f"{self.folder.parent / 'config.json'} says: put that file back, or train again in "
-                "another workdir."
+                f"{self.folder.parent / workdirs.CONFIG} says: put that file back, or train again "
+                "in another workdir."
             )
 
     def reached_preemption(self, step: int) -> bool:

@@ -46,7 +46,7 @@ def claim(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -
         the first differing field is named.
     """
     # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
-    if not (workdir / CONFIG).is_file() or not _has_begun(workdir):
+    if not (workdir / CONFIG).is_file() or not has_checkpoint(network_folder(workdir)):
         write(workdir, config, class_names)
         return
     before, names = _load(workdir)
@@ -97,13 +97,6 @@ def check_ours(workdir: pathlib.Path) -> None:
                 f"--workdir={workdir} holds {name}, which would be overwritten, and no run's "
                 f"{CONFIG}: take another workdir, or move that away."
             )
-
-
-def _has_begun(workdir: pathlib.Path) -> bool:
-    try:
-        return has_checkpoint(network_folder(workdir))  # a run in stages saves below the folder
-    except UserError:  # a damaged config.json says so where there is something to lose
-        return has_checkpoint(workdir)
 
 
 def write(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -> None:

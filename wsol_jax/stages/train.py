@@ -16,7 +16,7 @@ from absl import logging
 
 from wsol_jax import methods
 from wsol_jax.base import sharding
-from wsol_jax.base.errors import Interrupted, UserError
+from wsol_jax.base.errors import LOWER_RATE, Interrupted, UserError
 from wsol_jax.base.progress import Progress
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
@@ -225,8 +225,7 @@ class _Loop:
             good = self.checkpoints.latest_step()
             kept = f"the checkpoint of step {good} is kept" if good else "nothing was saved yet"
             raise UserError(
-                f"{bad[0]} is {values[bad[0]]} at step {self.step}; {kept}. A lower learning rate "
-                "(optimizer.backbone_lr, optimizer.head_lr) in a new workdir is the usual cure."
+                f"{bad[0]} is {values[bad[0]]} at step {self.step}; {kept}. {LOWER_RATE}"
             )
 
     def _report(self, values: dict[str, float]) -> None:

@@ -116,7 +116,7 @@ def test_a_mask_of_another_size_is_refused_before_it_is_decoded(voc_root, monkey
     place.mkdir()
     cv2.imwrite(str(place / "a.png"), np.zeros((3000, 3000), np.uint8))
     source = voc.open_voc(voc_root, "train")
-    monkeypatch.setattr("wsol_jax.data.index_png.open_image", None)  # nothing is decoded
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)  # nothing is decoded
     assert "a.png is 3000x3000, its annotation says 20x10" in one_sentence(source.mask, 0)
 
 
