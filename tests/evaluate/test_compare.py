@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.discs import add_discs
 
 from wsol_jax import compare
 from wsol_jax.base.errors import UserError
@@ -16,15 +17,7 @@ def write_run(folder, contrast: float, ids=("p", "q", "r", "s")):
     """A finished run whose maps light a disc's pixels by ``contrast`` more than the rest."""
     rng = np.random.default_rng(0)
     scores = BoxScores()
-    y, x = np.mgrid[:32, :32]
-    for i, name in enumerate(ids):
-        truth = (x - 10 - i) ** 2 + (y - 14) ** 2 < 60
-        noise = rng.random((32, 32))
-        score_map = np.clip(noise * (1 - contrast) + contrast * truth, 0, 1).astype(np.float32)
-        scores.pixels.update(name, score_map, truth)
-        scores.gaussian.update(name, score_map, truth)
-        ious = np.full((1, 1000), 0.4 + contrast * (i % 2))
-        scores.boxes.update([name], ious, ious)
+    for _, name, _ in add_discs(scores, ids, contrast, rng):
         scores.hits.update(name, {"top1_acc": True})
     figures = {"test": {"list": scores.figures(0.5)}, "threshold": 0.5}
     (folder / "scores").mkdir(parents=True)

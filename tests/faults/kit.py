@@ -10,6 +10,7 @@ import cv2
 import h5py
 import numpy as np
 import tiny
+from helpers import sec_runs
 from helpers.stored import IDS, write_masks, write_tree
 from helpers.voc import write_voc
 from safetensors.numpy import save_file
@@ -19,25 +20,7 @@ from faults.server import Done, Server
 _GS = '#!/bin/sh\necho "$0 $@" >> "$WSOL_FAULTS_GS"\nexit 1\n'
 _PROGRAMS = ("gs", "gswin32c", "gswin64c", "djpeg", "dvips", "xdg-open")
 # Of the staged run: SEC behind one small classifier, on VOC's layout.
-_STAGED = {
-    "model.final_endpoint": "block_1",
-    "train.eval_epochs": 0.0,
-    "train.epochs": 1.0,
-    "data.resize": 32,
-    "cues.layer": "block_1_project",
-    "cues.size": 6,
-    "cues.foreground": 0.3,
-    "cues.background": 0.1,
-    "stage.segment.data.crop": 32,
-    "stage.segment.data.resize": 32,
-    "stage.segment.model.final_endpoint": "block_1",
-    "stage.segment.model.output_stride": 8,
-    "stage.segment.train.batch_size": 6,
-    "stage.segment.train.epochs": 1.0,
-    "stage.segment.sec.channels": 8,
-    "stage.segment.sec.dilation": 1,
-    "eval.crf.iterations": 2,
-}
+_STAGED = {**sec_runs.FIELDS, "stage.segment.train.epochs": 1.0}
 _VGG = {
     "block1_conv1": (3, 3, 3, 8),
     "block1_conv2": (3, 3, 8, 8),

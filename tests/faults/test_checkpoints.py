@@ -13,12 +13,12 @@ from faults.damage import (
     write,
 )
 from faults.kit import train
+from faults.places import STEP
 from faults.rows import EITHER, Row, check, table
 
 pytestmark = pytest.mark.slow
 AGAIN = train(workdir="run")
 SCORE = ["--mode=evaluate", "--workdir=run"]
-STEP = "run/checkpoints/5"
 MEASURED = f"{STEP}/metrics/metrics"
 BEST = edit("run/config.json", "config/eval/checkpoint", "best")
 

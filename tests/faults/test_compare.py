@@ -18,13 +18,10 @@ from faults.damage import (
     write,
     zip_bomb,
 )
+from faults.places import METRICS, SCORES, SIDES
 from faults.rows import EITHER, Row, check, table
 
 pytestmark = pytest.mark.slow
-SIDES = ["run", "other"]
-PAGE = [*SIDES, "--out=o.html"]
-METRICS, SCORES = "run/metrics.json", "run/scores/test.npz"
-MAPS, DATA, CONFIG = "run/maps/test.npz", "run/report_data.npz", "run/config.json"
 
 
 def figures(what, spoil, *expected, **more):

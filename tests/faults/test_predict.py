@@ -17,10 +17,10 @@ from faults.damage import (
     swap,
     write,
 )
+from faults.places import CONFIG, METRICS, STEP
 from faults.rows import EITHER, Row, check, table
 
 pytestmark = pytest.mark.slow
-METRICS, CONFIG = "run/metrics.json", "run/config.json"
 
 
 def words(images="photos", out="out", workdir="run"):
@@ -51,7 +51,6 @@ def config(what, spoil, *expected):
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 48\n%%EndComments\nshowpage\n%%EOF\n"
-STEP = "run/checkpoints/5"
 ROWS = [
     row("no workdir", None, "--workdir", given=words()[:1]),
     row("no images", None, "--images", given=words()[:2]),

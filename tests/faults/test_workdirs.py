@@ -20,6 +20,7 @@ from faults.damage import (
     write,
 )
 from faults.kit import train
+from faults.places import CONFIG, HISTORY, METRICS, STEP
 from faults.rows import Row, check, table
 
 pytestmark = pytest.mark.slow
@@ -27,8 +28,7 @@ AGAIN = train(workdir="run")
 FURTHER = train(workdir="run", epochs=3)
 SCORE = ["--mode=evaluate", "--workdir=run"]
 DESCRIBE = train("--mode=describe")
-CONFIG, METRICS, HISTORY = "run/config.json", "run/metrics.json", "run/history.jsonl"
-STEP, PHOTO = "run/checkpoints/5", "data/train/ball/00.jpg"
+PHOTO = "data/train/ball/00.jpg"
 
 
 def row(what, words, spoil, *expected, **more):
@@ -209,33 +209,15 @@ ROWS = [
             "another encoding": "{}".encode("utf-16").decode("latin1"),
         }.items()
     ),
-    row(
-        "a history that is no JSON",
-        AGAIN,
-        unfinished(write(HISTORY, "none\n")),
-        "history.jsonl",
-        status=0,
-    ),
-    row(
-        "a history with a line of a list",
-        AGAIN,
-        unfinished(line(HISTORY, "[]", 1)),
-        "history.jsonl",
-        status=0,
-    ),
-    row(
-        "a history without steps",
-        AGAIN,
-        unfinished(line(HISTORY, "{}", 1)),
-        "history.jsonl",
-        status=0,
-    ),
-    row(
-        "a history that is no UTF-8",
-        AGAIN,
-        unfinished(line(HISTORY, b"\xff\xfe", 1)),
-        "history.jsonl",
-        status=0,
+    *(
+        # Said in the log: the curves go without such lines.
+        row(f"a history {what}", AGAIN, unfinished(spoil), "history.jsonl", status=0)
+        for what, spoil in {
+            "that is no JSON": write(HISTORY, "none\n"),
+            "with a line of a list": line(HISTORY, "[]", 1),
+            "without steps": line(HISTORY, "{}", 1),
+            "that is no UTF-8": line(HISTORY, b"\xff\xfe", 1),
+        }.items()
     ),
     row("a history that may not be read", AGAIN, unfinished(closed(HISTORY)), "history.jsonl"),
     row(

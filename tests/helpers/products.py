@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from configs import cam
+from helpers.discs import add_discs
 from wsol_jax.data import label_formats
 from wsol_jax.data.pseudo_labels import LabelFolder, summary_path
 from wsol_jax.evaluate.boxes import BoxScores
@@ -24,15 +25,7 @@ def write_run(folder, contrast=0.5):
     """A run of one training that was scored, and beside it the folder of a label stage."""
     rng = np.random.default_rng(0)
     scores, examples, maps = BoxScores(CLASSES), [], []
-    y, x = np.mgrid[:32, :32]
-    for i, name in enumerate(IDS):
-        truth = (x - 10 - i) ** 2 + (y - 14) ** 2 < 60
-        noise = rng.random((32, 32))
-        score_map = np.clip(noise * (1 - contrast) + contrast * truth, 0, 1).astype(np.float32)
-        scores.pixels.update(name, score_map, truth)
-        scores.gaussian.update(name, score_map, truth)
-        ious = np.full((1, 1000), 0.4 + contrast * (i % 2))
-        scores.boxes.update([name], ious, ious)
+    for i, name, score_map in add_discs(scores, IDS, contrast, rng):
         hits = ("top1_acc", "top5_acc", "top1_loc", "top5_loc", "top5_star_loc")
         scores.hits.update(name, dict.fromkeys(hits, bool(i % 2)))
         scores.classes.update([name], np.array([[i % 2, 0]]))
