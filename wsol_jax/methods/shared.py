@@ -234,7 +234,8 @@ def initialiser(
                 f"final_endpoint={model.final_endpoint!r}."
             ) from error
         except ValueError as error:  # a stride that the trunk lacks
-            raise UserError(f"model: {error.args[0] if error.args else error}") from error
+            fields = "model.final_endpoint, model.output_stride"
+            raise UserError(f"{fields}: {error.args[0] if error.args else error}") from error
         for module, section in {"backbone": model, **trunks}.items():
             if section.weights not in ("", "none"):
                 heads = dense if module == "backbone" and dense and model.dense_layers else ()

@@ -35,11 +35,14 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    path = pathlib.Path(workdir).resolve() / NAME
-    if path in _held:
-        raise UserError(f"--workdir={workdir} is in use: this process writes a run to it already.")
+    workdir = pathlib.Path(workdir)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        workdir.mkdir(parents=True, exist_ok=True)  # not where a link leads that leads nowhere
+        path = workdir.resolve() / NAME
+        if path in _held:
+            raise UserError(
+                f"--workdir={workdir} is in use: this process writes a run to it already."
+            )
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         file = os.fdopen(os.open(path, flags, 0o644), "a+")
     except OSError as error:

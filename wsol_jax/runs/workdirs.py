@@ -215,8 +215,9 @@ def _load(workdir: pathlib.Path) -> tuple[dict[str, Json], list[str]]:
     again = "it is not a run's config, put back the one that the run was trained by"
     with reading(path, again):
         content = read_json(path, again)
-        if not isinstance(content["config"].get("stage", {}), dict):
-            raise UserError(f"{path}: config.stage: expected the stages' sections.")
+        for name in filter(None, ("stage", *_NEWER)):
+            if not isinstance(content["config"].get(name, {}), dict):
+                raise UserError(f"{path}: config.{name}: expected a section.")
         config, names = with_newer_fields(content["config"]), content["class_names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{path}: class_names: expected a list of names.")
