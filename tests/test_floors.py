@@ -12,6 +12,7 @@ PACKAGE = ROOT / "wsol_jax"
 # From the top: a room imports from itself and from the floors below its own.
 FLOORS = (
     ("main", "crf", "compare"),
+    ("api",),
     ("stages",),
     ("report",),
     ("evaluate",),

@@ -167,8 +167,10 @@ def over_list(
     Raises:
       UserError: more unreadable images than data.max_corrupt.
     """
-    # No smaller list than a batch: fewer rows mean less padding.
-    rows = sharding.padded_size(min(config.eval.batch_size, max(len(source), 1)), mesh)
+    # Of a list smaller than a batch no more rows than the next power of two: less padding, and few
+    # sizes to compile for whoever shows photos one by one and several at a time.
+    few = 1 << max(len(source) - 1, 0).bit_length()
+    rows = sharding.padded_size(min(config.eval.batch_size, few), mesh)
     processes = jax.process_count()
     batches = pipeline.eval_batches(
         example,
