@@ -16,6 +16,7 @@ FLOORS = (
     ("report",),
     ("evaluate",),
     ("runs",),
+    ("explain",),
     ("methods",),
     ("losses", "networks", "data"),
     ("ops", "metrics"),
