@@ -17,6 +17,7 @@ FLOORS = (
     ("report",),
     ("evaluate",),
     ("runs",),
+    ("explain",),
     ("methods",),
     ("losses", "networks", "data"),
     ("ops", "metrics"),

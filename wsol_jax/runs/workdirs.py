@@ -188,6 +188,8 @@ _NEWER = {
         },
         "stages": [],
         "labels": False,
+        "explain": "",
+        "explain_layer": "",
     },
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
 }
