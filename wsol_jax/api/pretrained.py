@@ -42,7 +42,7 @@ def pretrained(
     if backbone not in with_class_maps():
         raise UserError(f"no backbone {backbone!r}; there are {', '.join(with_class_maps())}.")
     file = ensure_weights(backbone) if weights == "imagenet" else pathlib.Path(weights)
-    options = {"output_stride": output_stride, "dtype": dtype, "size": size}
+    options = {"output_stride": output_stride, "dtype": dtype, "size": size, "positive": True}
     trained = imagenet.pretrained(backbone, file, **options)
     config = read_config(f"configs/cam.py:folder,root=.,backbone={backbone},weights=none")
     with config.unlocked():

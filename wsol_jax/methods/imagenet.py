@@ -26,6 +26,7 @@ def pretrained(
     output_stride: int = 16,
     dtype: str = "auto",
     size: int = 224,
+    positive: bool = False,
 ) -> Trained:
     """Builds a published network to localize and to explain.
 
@@ -36,6 +37,7 @@ def pretrained(
         Inception-v3 is not, so that its features differ.
       dtype: as a config's.
       size: of the images that shapes are found by; any other works too.
+      positive: whether the class maps are clipped at zero, as those of Grad-CAM are.
 
     Raises:
       UserError: as ``read_classifier`` and ``weights.load_pretrained`` do.
@@ -62,13 +64,13 @@ def pretrained(
     variables = {kind: {"backbone": tree} for kind, tree in own.items()}
     head = {"kernel": jnp.asarray(kernel)[None, None], "bias": jnp.asarray(bias)}
     variables["params"]["head"] = {"class_maps": head}
-    return Trained(_method(network), variables)
+    return Trained(_method(network, positive), variables)
 
 
-def _method(network: shared.TrunkAndHead) -> Method:
+def _method(network: shared.TrunkAndHead, positive: bool) -> Method:
     def localize(variables, images):
         logits, maps, _ = network.apply(variables, images)
-        return Localization(logits, maps)
+        return Localization(logits, jax.nn.relu(maps) if positive else maps)
 
     def refuse(*_):
         raise NotImplementedError("a published network is not trained on here")
