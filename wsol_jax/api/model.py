@@ -1,6 +1,7 @@
 """A trained run that looks at photos: what ``wsol_jax.load`` gives."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -190,13 +191,25 @@ def load(
         config.data.threads = max(config.data.threads, usable_cores())
     mesh = sharding.data_mesh()
     method = methods.build(config, len(class_names))
-    variables, step = restore_variables(config, folder, method, mesh)
+    with _quiet():
+        variables, step = restore_variables(config, folder, method, mesh)
     if dtype:
         with config.unlocked():
             config.dtype = dtype
         method = methods.build(config, len(class_names))
     network = Network(config, method, variables, mesh)
     return Model(network, class_names, run_threshold(config, workdir), step, workdir)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax's warnings that a folder is only read out of a notebook."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def run_threshold(config: Config, workdir: pathlib.Path) -> float:
