@@ -179,7 +179,10 @@ def _value(text: str, kind: type, key: str):
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise UserError(f"config key {key}={text}: expected a {kind.__name__}.") from None
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UserError(
+            f"config key {key}={text}: expected {words.get(kind, kind.__name__)}."
+        ) from None
 
 
 def parse(

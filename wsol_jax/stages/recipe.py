@@ -65,11 +65,11 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     check_names(config, wanted)
     settled.check_rules(config)
     lists = open_lists(config.data)
+    checks.check_folders(config, workdir, lists)  # first, as it is told at once
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
     for name in trainings(config):  # not after the hours of the stages before it
         checks.check_training(config, name, workdir, lists, labellers)
-    checks.check_folders(config, workdir, lists)
     checks.check_weights(config, wanted)
     made = Made(config, workdir, lists, labellers)
     if wanted == (EVALUATE,):  # it needs no lock, and so writes no config
@@ -130,8 +130,7 @@ def _label(made: Made, name: str) -> None:
     logging.info("stage %s: %s", name, folder)
     done = read_summary(folder) is not None
     stage = made.label_stage(name)
-    steps = [run.step for run in stage.networks.values()]
-    with StopRequest(saved_step=max(steps, default=0)):  # what is written is whole
+    with StopRequest(at_once=True):  # what is written is whole
         found = label.make_labels(stage, stage.inputs())
     made.checked[name] = found["sha256"]
     for opened in [key for key in made.opened if key[0] in reads]:
