@@ -233,7 +233,9 @@ def main(argv=None):
         for name, row in found.items():
             print("  " + name.ljust(18) + "".join(f"{100 * row[c]:18.1f}" for c in COLUMNS))
     if flags.out:
-        setting = {k: v for k, v in vars(flags).items() if k not in ("out", "root", "weights", "run")}
+        setting = {
+            k: v for k, v in vars(flags).items() if k not in ("out", "root", "weights", "run")
+        }
         where = {"device": device.device_kind, "machine": platform.machine()}
         text = {**where, "jax": jax.__version__, "setting": setting, "photos": len(indices)}
         flags.out.write_text(json.dumps({**text, "networks": results}, indent=1) + "\n")

@@ -117,7 +117,10 @@ def test_a_layer_that_is_none_is_refused_before_training(changes, sentence):
     "changes, sentence",
     [
         ({"eval.explain": "gradcam"}, r"eval\.explain: 'gradcam' is not one of cam, grad_cam"),
-        ({"eval.explain": "", "eval.explain_layer": "x"}, r"explain_layer: goes with eval\.explain"),
+        (
+            {"eval.explain": "", "eval.explain_layer": "x"},
+            r"explain_layer: goes with eval\.explain",
+        ),
     ],
 )
 def test_options_are_checked_before_training(changes, sentence):

@@ -38,7 +38,9 @@ def ours(name):
 
 def agree(name, found, theirs):
     if name == "eigen_cam":  # the sign of a component is whatever their library makes it
-        alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(found, theirs, strict=True)]
+        alike = [
+            np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(found, theirs, strict=True)
+        ]
         same = np.array(alike) > 0.5
         assert same.any()
         found, theirs = found[same], theirs[same]

@@ -144,27 +144,23 @@ def test_how_many_channels_go_side_by_side_changes_nothing(chunk):
         np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
-def test_a_closed_window_shows_the_baseline():
+@pytest.mark.parametrize(
+    "kind, options, shut",
+    [(np.uint8, {}, 127.5), (np.float32, {}, 0.0), (np.uint8, {"baseline": 7.0}, 7.0)],
+)
+def test_a_closed_window_shows_the_baseline(kind, options, shut):
     """Of uint8 photos grey, of others 0; a number of one's own is taken as it is."""
     seen = []
 
     def call(images):
-        seen.append(images)
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), images.astype(jnp.float32))
         return images.mean(axis=(1, 2))[:, :2], jnp.tile(images[..., :1], (1, 1, 1, 2))
 
-    photos = np.full((1, 4, 4, 3), 200, np.uint8)
-    photos[0, :, :2] = 100
-    with jax.disable_jit():
-        explain.score_cam(explain.function(call), photos, explain.class_score(0), chunk=1)
-        assert np.asarray(seen[-1]).min() == 127.5  # the window shuts where the channel is least
-        explain.score_cam(
-            explain.function(call), photos, explain.class_score(0), chunk=1, baseline=7.0
-        )
-        assert np.asarray(seen[-1]).min() == 7.0
-        explain.score_cam(
-            explain.function(call), np.float32(photos), explain.class_score(0), chunk=1
-        )
-        assert np.asarray(seen[-1]).min() == 0.0
+    photos = np.full((1, 4, 4, 3), 200, kind)
+    photos[0, :, :2] = 180  # where the channel is least the window is shut
+    explain.score_cam(explain.function(call), photos, explain.class_score(0), **options)
+    jax.effects_barrier()
+    assert {float(x.min()) for x in seen} == {180.0, shut}  # the photo itself, and the windows
 
 
 @pytest.mark.parametrize("cells, channels", [(3, 12), (8, 2)])

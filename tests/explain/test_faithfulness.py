@@ -151,7 +151,9 @@ def solved(image, hidden):
 
 def hidden_of(share, shape, block, seed):
     size = [-(-side // block) for side in shape]
-    noise = np.kron(np.random.default_rng(seed).normal(size=size), np.ones((block, block)))[: shape[0], : shape[1]]
+    noise = np.kron(np.random.default_rng(seed).normal(size=size), np.ones((block, block)))[
+        : shape[0], : shape[1]
+    ]
     flat = np.argsort(noise, axis=None, kind="stable")
     mask = np.zeros(noise.size, bool)
     mask[flat[: round(share * noise.size)]] = True

@@ -51,9 +51,9 @@ def test_of_two_classifiers_the_first_is_explained():
     network = trained("cams2i", **{"cams2i.inter": False, "cams2i.scores": "first"})
     found = explain.maps(network, IMAGES, CLASS_OF, "grad_cam")
     parts = quick(network.method.localize)(network.variables, IMAGES).parts
-    first = np.take_along_axis(
-        np.asarray(parts["map 1"]), CLASS_OF[:, None, None, None], axis=-1
-    )[..., 0]
+    first = np.take_along_axis(np.asarray(parts["map 1"]), CLASS_OF[:, None, None, None], axis=-1)[
+        ..., 0
+    ]
     expected = np.maximum(first - biases(network, "head_1")[CLASS_OF][:, None, None], 0)
     one, other = np.asarray(found).ravel(), expected.ravel()
     assert np.corrcoef(one, other)[0, 1] > 0.999
@@ -147,7 +147,9 @@ def test_what_is_no_question_is_refused(given, sentence):
         explain.maps(**asked)
 
 
-@pytest.mark.parametrize("changes, sentence", [({"tap": None}, "it has no tap"), ({"maps_layer": ""}, "names no layer")])
+@pytest.mark.parametrize(
+    "changes, sentence", [({"tap": None}, "it has no tap"), ({"maps_layer": ""}, "names no layer")]
+)
 def test_a_method_that_cannot_be_explained_says_so(changes, sentence):
     network = trained("cam")
     method = dataclasses.replace(network.method, **changes)

@@ -128,7 +128,9 @@ def maps(
     count = check(method, variables, name, layer, shape[1])
     if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= count:
         raise UserError(f"explain: expected classes 0 to {count - 1}, got {classes.tolist()[:5]}.")
-    return _compiled(method, name, layer, variables, images, classes.astype(np.int32)[:, None])[:, 0]
+    return _compiled(method, name, layer, variables, images, classes.astype(np.int32)[:, None])[
+        :, 0
+    ]
 
 
 _compiled = jax.jit(

@@ -83,7 +83,5 @@ def test_imagenets_names():
 
 @pytest.mark.shared
 def test_the_published_file(shared):
-    found = read_classifier(
-        shared / "weights" / "mobilenet_v2_imagenet_keras.npz", "mobilenet_v2"
-    )
+    found = read_classifier(shared / "weights" / "mobilenet_v2_imagenet_keras.npz", "mobilenet_v2")
     assert found.kernel.shape == (1280, 1000) and found.bias.shape == (1000,)
