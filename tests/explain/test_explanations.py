@@ -252,7 +252,7 @@ def test_flips_are_the_mean_with_the_mirror_image_turned_back():
 
 
 def test_a_pixel_stays_where_it_is_in_the_mirror():
-    """A head that looks at each cell alone: in the mirror too the target's cell moves nothing else."""
+    """A head that looks at each cell alone: in the mirror too only the target's cell is moved."""
     segment = lambda maps: maps[..., :CLASSES]
     network = explain.plain(lambda images: jax.nn.relu(images @ jnp.ones((3, 5))), segment)
     target = explain.pixel(2, 3, 1)

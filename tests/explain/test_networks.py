@@ -82,7 +82,7 @@ def test_a_path_tells_layers_of_one_name_apart():
     variables = quick(Named().init)(jax.random.key(0), IMAGES)
     a, b = (explain.linen(Named(), variables, f"{name}/conv")(IMAGES)[0] for name in "ab")
     assert not np.allclose(a, b)
-    message = r"2 layers named 'conv' that give a map, expected one; did you mean '[ab]/conv'\?.*a/conv, a, b/conv"
+    message = r"2 layers named 'conv' .* did you mean '[ab]/conv'\?.*a/conv, a, b/conv, b"
     with pytest.raises(UserError, match=message):
         explain.linen(Named(), variables, "conv")(IMAGES)
 
