@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
 from helpers.compiling import quick
@@ -83,7 +84,15 @@ def test_deletion_and_insertion_are_areas_under_their_curves(steps):
         found = quick(lambda *given, m=measure: m(*given, steps=steps))(*given)
         np.testing.assert_allclose(found.scores, expected[1], atol=2e-5)
         np.testing.assert_allclose(found.area, expected[0], atol=2e-5)
-        assert expected[1].std(axis=1).min() > 1e-3
+    assert curve(IMAGES, mean, steps)[1].std(axis=1).min() > 1e-3
+
+
+def test_the_blur_is_a_gaussian():
+    images = np.random.default_rng(3).uniform(0, 255, (2, 64, 70, 3))
+    sigma = (0, 5 * 64 / 224, 5 * 64 / 224, 0)
+    expected = scipy.ndimage.gaussian_filter(images, sigma, mode="mirror", truncate=2.0)
+    found = quick(faithfulness._blurred)(np.float32(images))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_a_baseline_of_ones_own():
