@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wsol_jax.base import sharding
-from wsol_jax.base.progress import Progress
+from wsol_jax.base.progress import Progress, compiling
 from wsol_jax.data import pipeline, prefetch
 from wsol_jax.data.records import Source
 from wsol_jax.methods import Segmentation, Variables, shared
@@ -86,6 +86,22 @@ def _localize(
     return probabilities, ranked, {name: pick(part) for name, part in everything.items()}
 
 
+# What of ``_localize`` this process has compiled: what jit keeps its programs by.
+_COMPILED: set[tuple[object, ...]] = set()
+
+
+def _saying(
+    what: str, settings: tuple[object, ...], batch: Mapping[str, jax.Array]
+) -> contextlib.AbstractContextManager[None]:
+    """Says that a call of ``_localize`` compiles, where it does."""
+    shapes = ((name, value.shape, str(value.dtype)) for name, value in batch.items())
+    key = (*settings, *sorted(shapes))
+    if key in _COMPILED:
+        return contextlib.nullcontext()
+    _COMPILED.add(key)
+    return compiling(what)
+
+
 def localize_list(
     network: Network,
     source: Source,
@@ -131,7 +147,8 @@ def localize_list(
         for host, batch in batches:
             given = batch.pop("given", None)
             settings = (network.method.localize, scores, every_map, parts)
-            outputs = _localize(*settings, network.variables, batch, given)
+            with _saying(what or f"evaluate {source.name}", settings, batch):
+                outputs = _localize(*settings, network.variables, batch, given)
             probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
             for row in range(len(host["index"])):
                 if host["valid"][row]:
