@@ -14,7 +14,7 @@ With a finished run:
   python -m wsol_jax.main --mode=predict --workdir=runs/mine --images=photos --out=found
   python -m wsol_jax.main --mode=evaluate --workdir=runs/mine   # score its checkpoint again
   python -m wsol_jax.report runs/cam runs/spg --out=both.html   # runs side by side, as a page
-  python -m wsol_jax.compare runs/cam runs/spg                  # the same as a table, with intervals
+  python -m wsol_jax.compare runs/cam runs/spg                  # the same in a table, intervals
 
 Without a run:
   python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W  # sizes, FLOPs

@@ -13,7 +13,7 @@ from wsol_jax.metrics.bootstrap import (
     bootstrap_statistic,
     paired_bootstrap,
 )
-from wsol_jax.metrics.localization import BoxAccuracy, HitRates
+from wsol_jax.metrics.localization import BoxAccuracy, HitRates, compare_best
 from wsol_jax.metrics.masks import PixelAP, average_precision
 from wsol_jax.metrics.per_image import PerImage, RaggedPerImage
 
@@ -136,12 +136,10 @@ class BoxScores(Results):
             },
         )
 
+    def ids(self) -> tuple[str, ...]:
+        return self.hits.images.ids()
+
     def _obstacle(self, other: "BoxScores") -> str:
-        ids = [set(s.hits.images.ids()) for s in (self, other)]
-        if ids[0] != ids[1]:
-            shared = len(ids[0] & ids[1])
-            counts = f"{len(ids[0])} and {len(ids[1])}, {shared} in both"
-            return f"did not score the same images ({counts})"
         truths = [{i: s.class_names[c[0]] for i, c in s.classes.items()} for s in (self, other)]
         if any(truths[0][i] != truths[1][i] for i in truths[0].keys() & truths[1].keys()):
             return "give the same images other classes"
@@ -165,8 +163,7 @@ class BoxScores(Results):
             pairs = [zip(*side, strict=True) for side in ((a, thresholds[0]), (b, thresholds[1]))]
             hits = [_mean([run.boxes.gt_known_hits(t) for run, t in pair]) for pair in pairs]
             found["gt_known_loc"] = paired_bootstrap(*hits, seed)
-            if len(a) == len(b) == 1:  # of several runs each has a best threshold of its own
-                found |= a[0].boxes.compare(b[0].boxes, seed)
+            found |= compare_best(*([run.boxes for run in side] for side in (a, b)), seed)
         if len(a[0].pixels) and _same([run.pixels.images.ids() for run in (*a, *b)]):
             found["pxap"] = _paired_pxap(a, b, seed)
         return found
