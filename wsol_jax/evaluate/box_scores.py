@@ -25,9 +25,9 @@ class BoxScores(Results):
 
     ``boxes`` and ``pixels`` have only the images whose boxes or mask are known; ``hits`` the Top-k
     results at a threshold; ``central`` the hits of the best fixed box; ``gaussian`` the pixels of a
-    centred Gaussian. ``classes``: an image's first class and the class named first; ``ious``: the
-    IoU of the box at the run's threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the
-    frame of the maps (MAP_SIZE).
+    centred Gaussian. ``classes``: an image's first class and the class named first;
+    ``confidence``: the score of the class named first; ``ious``: the IoU of the box at the run's
+    threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the frame of the maps (MAP_SIZE).
     """
 
     ROWS: ClassVar[Mapping[str, type]] = {
@@ -39,8 +39,9 @@ class BoxScores(Results):
         "classes": PerImage,
         "ious": PerImage,
         "truth": RaggedPerImage,
+        "confidence": PerImage,
     }
-    NEWER = ("classes", "ious", "truth")
+    NEWER = ("classes", "ious", "truth", "confidence")
     MARK = "hits"
 
     def __init__(self, class_names: Sequence[str] = (), parts: Mapping[str, Results] | None = None):
@@ -53,6 +54,7 @@ class BoxScores(Results):
         self.classes = PerImage((2,), np.int32)
         self.ious = PerImage((), np.float32)
         self.truth = RaggedPerImage((4,), np.int16)
+        self.confidence = PerImage((), np.float32)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoxScores":

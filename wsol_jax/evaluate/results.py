@@ -27,6 +27,7 @@ class Results:
         its own.
       true_maps: index -> raw map of the image's first class, for the report; not saved.
       predicted: index -> likeliest class, for the report; not saved.
+      sure: index -> its score, likewise.
       boxes, pixels: accumulators that can be drawn over all thresholds, of kinds that have them.
       ious: each image's IoU, where a kind has one.
     """
@@ -46,6 +47,7 @@ class Results:
         self.parts = dict(parts or {})
         self.true_maps: dict[int, np.ndarray] = {}
         self.predicted: dict[int, int] = {}
+        self.sure: dict[int, float] = {}
 
     def __len__(self) -> int:
         raise NotImplementedError
