@@ -57,11 +57,18 @@ def figures(runs: Mapping[str, Run]) -> Rows:
                 for key, value in values.items():
                     if not isinstance(value, int | float):
                         continue
-                    low, high = spans.get(key) or (None, None)
                     row = {"list": split, "part": part, "figure": key, "value": _cell(value)}
-                    row |= {"low_95": _cell(low), "high_95": _cell(high)}
+                    row |= _ends(spans.get(key))
                     rows.append({"run": name, **row} if name else row)
     return rows
+
+
+def _ends(interval: Sequence[float] | None) -> dict[str, Cell]:
+    """An interval as metrics.json has it, whoever wrote that."""
+    known = isinstance(interval, list | tuple) and len(interval) == 2
+    known = known and all(isinstance(end, int | float) for end in interval)
+    low, high = interval if known else (None, None)
+    return {"low_95": _cell(low), "high_95": _cell(high)}
 
 
 def images(runs: Mapping[str, Run]) -> Rows:

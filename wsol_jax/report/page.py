@@ -67,7 +67,8 @@ def write_report(
       drawn: how the examples were drawn from their list, in words.
       command: shown below the slider, with its threshold in place of "{threshold}".
     """
-    known = {n: f["images"] for n, f in figures.get("test", {}).items() if "images" in f}
+    counts = {n: f.get("images") for n, f in figures.get("test", {}).items()}
+    known = {n: count for n, count in counts.items() if isinstance(count, int)}
     totals = {**known, **(totals or {})}
     rows = shelves.choose(
         examples, worst, sample, totals, worst_first=not classes, drawn=drawn
