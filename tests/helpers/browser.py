@@ -4,6 +4,7 @@ The page's policy stands: what a test does comes from outside, as from a person.
 narrow or dark, and what a page saves lands in a folder.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -140,7 +141,10 @@ class Tab:
     def wait_until(self, expression: str) -> None:
         """Waits for an expression to be true."""
         end = time.monotonic() + _PATIENCE
-        while not self.ask(f"Boolean({expression})"):
+        while True:
+            with contextlib.suppress(AssertionError):  # between two pages there is none to ask
+                if self.ask(f"Boolean({expression})"):
+                    return
             assert time.monotonic() < end, f"never: {expression}"
             time.sleep(0.02)
 

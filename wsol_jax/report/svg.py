@@ -150,7 +150,7 @@ def plot(title: str, x_label: str, lines: Sequence[Line]) -> str:
     return (
         f'<figure class="chart"><figcaption><strong>{title}</strong>'
         f'<span class="keys">{"".join(keys)}</span></figcaption>'
-        f'<svg viewBox="0 0 {_WIDE} {_TALL}" {frame} role="img" '
+        f'<svg class="plot" viewBox="0 0 {_WIDE} {_TALL}" {frame} role="img" '
         f'aria-label="{title} by {html.escape(x_label)}; {"; ".join(told)}">'
         f"{''.join(parts)}</svg></figure>"
     )
