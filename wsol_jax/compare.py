@@ -62,7 +62,9 @@ def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
                 continue
             cells = [_cell(entry[side].get(figure)) for side in ("a", "b")]
             pair = entry["b-a"].get(figure)
-            tail = f"{100 * pair['value']:+.1f} {_ends(pair['interval_95'], '+.1f')}" if pair else ""
+            tail = (
+                f"{100 * pair['value']:+.1f} {_ends(pair['interval_95'], '+.1f')}" if pair else ""
+            )
             lines.append(f"  {figure:24}{cells[0]:>24}{cells[1]:>24}{tail:>28}".rstrip())
         if unpaired:
             lines.append(f"not paired: {printable(unpaired)}")

@@ -157,10 +157,14 @@ def boxes(folder, lists, classes=("cat", "dog"), seed=0):
 def test_every_figure_of_several_seeds_has_its_interval(tmp_path):
     """MaxBoxAcc, whose best threshold each run chooses anew in each resample: by a slow loop."""
     ids = [f"i{k}" for k in range(12)]
-    sides = [[boxes(tmp_path / f"{s}{k}", {"t": ids}, seed=2 * k + s) for k in (0, 1)] for s in (0, 1)]
+    sides = [
+        [boxes(tmp_path / f"{s}{k}", {"t": ids}, seed=2 * k + s) for k in (0, 1)] for s in (0, 1)
+    ]
     result = compare.compare(*([folder for folder, _ in side] for side in sides))["t"]
     known = {f for f in result["a"] if f in result["b"]}
-    assert known == set(result["b-a"]) == {"top1_acc", "gt_known_loc", "max_box_acc", "max_box_acc_v2"}
+    assert (
+        known == set(result["b-a"]) == {"top1_acc", "gt_known_loc", "max_box_acc", "max_box_acc_v2"}
+    )
 
     def best(ious, drawn):
         return (np.concatenate([ious["t", i] for i in drawn]) >= 0.5).mean(axis=0).max()
@@ -199,7 +203,9 @@ def test_lists_of_other_images_are_told_and_not_paired(tmp_path, capsys):
     six, five = tuple("abcdef"), tuple("vwxyz")
     a, _ = boxes(tmp_path / "a", {"t": many}, six)
     b, _ = boxes(tmp_path / "b", {"t": [f"x{k}" for k in range(8)]}, five)
-    words = "did not score the same images (300 of 6 classes and 8 of 5, of which none the same, 0 in"
+    words = (
+        "did not score the same images (300 of 6 classes and 8 of 5, of which none the same, 0 in"
+    )
     assert compare.main([a, b]) == 2
     said = capsys.readouterr().err
     assert f"t: {a} and {b} {words} both)" in said and said.count("\n") == 1

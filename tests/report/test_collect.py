@@ -8,12 +8,12 @@ import pytest
 from helpers.photos import Photos
 
 from wsol_jax.base.labels import UNLABELLED
-from wsol_jax.report.colours import class_colours
 from wsol_jax.data.label_formats import cells
 from wsol_jax.data.pseudo_labels import LabelFolder, summary_path
 from wsol_jax.evaluate.segments import segment_card
 from wsol_jax.methods import Aux, Classes
 from wsol_jax.report import collect
+from wsol_jax.report.colours import class_colours
 
 
 class Scenes:

@@ -126,7 +126,7 @@ def test_page_of_a_thousand_classes_stays_small(tmp_path):
     text = (tmp_path / "c.html").read_text("utf-8")
     parse(text)
     assert len(columns(text)) == 1020
-    assert len(text.encode()) < 400_000
+    assert len(text.encode()) < 420_000  # with what is known of 3,000 images
 
 
 # ------------------------------------------------------------------------------ thresholds
@@ -402,7 +402,7 @@ def test_page_of_one_run_has_curves_and_classes(tmp_path):
     )
     text = (tmp_path / "report.html").read_text("utf-8")
     parse(text)
-    assert re.findall(r"<h3>(.*?)</h3>", text) == ["test", "more"] * 2
+    assert re.findall(r"<h3>(.*?)</h3>", text) == ["test", "more"] * 3
     assert text.count("<polyline") == 2 * 4 and text.count("sortable") >= 2
 
 

@@ -82,7 +82,9 @@ def both(tmp_path_factory):
 def ready(chromium, path, **options):
     """A tab whose scripts have done what they do at first."""
     tab = Tab(chromium, path, **options)
-    tab.wait_until("!document.querySelector('.controls') || !document.querySelector('.controls').hidden")
+    tab.wait_until(
+        "!document.querySelector('.controls') || !document.querySelector('.controls').hidden"
+    )
     return tab
 
 
@@ -136,7 +138,9 @@ def test_a_picture_is_enlarged_by_click_and_keys(chromium, report):
             tab.press(key)
             now = tab.ask(LARGE)
             assert names[place] in now["words"]
-            assert f"{place + 1} of {len(names)}" in tab.ask("document.getElementById('large').innerText")
+            assert f"{place + 1} of {len(names)}" in tab.ask(
+                "document.getElementById('large').innerText"
+            )
         tab.press("Escape")
         assert not tab.ask("document.getElementById('large').open")
         tab.wait_until(f"{FOCUS} === {json.dumps(names[1])}")  # where the reader is now
@@ -174,7 +178,10 @@ def test_cards_are_chosen_and_ordered(chromium, report, made):
         right = {n for n, k in zip(made.ids, range(SHOWN), strict=False) if k % 2}
         assert names_in_sight(tab) == [n for n in listed if n in right]
         # The worst cases have none of these: no heading without cards.
-        assert tab.ask("[...document.querySelectorAll('.shelf')].map(s => s.hidden)") == [True, False]
+        assert tab.ask("[...document.querySelectorAll('.shelf')].map(s => s.hidden)") == [
+            True,
+            False,
+        ]
         tab.choose("#pick-right", "")
         drawn = names_in_sight(tab, ".shelf:last-of-type")
         for order, key in (
@@ -235,7 +242,9 @@ def test_the_confusion_matrix_counts_the_images(chromium, report, made):
         title = tab.ask("document.querySelector('table.matrix tbody td:nth-of-type(2)').title")
         assert title == f"class 0 taken for class 1: {expected[0, 1]} of {expected[0].sum()} images"
         wrong = int((made.labels != made.said).sum())
-        assert f"{wrong} of 60 images are taken for another class" in tab.ask("document.body.innerText")
+        assert f"{wrong} of 60 images are taken for another class" in tab.ask(
+            "document.body.innerText"
+        )
 
 
 def test_pixels_and_several_labels_have_their_own(chromium, tmp_path):
@@ -311,7 +320,7 @@ def test_figures_and_images_are_saved_as_files(chromium, report, made, tmp_path)
         assert image["predicted"] == CLASSES[made.said[k]]
         assert image["top1_acc"] == bool(made.right[k])
         assert image["gt_known_loc"] == bool(made.ious[k, 300] >= 0.5)
-        assert image["score"] == pytest.approx(made.sure[k], rel=1e-4)
+        assert image["score"] == pytest.approx(made.sure[k], rel=1e-3)
 
 
 # ------------------------------------------------------------------------------ curves
@@ -334,7 +343,8 @@ def over(tab, selector, index, value):
           svg.scrollIntoView({{ block: "center" }});
           const [left, right, top, bottom] = svg.dataset.frame.split(" ").map(Number);
           const [x0, x1] = svg.dataset.x.split(" ").map(Number);
-          const at = new DOMPoint(left + ({value} - x0) / (x1 - x0) * (right - left), (top + bottom) / 2);
+          const at = new DOMPoint(left + ({value} - x0) / (x1 - x0) * (right - left),
+            (top + bottom) / 2);
           const place = at.matrixTransform(svg.getScreenCTM());
           return [place.x, place.y];
         }})()"""
@@ -391,7 +401,8 @@ def test_a_card_leads_to_its_files(chromium, tmp_path):
     picture = np.zeros((8, 8, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "heat maps" / "a#1 ü.png"), picture)
     plain = example("a", iou=None, label="", predicted="dog", score=0.97, split="Photos",
-                    true_boxes=np.zeros((0, 4)), files={"heat map": "heat maps/a#1 ü.png"})  # fmt: skip
+                    true_boxes=np.zeros((0, 4)),
+                    files={"heat map": "heat maps/a#1 ü.png"})  # fmt: skip
     page.write_report(
         tmp_path / "index.html", title="1 photo", config_text="", figures={"test": {}}, curves={},
         examples=[plain], threshold=0.2, worst=0, sample=48, totals={"Photos": 1},
@@ -416,7 +427,8 @@ CUT = """[...document.querySelectorAll(".chart svg text")].map(text => {
   const box = text.getBoundingClientRect();
   const svg = text.closest("svg");
   const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-  return [text.textContent, box.left, box.right, scale * parseFloat(getComputedStyle(text).fontSize)];
+  return [text.textContent, box.left, box.right,
+    scale * parseFloat(getComputedStyle(text).fontSize)];
 })"""
 PAIRS = """[...document.querySelectorAll("table.pairs tbody tr:not(.group) td")].map(cell => {
   const box = cell.getBoundingClientRect();
@@ -451,7 +463,7 @@ def test_the_legend_names_colours_that_can_be_told_apart(chromium, tmp_path):
     names = tuple(f"class {k}" for k in range(20))
     rng = np.random.default_rng(0)
     shown = example("s", iou=0.5, label=", ".join(names), predicted="class 3", split="val",
-                    pictures={"segmentation": rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)})  # fmt: skip
+                    pictures={"segmentation": rng.integers(0, 256, (9, 9, 3), np.uint8)})  # fmt: skip
     entry = {"test": {"val": {"miou": 0.4, "images": 3}}}
     page.write_report(
         tmp_path / "report.html", title="SEC", config_text="", threshold=0.5, curves={},
@@ -467,7 +479,7 @@ def test_the_legend_names_colours_that_can_be_told_apart(chromium, tmp_path):
     pixels = np.float32(rgb / 255).reshape(1, -1, 3)
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0].astype(float)
     apart = np.linalg.norm(lab[:, None] - lab, axis=-1) + np.diag(np.full(len(lab), np.inf))
-    assert apart.min() >= 25
+    assert apart.min() >= 35
     assert np.hypot(*lab[1:-1, 1:].T).min() > 30  # no class is grey
     assert "before the CRF" in text and "thresholded class maps" in text
     assert "before_crf" not in text and "PNG files have VOC's" in text

@@ -8,11 +8,11 @@ import pytest
 from helpers.photos import Photos
 
 from wsol_jax.base.labels import UNLABELLED
-from wsol_jax.report.colours import class_colours
 from wsol_jax.data.label_formats import cells, mask, regions, soft_maps
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.methods import Localization
 from wsol_jax.report import collect, overlays, saved, stage_strips, strips
+from wsol_jax.report.colours import class_colours
 from wsol_jax.report.example import Example, Run
 
 SIZE = (20, 24)  # of every photo, height and width

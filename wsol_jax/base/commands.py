@@ -51,7 +51,9 @@ class Parser(argparse.ArgumentParser):
         )
         none = argparse.SUPPRESS  # it leaves nothing among the flags
         words = "show the flags alone and exit"
-        self.add_argument("--helpshort", action=_Short, nargs=0, dest=none, default=none, help=words)
+        self.add_argument(
+            "--helpshort", action=_Short, nargs=0, dest=none, default=none, help=words
+        )
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags.")

@@ -56,7 +56,8 @@ def section(
         if known  # photos without truth have nothing to count
     )
     return (
-        f'<section class="shelf" data-share="{share}"><header><h3>{title}</h3><p class="quiet">{html.escape(note)}</p>'
+        f'<section class="shelf" data-share="{share}"><header><h3>{title}</h3>'
+        f'<p class="quiet">{html.escape(note)}</p>'
         f'<p class="counts">{counts}</p></header>'
         f'<div class="cards"{wide}>{body}</div></section>'
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 BACKGROUND = (0, 0, 0)  # the photo under it is dimmed
 NO_LABEL = (200, 200, 200)  # the photo under it loses its colour
-LEAST_APART = 28.0  # CIELAB units between any two of the first 20 classes' colours, and from these
+LEAST_APART = 35.0  # CIELAB units between any two of the first 20 classes' colours, and from these
 _CHROMA, _LIGHTNESS = (34.0, 96.0), (32.0, 92.0)  # neither grey nor glaring; no class near black
 _STEPS = 24  # of red, green and blue
 

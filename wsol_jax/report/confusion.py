@@ -139,7 +139,7 @@ def _plain(heads: Sequence[str], rows: Sequence[Sequence[str]], named: int = 1) 
     ]
     for first, *rest in rows:
         cells = "".join(
-            f'<td{" class=name" if k + 1 < named else ""}>{html.escape(text)}</td>'
+            f"<td{' class=name' if k + 1 < named else ''}>{html.escape(text)}</td>"
             for k, text in enumerate(rest)
         )
         lines.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')

@@ -46,7 +46,7 @@
     tip.setAttribute("role", "status");
     tip.hidden = true;
     svg.after(tip);
-    const mark = document.createElementNS("http://www.w3.org/2000/svg", "g");
+    const mark = document.createElementNS(svg.namespaceURI, "g");
     mark.setAttribute("class", "reading");
     svg.append(mark);
     let at = null;
@@ -59,7 +59,7 @@
     }
 
     function element(name, given) {
-      const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+      const made = document.createElementNS(svg.namespaceURI, name);
       for (const key in given) made.setAttribute(key, given[key]);
       return made;
     }

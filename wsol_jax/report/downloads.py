@@ -93,7 +93,7 @@ def _images(results: Results, threshold: float) -> Rows:
     if isinstance(results, MultiLabelScores):
         return _several(results)
     if isinstance(results, SegmentationScores):
-        return [{"image": i, "iou": _cell(float(iou))} for i, iou in results.ious.items()]
+        return [{"image": i, "iou": _cell(float(iou), 4)} for i, iou in results.ious.items()]
     return []
 
 
@@ -113,8 +113,8 @@ def _boxes(results: BoxScores, threshold: float) -> Rows:
         names = [results.class_names[c] for c in classes[image_id]] if image_id in classes else []
         label, said = names or (None, None)
         row: dict[str, Cell] = {"image": image_id, "class": label, "predicted": said}
-        row["score"] = _cell(sure.get(image_id))
-        row["iou"] = _cell(ious.get(image_id))
+        row["score"] = _cell(sure.get(image_id), 4)
+        row["iou"] = _cell(ious.get(image_id), 4)
         rows.append({**row, **found.get(image_id, {})})
     return rows
 
@@ -129,16 +129,16 @@ def _several(results: MultiLabelScores) -> Rows:
         entry: dict[str, Cell] = {"image": image_id, "classes": named(shown)}
         entry["predicted"] = named(scores >= _PRESENT)
         each = zip(results.class_names, scores, strict=True)
-        rows.append({**entry, **{f"score of {n}": _cell(float(s)) for n, s in each}})
+        rows.append({**entry, **{f"score of {n}": _cell(float(s), 4) for n, s in each}})
     return rows
 
 
-def _cell(value: float | int | None) -> Cell:
-    """A number as JSON holds it: six digits, None for one that is none."""
+def _cell(value: float | int | None, digits: int = 6) -> Cell:
+    """A number as JSON holds it, of so many digits; None for one that is none."""
     if value is None or isinstance(value, bool | int):
         return value
     value = float(value)
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _table(rows: Sequence[Mapping[str, Cell]]) -> dict[str, list]:

@@ -70,9 +70,7 @@ def write_report(
     counts = {n: f.get("images") for n, f in figures.get("test", {}).items()}
     known = {n: count for n, count in counts.items() if isinstance(count, int)}
     totals = {**known, **(totals or {})}
-    rows = shelves.choose(
-        examples, worst, sample, totals, worst_first=not classes, drawn=drawn
-    )
+    rows = shelves.choose(examples, worst, sample, totals, worst_first=not classes, drawn=drawn)
     shown = list({id(e): e for row in rows for e in row.examples}.values())
     run = Run(
         figures, shown, threshold, curves, title, config_text, facts or {}, scores or {},
@@ -97,14 +95,18 @@ def write_report(
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
     files = downloads.payload({"": run})
-    write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown), files))
+    write_whole(
+        path, shell.document(title, _facts(run), body, maps, [threshold], len(shown), files)
+    )
     saved.save(os.path.join(os.path.dirname(os.fspath(path)), saved.FILE), run)
 
 
 def _sections(rows: Sequence[shelves.Shelf], maps: cards.MapStore) -> list[str]:
     """The shelves of one run's cards."""
     return [
-        cards.section(row.heading, row.note, [{"": e} for e in row.examples], maps, {"": 0}, row.share)
+        cards.section(
+            row.heading, row.note, [{"": e} for e in row.examples], maps, {"": 0}, row.share
+        )
         for row in rows
     ]
 

@@ -49,9 +49,8 @@ def choose(
         few, many = (n // len(splits) for n in (worst, sample))
         few = max(few, 1) if worst else 0
         whole = totals.get(split)
-        if not worst_first:
-            shelves = [_one(mine, whole, drawn)]
-        elif len(mine) <= few + max(many, 1) and (whole is None or len(mine) >= whole):
+        fit = len(mine) <= few + max(many, 1) and len(mine) >= (whole or 0)
+        if not worst_first or fit:
             shelves = [_one(mine, whole, drawn)]
         else:
             shelves = _two(mine, few, max(many, 1), whole or len(mine), drawn)

@@ -105,10 +105,11 @@ def _chart(
         f"{group} by {across}: "
         + "; ".join(f"{n} ends at {written(p[-1][1])}" for n, p in series.items() if p)
     )
+    frame = _frame((x0, x1), (y0, y1), across, percent=percent)
     return (
         f'<figure class="chart"><figcaption><strong>{title}</strong>'
         f'<span class="keys">{"".join(keys)}</span></figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" {_frame((x0, x1), (y0, y1), across, percent=percent)} '
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" {frame} '
         f'role="img" aria-label="{alt}">'
         f"{''.join(parts)}</svg></figure>"
     )
@@ -203,7 +204,7 @@ def _axes(at, across, up, label: str, size=(_WIDTH, _HEIGHT), percent=False) -> 
 
 
 def _distinct(path: list[tuple[float, float]]) -> list[int]:
-    """Places in a path of its points but for those in the middle of a level stretch, or repeated."""
+    """Indices of a path's points but for repeated ones and the middle of a level stretch."""
     new = [i for i, p in enumerate(path) if i == 0 or p != path[i - 1]]
     ends = (0, len(new) - 1)
     level = lambda k: path[new[k - 1]][1] == path[new[k]][1] == path[new[k + 1]][1]

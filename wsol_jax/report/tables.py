@@ -50,7 +50,7 @@ def duration(seconds) -> str:
 
 
 def rows(columns: Columns) -> list[tuple[str, list[tuple[Figure, list]]]]:
-    """[(heading, [(figure, value of each column)])], rows of which no column knows a value left out.
+    """[(heading, [(figure, value of each column)])], but for rows that no column knows.
 
     Figures that the table does not know come last, under their own names.
     """
@@ -76,7 +76,7 @@ def without_truth(columns: Columns) -> list[str]:
     lacks: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for name, _, _ in columns):
         mine = [figures for split, _, figures in columns if split == name]
-        for kind in dict.fromkeys(NEEDS.values()):
+        for kind in ("boxes", "masks"):
             values = [f[k.key] for f in mine for k in _needing(kind) if k.key in f]
             if values and all(map(_is_unknown, values)):
                 lacks.setdefault(name, []).append(kind)
