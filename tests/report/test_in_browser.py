@@ -461,9 +461,8 @@ def test_nothing_is_cut_at_400_pixels(chromium, report, both, dark):
 
 def test_the_legend_names_colours_that_can_be_told_apart(chromium, tmp_path):
     names = tuple(f"class {k}" for k in range(20))
-    rng = np.random.default_rng(0)
     shown = example("s", iou=0.5, label=", ".join(names), predicted="class 3", split="val",
-                    pictures={"segmentation": rng.integers(0, 256, (9, 9, 3), np.uint8)})  # fmt: skip
+                    pictures={"segmentation": np.zeros((9, 9, 3), np.uint8)})  # fmt: skip
     entry = {"test": {"val": {"miou": 0.4, "images": 3}}}
     page.write_report(
         tmp_path / "report.html", title="SEC", config_text="", threshold=0.5, curves={},

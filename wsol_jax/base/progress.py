@@ -87,7 +87,7 @@ def compiling(what: str, stream: TextIO | None = None) -> Iterator[None]:
         print(said, file=stream, flush=True)
         yield
         return
-    width = (os.get_terminal_size(stream.fileno()).columns or 80) - 1  # its last column would wrap
+    width = os.get_terminal_size(stream.fileno()).columns or 80
     try:
         print(f"\r{said[:width]:{width}}", end="", file=stream, flush=True)
         yield

@@ -110,8 +110,8 @@
       const truths = panel.dataset.truth.split(";").filter(Boolean);
       const best = Math.max(...truths.map((t) => iou(box, t.split(" ").map(Number), map.w, map.h)));
       const badge = panel.querySelector(".badge");
-      if (badge) {
-        badge.textContent = truths.length ? `IoU ${best.toFixed(2)}` : "IoU –";
+      if (badge) { // where the truth is known
+        badge.textContent = `IoU ${best.toFixed(2)}`;
         badge.classList.toggle("hit", best >= 0.5);
       }
       panel.dataset.iou = truths.length ? best.toFixed(4) : "";
