@@ -89,8 +89,9 @@ def write_comparison(
     )
     taus = [run.threshold for run in runs.values()]
     shown = {(c.split, c.image_id) for *_, cards in ahead for card in cards for c in card.values()}
-    count, files = len({*shown, *common}), downloads.payload(runs)
-    write_whole(path, shell.document(title, facts, body, maps, taus, count, files))
+    words = f"{len({*shown, *common}):,} images"
+    files = downloads.payload(runs)
+    write_whole(path, shell.document(title, facts, body, maps, taus, words, files))
 
 
 def compare_workdirs(

@@ -82,7 +82,7 @@ def matrix(counts: np.ndarray, names: Sequence[str], what: str, shares: bool = F
             share = count / total if total else 0.0
             level = 0 if not count else min(_LEVELS, 1 + int(share * _LEVELS))
             kind = "right" if other == c else "wrong"
-            text = f"{100 * share:.0f}" if shares else str(count)
+            text = (f"{100 * share:.0f}" if share >= 0.005 else "&lt;1") if shares else str(count)
             told = f"{names[c]} taken for {names[other]}: {count:,} of {total:,} {what}"
             cells.append(
                 f'<td class="{kind} q{level}" title="{html.escape(told)}">'

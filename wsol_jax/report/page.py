@@ -95,9 +95,9 @@ def write_report(
         shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
     ]
     files = downloads.payload({"": run})
-    write_whole(
-        path, shell.document(title, _facts(run), body, maps, [threshold], len(shown), files)
-    )
+    words = shelves.counted(shown, totals)
+    document = shell.document(title, _facts(run), body, maps, [threshold], words, files)
+    write_whole(path, document)
     saved.save(os.path.join(os.path.dirname(os.fspath(path)), saved.FILE), run)
 
 

@@ -18,13 +18,14 @@ def document(
     body: Sequence[str],
     maps,
     thresholds: Sequence[float],
-    shown: int,
+    shown: str,
     files: str = "",
 ) -> str:
     """The document: its header, sections and data.
 
     Args:
       thresholds: those of the sliders.
+      shown: how many images, in words.
       files: what its buttons save, from ``downloads.payload``.
     """
     here = resources.files("wsol_jax.report")
@@ -51,7 +52,7 @@ def document(
 <main>
 <header class="top"><p class="eyebrow">weakly supervised object localization</p>
 <h1>{html.escape(title)}</h1>
-<dl class="facts">{facts}<div><dt>Shown</dt><dd>{shown} images</dd></div></dl></header>
+<dl class="facts">{facts}<div><dt>Shown</dt><dd>{shown}</dd></div></dl></header>
 {written}
 </main>
 {_DIALOG}

@@ -95,3 +95,14 @@ def _of(count: int, whole: int, drawn: str) -> str:
 
 def _counted(count: int) -> str:
     return f"{count:,} image" + "s" * (count != 1)
+
+
+def counted(shown: Sequence[Example], totals: Mapping[str, int]) -> str:
+    """How many images a page shows, and of how many, where that is known of all its lists."""
+    words = _counted(len({(e.split, e.image_id) for e in shown}))
+    lists = {e.split for e in shown}
+    if not lists or not lists <= totals.keys():
+        return words
+    whole = sum(totals[name] for name in lists)
+    number = words.partition(" ")[0]
+    return words if whole <= len(shown) else f"{number} of {_counted(whole)}"
