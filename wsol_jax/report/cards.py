@@ -91,7 +91,9 @@ def _card(card: Mapping[str, Example], store: MapStore, run_index: Mapping[str, 
         _panel(example, store, run_index[name], name if len(run_index) > 1 else "")
         for name, example in card.items()
     )
-    labels = first.label.split(", ") if first.label else [first.predicted]
+    # Of a photo without labels what was said is its class, where its score stands apart.
+    said = [first.predicted] if first.score is not None else []
+    labels = first.label.split(", ") if first.label else said
     right = all(_right(e) for e in card.values()) if first.label and first.predicted else None
     about = picks.attributes(first.image_id, labels, right, first.score)
     return (
