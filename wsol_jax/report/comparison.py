@@ -64,12 +64,16 @@ def write_comparison(
     columns = columns_of(runs)
     lists = lists_of(runs)
     differences = [(n, pairs.difference_table(n, runs)) for n in lists]
-    told = [*pairs.obstacles(runs), *tables.without_truth(columns), *notes]
+    warned = shell.notes(pairs.obstacles(runs), "warning")
+    told = [*tables.without_truth(columns), *notes]
     alike = pairs.comparable(runs)
     body = [
         shell.part(
             "Figures",
-            tables.html_table(columns, alike) + downloads.buttons(runs) + shell.notes(told),
+            warned
+            + tables.html_table(columns, alike)
+            + downloads.buttons(runs)
+            + shell.notes(told),
         ),
         shell.part("Differences", shell.named(differences, len(lists))),
         over_thresholds(runs),

@@ -77,38 +77,40 @@ def write_report(
         classes=tuple(classes), totals=totals,
     )  # fmt: skip
     maps = cards.MapStore()
-    columns = with_parts(figures)
-    told = [*tables.without_truth(columns), *notes]
-    figures_part = tables.html_table(columns) + downloads.buttons({"": run}) if columns else ""
-    charts = f'<div class="charts">{svg.charts(curves)}</div>' if curves else ""
-    body = [
-        tables.tiles([(name, "", f) for name, f in figures.get("test", {}).items()]),
-        shell.part("Figures", figures_part + shell.notes(told)) if columns else shell.notes(told),
-        staged.part(figures),
-        over_thresholds({"": run}),
-        by_class_part({"": run}),
-        confusion.part({"": run}),
-        shell.part("Training", charts),
-        strips.part(rows, run)
-        if classes
-        else gallery.part(_sections(rows, maps), {"": run}, command),
-        shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
-    ]
-    files = downloads.payload({"": run})
-    words = shelves.counted(shown, totals)
+    cards_part = strips.part(rows, run) if classes else _cards_part(rows, run, maps, command)
+    body = _body(run, [*tables.without_truth(with_parts(figures)), *notes], cards_part)
+    words, files = shelves.counted(shown, totals), downloads.payload({"": run})
     document = shell.document(title, _facts(run), body, maps, [threshold], words, files)
     write_whole(path, document)
     saved.save(os.path.join(os.path.dirname(os.fspath(path)), saved.FILE), run)
 
 
-def _sections(rows: Sequence[shelves.Shelf], maps: cards.MapStore) -> list[str]:
-    """The shelves of one run's cards."""
+def _body(run: Run, told: Sequence[str], cards_part: str) -> list[str]:
+    """The parts of a run's page in their order; ``told``: sentences under the figures."""
+    figures, alone, columns = run.figures, {"": run}, with_parts(run.figures)
+    table = tables.html_table(columns) + downloads.buttons(alone) if columns else ""
+    charts = f'<div class="charts">{svg.charts(run.curves)}</div>' if run.curves else ""
+    record = shell.folded("Configuration", run.config_text) + _folded_figures(figures)
     return [
-        cards.section(
-            row.heading, row.note, [{"": e} for e in row.examples], maps, {"": 0}, row.share
-        )
-        for row in rows
+        tables.tiles([(name, "", f) for name, f in figures.get("test", {}).items()]),
+        shell.part("Figures", table + shell.notes(told)) if columns else shell.notes(told),
+        staged.part(figures),
+        over_thresholds(alone),
+        by_class_part(alone),
+        confusion.part(alone),
+        shell.part("Training", charts),
+        cards_part,
+        shell.part("Record", record),
     ]
+
+
+def _cards_part(rows: Sequence[shelves.Shelf], run: Run, maps: cards.MapStore, command: str) -> str:
+    """The gallery of one run's cards; their maps go to ``maps``."""
+    sections = [
+        cards.section(s.heading, s.note, [{"": e} for e in s.examples], maps, {"": 0}, s.share)
+        for s in rows
+    ]
+    return gallery.part(sections, {"": run}, command)
 
 
 def columns_of(runs: Mapping[str, Run], parts: bool = False) -> list[tuple[str, str, Mapping]]:

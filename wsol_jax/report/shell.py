@@ -124,9 +124,9 @@ def _quoted(path: str) -> str:
     return urllib.parse.quote(path, errors="surrogateescape")
 
 
-def notes(sentences: Sequence[str]) -> str:
-    """Quiet sentences, a paragraph each."""
-    return "".join(f'<p class="quiet note">{html.escape(n)}</p>' for n in sentences)
+def notes(sentences: Sequence[str], kind: str = "quiet") -> str:
+    """Sentences, a paragraph each: "quiet", or a "warning"."""
+    return "".join(f'<p class="{kind} note">{html.escape(n)}</p>' for n in sentences)
 
 
 def named(contents: Iterable[tuple[str, str]], lists: int) -> str:
