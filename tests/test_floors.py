@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "wsol_jax"
 # From the top: a room imports from itself and from the floors below its own.
 FLOORS = (
-    ("main", "crf", "compare"),
+    ("main", "crf", "compare", "__main__"),
     ("api",),
     ("stages",),
     ("report",),
@@ -103,8 +103,8 @@ def test_no_module_imports_itself_by_a_detour():
 
 
 def test_the_root_is_no_corridor():
-    entries = {path.name for path in PACKAGE.iterdir()} - {"__init__.py", "__pycache__"}
-    assert len(entries) <= 17, sorted(entries)
+    entries = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__")}
+    assert len(entries) <= 16, sorted(entries)
 
 
 def test_flax_stays_in_networks_methods_and_state():

@@ -17,7 +17,9 @@ from wsol_jax.evaluate.figures import COMPARED
 
 _HELP = """
 Every test list that all runs have scored gives a table, in %: the mean of each side's seeds, the
-lowest and highest in brackets, and the difference of the means with its 95% interval over images.
+lowest and highest in round brackets (of one seed its 95% interval over images, in square ones), and
+the difference of the means with its 95% interval over images. A list under whose name the runs
+scored other images is not paired; where there is no other, the command refuses.
 """
 
 
@@ -49,28 +51,39 @@ def _run(flags: argparse.Namespace) -> None:
 
 
 def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
-    """``compare``'s result as text: means in %, lowest and highest seed, paired differences."""
+    """``compare``'s result as text: means in %, their spread, paired differences."""
     lines = []
     for name, entry in result.items():
-        lines.append(f"{printable(name):26}{'a':>24}{'b':>24}{'b - a [95% over images]':>28}")
+        unpaired = entry.get("not_paired", "")
+        heads = f"{printable(name):26}{'a':>24}{'b':>24}"
+        lines.append(heads if unpaired else f"{heads}{'b - a [95% over images]':>28}")
         for figure in COMPARED:
             if not any(figure in entry[side] for side in ("a", "b")):
                 continue
-            cells = []
-            for side in ("a", "b"):
-                v = entry[side].get(figure)
-                cells.append(
-                    f"{100 * v['mean']:.1f} ({100 * v['low']:.1f}-{100 * v['high']:.1f})"
-                    if v
-                    else "-"
-                )
+            cells = [_cell(entry[side].get(figure)) for side in ("a", "b")]
             pair = entry["b-a"].get(figure)
-            tail = ""
-            if pair:
-                low, high = pair["interval_95"]
-                tail = f"{100 * pair['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-            lines.append(f"  {figure:24}{cells[0]:>24}{cells[1]:>24}{tail:>28}")
+            tail = (
+                f"{100 * pair['value']:+.1f} {_ends(pair['interval_95'], '+.1f')}" if pair else ""
+            )
+            lines.append(f"  {figure:24}{cells[0]:>24}{cells[1]:>24}{tail:>28}".rstrip())
+        if unpaired:
+            lines.append(f"not paired: {printable(unpaired)}")
     return "\n".join(lines)
+
+
+def _cell(spread: Mapping[str, float | Sequence[float]] | None) -> str:
+    """A side's figure: the seeds' mean and range, or one seed's interval over images."""
+    if not spread:
+        return "-"
+    mean = f"{100 * spread['mean']:.1f}"
+    if spread.get("seeds") == 1:
+        return f"{mean} {_ends(spread['interval_95'])}" if "interval_95" in spread else mean
+    return f"{mean} ({100 * spread['low']:.1f}-{100 * spread['high']:.1f})"
+
+
+def _ends(interval: Sequence[float], form: str = ".1f") -> str:
+    low, high = (format(100 * end, form) for end in interval)
+    return f"[{low}, {high}]"
 
 
 if __name__ == "__main__":

@@ -61,3 +61,17 @@ def test_every_command_helps_and_names_a_wrong_flag(capsys, name):
     assert command.main(["--no_such_flag"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_short_help_has_the_flags_alone(capsys, name):
+    command = importlib.import_module(f"wsol_jax.{name}")
+    texts = []
+    for flag in ("--help", "--helpshort"):
+        with pytest.raises(SystemExit) as stop:
+            command.main([flag])
+        assert stop.value.code == 0
+        texts.append(capsys.readouterr().out)
+    whole, short = texts
+    assert whole.startswith(short.rstrip()) and "--out" in short and "--helpshort" in short
+    assert "METADATA/" not in short and "Kraehenbuehl" not in short

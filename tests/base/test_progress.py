@@ -5,7 +5,7 @@ import os
 import pty
 import select
 
-from wsol_jax.base.progress import Progress
+from wsol_jax.base.progress import Progress, compiling
 
 
 def test_plain_lines_off_a_terminal():
@@ -42,3 +42,37 @@ def test_bar_with_eta_on_a_terminal():
     assert "train:" in text and "50/100" in text and "loss=0.25" in text
     assert "<" in text.rsplit("[", 1)[-1], "no remaining time"
     assert "\r" in text
+
+
+def test_compiling_is_a_plain_line_off_a_terminal():
+    stream = io.StringIO()
+    with compiling("train\x1b[2J", stream):
+        assert stream.getvalue() == "train?[2J: compiling ...\n"
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_compiling_is_one_line_that_goes_again_on_a_terminal():
+    """What a terminal shows after it: nothing, where a bar stood before."""
+    parent, child = pty.openpty()
+    with os.fdopen(child, "w") as stream, Progress("evaluate", 100, stream=stream):
+        with compiling("evaluate", stream):
+            during = screen(parent)
+        assert during == ["evaluate: compiling ..."]
+        assert screen(parent, during) == [""]
+    os.close(parent)
+
+
+def screen(terminal, lines=("",)):
+    """The lines that a terminal shows after what was written to it; it knows CR and LF alone."""
+    lines, text = list(lines), ""
+    while select.select([terminal], [], [], 0.2)[0]:
+        text += os.read(terminal, 65536).decode()
+    column = len(lines[-1])
+    for letter in text:
+        if letter in "\r\n":
+            lines += [""] * (letter == "\n")
+            column = 0
+            continue
+        lines[-1] = lines[-1][:column].ljust(column) + letter + lines[-1][column + 1 :]
+        column += 1
+    return [line.rstrip() for line in lines]

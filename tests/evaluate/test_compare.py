@@ -1,6 +1,7 @@
 """Runs against runs, on per-image rows made by hand."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from wsol_jax import compare
 from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
+from wsol_jax.metrics.boxes import THRESHOLDS
 
 
 def write_run(folder, contrast: float, ids=("p", "q", "r", "s")):
@@ -133,3 +135,92 @@ def test_an_unfinished_run_is_one_sentence(tmp_path, capsys):
     assert compare.main([str(tmp_path), str(tmp_path)]) == 2
     assert "holds no finished run" in capsys.readouterr().err
     assert compare.main(["only_one"]) == 2
+
+
+def boxes(folder, lists, classes=("cat", "dog"), seed=0):
+    """A finished run with random IoUs of the images of some lists: {list: ids}."""
+    rng = np.random.default_rng(seed)
+    figures, ious = {"test": {}, "threshold": 0.5}, {}
+    for name, ids in lists.items():
+        scores = BoxScores(classes)
+        for k, image_id in enumerate(ids):
+            row = ious[name, image_id] = rng.random((1, len(THRESHOLDS)))
+            scores.boxes.update([image_id], row, row**2)
+            scores.hits.update(image_id, {"top1_acc": bool(rng.integers(2))})
+            scores.classes.update([image_id], np.array([[k % len(classes), 0]]))
+        figures["test"][name] = scores.figures(0.5)
+        scores.save(folder / "scores" / f"{name}.npz")
+    (folder / "metrics.json").write_text(json.dumps(figures))
+    return str(folder), ious
+
+
+def test_every_figure_of_several_seeds_has_its_interval(tmp_path):
+    """MaxBoxAcc, whose best threshold each run chooses anew in each resample: by a slow loop."""
+    ids = [f"i{k}" for k in range(12)]
+    sides = [
+        [boxes(tmp_path / f"{s}{k}", {"t": ids}, seed=2 * k + s) for k in (0, 1)] for s in (0, 1)
+    ]
+    result = compare.compare(*([folder for folder, _ in side] for side in sides))["t"]
+    known = {f for f in result["a"] if f in result["b"]}
+    assert (
+        known == set(result["b-a"]) == {"top1_acc", "gt_known_loc", "max_box_acc", "max_box_acc_v2"}
+    )
+
+    def best(ious, drawn):
+        return (np.concatenate([ious["t", i] for i in drawn]) >= 0.5).mean(axis=0).max()
+
+    gap = lambda drawn: np.subtract(
+        *(np.mean([best(ious, drawn) for _, ious in side]) for side in reversed(sides))
+    )
+    pair = result["b-a"]["max_box_acc"]
+    assert pair["value"] == pytest.approx(gap(ids), abs=1e-12)
+    rng = np.random.default_rng(3)
+    values = [gap([ids[k] for k in rng.integers(0, 12, 12)]) for _ in range(600)]
+    np.testing.assert_allclose(pair["interval_95"], np.quantile(values, (0.025, 0.975)), atol=0.04)
+
+
+def test_one_seed_has_an_interval_over_images_and_no_range(tmp_path):
+    ids = [f"i{k}" for k in range(8)]
+    folder, _ = boxes(tmp_path / "a", {"t": ids})
+    more = boxes(tmp_path / "b", {"t": ids}, seed=1)[0]
+    own = json.loads((tmp_path / "a" / "metrics.json").read_text())["test"]["t"]
+    result = compare.compare([folder], [folder, more])["t"]
+    assert result["a"]["top1_acc"]["interval_95"] == own["intervals_95"]["top1_acc"]
+    text = compare.table({"t": result})
+    row = next(line for line in text.splitlines() if "top1_acc" in line)
+    low, high = (100 * end for end in own["intervals_95"]["top1_acc"])
+    assert f"{100 * own['top1_acc']:.1f} [{low:.1f}, {high:.1f}]" in row
+    assert re.search(r"\(\d+\.\d-\d+\.\d\)", row)  # of the two seeds
+    del own["intervals_95"]  # as older runs have it
+    (tmp_path / "a" / "metrics.json").write_text(json.dumps({"test": {"t": own}, "threshold": 0.5}))
+    alone = compare.table(compare.compare([folder], [folder]))
+    assert "(" not in alone and f"{100 * own['top1_acc']:.1f}" in alone
+
+
+def test_lists_of_other_images_are_told_and_not_paired(tmp_path, capsys):
+    """300 photos of 6 classes are no pair of 8 photos of 5 others."""
+    same, many = [f"s{k}" for k in range(4)], [f"i{k}" for k in range(300)]
+    six, five = tuple("abcdef"), tuple("vwxyz")
+    a, _ = boxes(tmp_path / "a", {"t": many}, six)
+    b, _ = boxes(tmp_path / "b", {"t": [f"x{k}" for k in range(8)]}, five)
+    words = (
+        "did not score the same images (300 of 6 classes and 8 of 5, of which none the same, 0 in"
+    )
+    assert compare.main([a, b]) == 2
+    said = capsys.readouterr().err
+    assert f"t: {a} and {b} {words} both)" in said and said.count("\n") == 1
+    a, _ = boxes(tmp_path / "c", {"t": many, "u": same})
+    b, _ = boxes(tmp_path / "d", {"t": many[:250], "u": same})
+    result = compare.compare([a], [b])
+    assert result["t"]["b-a"] == {} and "(300 and 250, 250 in both)" in result["t"]["not_paired"]
+    assert "not_paired" not in result["u"] and result["u"]["b-a"]
+    assert compare.main([a, b]) == 0
+    table = capsys.readouterr().out
+    assert "not paired: t: " in table and table.count("b - a") == 1
+
+
+def test_runs_without_a_common_list_say_which_they_have(tmp_path):
+    a, _ = boxes(tmp_path / "a", {"one": ["p"], "two": ["p"]})
+    b, _ = boxes(tmp_path / "b", {"three": ["p"]})
+    with pytest.raises(UserError, match=r"in common: \S+a has one, two; \S+b has three\."):
+        compare.compare([a], [b])

@@ -8,12 +8,12 @@ import pytest
 from helpers.photos import Photos
 
 from wsol_jax.base.labels import UNLABELLED
-from wsol_jax.data.index_png import voc_palette
 from wsol_jax.data.label_formats import cells
 from wsol_jax.data.pseudo_labels import LabelFolder, summary_path
 from wsol_jax.evaluate.segments import segment_card
 from wsol_jax.methods import Aux, Classes
 from wsol_jax.report import collect
+from wsol_jax.report.colours import class_colours
 
 
 class Scenes:
@@ -101,7 +101,7 @@ def test_classes_are_painted_over_the_photo_as_segmentations_are(pictures):
     found = collect._example(source, card, pictures[index]).pictures
     assert tuple(found) == ("truth", *NAMES)
     photo = 10 * index + 5
-    mixed = lambda label: np.rint(0.4 * photo + 0.6 * voc_palette()[label])
+    mixed = lambda label: np.rint(0.4 * photo + 0.6 * class_colours()[label])
     assert found["mask"].shape == found["truth"].shape == (20, 24, 3)
     np.testing.assert_array_equal(found["truth"][0, 0], mixed(1))
     np.testing.assert_array_equal(found["mask"][0, 0], mixed(0))

@@ -13,6 +13,7 @@ import pytest
 from helpers.pages import HOSTILE, example, parse
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.evaluate.shown import select_examples
 from wsol_jax.report import __main__ as cli
 from wsol_jax.report import comparison, overlays, page, saved, svg, tables
 
@@ -50,9 +51,10 @@ def test_page_is_well_formed_and_asks_for_nothing_outside(tmp_path):
     assert all(s.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for s in sources)
     assert all(a.get("alt") for t, a in parser.tags if t == "img")
     for _, attributes in parser.tags:
-        assert not {"href", "srcset", "action"} & set(attributes)
+        assert not {"srcset", "action"} & set(attributes)
+        assert attributes.get("href", "#").startswith("#")  # the contents lead to its own parts
     labelled = {a["for"] for t, a in parser.tags if t == "label"}
-    assert {a["id"] for t, a in parser.tags if t == "input"} == labelled
+    assert {a["id"] for t, a in parser.tags if t in ("input", "select")} == labelled
 
 
 def test_the_policy_names_the_pages_own_script_and_style(tmp_path):
@@ -109,16 +111,16 @@ def test_figures_as_per_cent_and_unknown_ones_as_a_dash():
         "images": 158,
         "pxap_interval": [0.5, 0.7],
     }
+    known = {**values, "top1_loc": 0.5}
     shown = {
-        figure.key: tables.percent(value)
-        for _, rows in tables.rows([("test", "", values)])
-        for figure, (value,) in rows
+        figure.key: [tables.percent(value) for value in row]
+        for _, rows in tables.rows([("test", "a", values), ("test", "b", known)])
+        for figure, row in rows
     }
-    assert shown == {
+    assert {key: row[0] for key, row in shown.items()} == {
         "gt_known_loc": "65.8 %",
         "central_box": "25.0 %",
-        "top1_loc": "\u2013",
-        "max_box_acc": "\u2013",
+        "top1_loc": "\u2013",  # the other run knows it
         "images": "158",
         "pxap_interval": "50.0 % … 70.0 %",
     }
@@ -219,13 +221,13 @@ def test_worst_and_drawn_examples():
     names = [f"image{i}" for i in range(50)]
     ious = [((7 * i) % 50) / 50 for i in range(50)]
     ious[3] = None
-    low, drawn = page.select_examples(names, ious, worst=3, sample=10)
+    low, drawn = select_examples(names, ious, worst=3, sample=10)
     assert [ious[i] for i in low] == sorted(v for v in ious if v is not None)[:3]
     assert len(set(drawn)) == 10
     # Another run, other IoUs: the same draw. Choosing among the chosen: the same again.
-    assert page.select_examples(names, ious[::-1], worst=3, sample=10)[1] == drawn
+    assert select_examples(names, ious[::-1], worst=3, sample=10)[1] == drawn
     kept = sorted({*low, *drawn})
-    again = page.select_examples([names[i] for i in kept], [ious[i] for i in kept], 3, 10)
+    again = select_examples([names[i] for i in kept], [ious[i] for i in kept], 3, 10)
     assert [[kept[i] for i in part] for part in again] == [low, drawn]
 
 
@@ -303,3 +305,70 @@ def test_size_of_forty_eight_examples_is_kept_in_check(tmp_path):
         score = cv2.resize(rng.random((14, 14), np.float32), (224, 224))
         examples.append(example(f"{i}", image=photo, score_map=score))
     assert len(write(tmp_path / "w", examples).encode()) < 6e6
+
+
+def without_boxes():
+    """A list of photos and labels alone, as an own folder is."""
+    unknown = ("gt_known_loc", "top1_loc", "max_box_acc", "pxap", "central_box", "gaussian_pxap")
+    return {**dict.fromkeys(unknown), "top1_acc": 0.75, "top5_acc": 1.0, "images": 12}
+
+
+def test_rows_without_truth_are_one_sentence(tmp_path, capsys):
+    plain = example("a", iou=None, true_boxes=np.zeros((0, 4)), box=None)
+    text = write(tmp_path / "w", [plain], figures={"test": {"mine": without_boxes()}})
+    parse(text)
+    (table,) = re.findall(r"<table>.*?</table>", text, re.S)
+    assert "Top-1 accuracy" in table and "\u2013" not in table
+    assert "GT-known" not in table and "PxAP" not in table and "Gaussian" not in table
+    (said,) = re.findall(r"mine has no .*?\.</p>", text)
+    assert "no boxes and no masks" in said and "boxes=FILE.csv" in said
+    assert "image,x0,y0,x1,y1[,class]" in said
+    assert 'class="badge' not in text  # nor on a card
+    out = tmp_path / "c.html"
+    assert cli.main([str(tmp_path / "w"), f"--out={out}"]) == 0
+    printed = capsys.readouterr().out
+    assert "\u2013" not in printed and "boxes=FILE.csv" in printed
+    known = {"test": {"mine": {**without_boxes(), "gt_known_loc": 0.5, "pxap": 0.5}}}
+    assert "boxes=FILE.csv" not in write(tmp_path / "known", [plain], figures=known)
+
+
+def test_a_part_is_named_in_words(tmp_path):
+    entry = {"test": {"val": {"miou": 0.4, "images": 3}}}
+    both = {**entry, "whole": "with CRF", "parts": {"before_crf": entry, "cam": entry, "x": entry}}
+    text = write(tmp_path / "w", figures=both)
+    heads = re.findall(r'<th scope="col">(.*?)</th>', text.partition("</table>")[0])
+    assert heads == ["with CRF", "before the CRF", "thresholded class maps", "x"]
+    assert "before_crf" not in text.partition("<summary>")[0]  # the record keeps its names
+
+
+def test_links_lead_to_an_examples_files(tmp_path):
+    files = {"heat map": "heatmaps/a b#1.jpg.png", "mask": "masks/javascript:x.png"}
+    text = write(tmp_path / "w", [example("a", files=files)])
+    links = [a["href"] for t, a in parse(text).tags if t == "a" and not a["href"].startswith("#")]
+    assert links == ["./heatmaps/a%20b%231.jpg.png", "./masks/javascript%3Ax.png"]
+
+
+def drawn_words(text):
+    return re.findall(r'<h3>(.*?)</h3><p class="quiet">(.*?)</p>', text)
+
+
+def test_the_page_says_what_was_drawn(tmp_path):
+    """24 of 400 images were kept: 8 worst cases and a draw of 16."""
+    many = [example(f"i{k}", iou=k / 30, side=8) for k in range(24)]
+    given = {"test": {"test": {"gt_known_loc": 0.255, "images": 400}}}
+    found = dict(drawn_words(write(tmp_path / "w", many, figures=given, worst=8, sample=16)))
+    assert list(found) == ["test: worst cases", "test: drawn at random"]
+    assert found["test: worst cases"].startswith("the 8 lowest IoUs of 400 at the chosen threshold")
+    assert found["test: drawn at random"].startswith("16 of 400 images; the same in every run")
+    few = {"test": {"test": {"images": 24}}}
+    found = drawn_words(write(tmp_path / "all", many, figures=few, worst=8, sample=16))
+    assert found == [("test: all 24 images", "lowest IoU first")]
+    photos = [example(f"p{k}", iou=None, split="Photos", side=8) for k in range(3)]
+    text = write(
+        tmp_path / "p", photos, figures={"test": {}}, worst=0, sample=48,
+        totals={"Photos": 100}, drawn="the first by name",
+    )  # fmt: skip
+    assert drawn_words(text) == [("Photos: the first by name", "3 of 100 images")]
+    assert re.findall(r"</h4><code>(.*?)</code>", text) == ["p0", "p1", "p2"]
+    text = write(tmp_path / "t", photos, totals={"Photos": 3}, worst=0, sample=48)
+    assert drawn_words(text) == [("Photos: all 3 images", "")]

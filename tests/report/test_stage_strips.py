@@ -8,11 +8,11 @@ import pytest
 from helpers.photos import Photos
 
 from wsol_jax.base.labels import UNLABELLED
-from wsol_jax.data.index_png import voc_palette
 from wsol_jax.data.label_formats import cells, mask, regions, soft_maps
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.methods import Localization
 from wsol_jax.report import collect, overlays, saved, stage_strips, strips
+from wsol_jax.report.colours import class_colours
 from wsol_jax.report.example import Example, Run
 
 SIZE = (20, 24)  # of every photo, height and width
@@ -85,7 +85,7 @@ def test_a_strip_has_every_stage_in_order(folders):
     assert one.iou == pytest.approx((8 / 12 + 12 / 16) / 2)
     assert one.label == one.predicted == "b" and one.split == "photos, stage by stage"
     grey = 15
-    mixed = lambda c: np.rint(0.4 * grey + 0.6 * voc_palette()[c])
+    mixed = lambda c: np.rint(0.4 * grey + 0.6 * class_colours()[c])
     np.testing.assert_array_equal(one.pictures["masks_1 70.8 %"][5, 2], mixed(2))
     np.testing.assert_array_equal(one.pictures["masks_1 70.8 %"][5, 10], mixed(0))
     np.testing.assert_array_equal(one.pictures["truth"][5, 10], mixed(2))

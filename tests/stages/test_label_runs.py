@@ -120,6 +120,7 @@ def test_killed_among_the_cues(finished, root, tmp_path):
     patch = "helpers.patches:die_in_the_sixth_cue"
     done = tiny.run(words(root, tmp_path, "--stages=cues"), patch=patch)
     assert done.returncode == -signal.SIGKILL
+    assert done.stderr.count("cues: compiling ...\n") == 1
     folder = tmp_path / "cues"
     assert len(content(folder)) == 5 and not (folder / "cues.json").exists()
     # Half of the cues are none.

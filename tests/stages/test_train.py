@@ -63,6 +63,8 @@ def test_log_is_for_people():
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr and "checkpoint_manager" not in done.stderr, done.stderr
     assert "evaluate test: 4/4" in done.stderr
+    (said,) = (line for line in done.stderr.splitlines() if line.endswith("compiling ..."))
+    assert said.startswith("evaluate ")  # both lists by one program
     assert "report.html" in done.stdout and "GT-known" in done.stdout
 
 
@@ -83,6 +85,7 @@ def test_tensorboard_events_are_the_history():
 def test_nothing_compiles_after_the_first_step_and_evaluation(tmp_path):
     done = tiny.run(tiny.flags(tiny.data(), tmp_path), patch="helpers.patches:count_compilations")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("train: compiling ...\n") == 1
     rows = tiny.history(tmp_path)
     steps = {row["step"]: row["compiled"] for row in rows if "train/loss" in row}
     evaluations = {row["step"]: row["compiled"] for row in rows if "tune/top1_acc" in row}

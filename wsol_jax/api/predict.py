@@ -18,6 +18,12 @@ from wsol_jax.report import encode, overlays, page
 from wsol_jax.report.example import PHOTO_SIDE, Example
 
 _SHOWN = 48  # photos on the page
+# What ``Result.save`` leaves of a photo, as a card links it.
+_FILES = (
+    ("heat map", "heatmaps", ".png"),
+    ("overlay", "overlays", ".jpg"),
+    ("mask", "masks", ".png"),
+)
 
 
 def predict(
@@ -107,6 +113,8 @@ def _write_page(
         threshold=threshold,
         worst=0,
         sample=_SHOWN,
+        totals={"Photos": count},
+        drawn="the first by name",
         facts=facts,
         classes=model.class_names if segmented else (),
         notes=[f"{skipped} unreadable photos were skipped."] if skipped else [],
@@ -129,9 +137,11 @@ def _example(result: Result) -> Example:
         box=own[0] / np.array([*result.size, *result.size]) if len(own) else None,
         iou=None,
         label=found,
-        predicted=found or f"{result.label} {100 * result.score:.0f} %",
+        predicted=found or result.label,
         pictures=pictures,
         split="Photos",
+        score=None if found else float(result.score),
+        files={name: f"{place}/{result.name}{suffix}" for name, place, suffix in _FILES},
     )
 
 

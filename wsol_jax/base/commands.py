@@ -15,8 +15,25 @@ from wsol_jax.base.text import clean_record, printable
 _LONGEST = 4000  # letters: what stands in a file of anyone may be quoted in an error
 
 
+class _Short(argparse.Action):
+    """Shows the usage and the flags, without the pages below them, and ends the command."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        parser.epilog = None
+        parser.print_help()
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's, whose mistakes are UserErrors; flags are written in full.
+
+    Beside ``--help`` there is ``--helpshort``, as the main command has it.
 
     Args:
       name: the command is ``python -m wsol_jax.NAME``.
@@ -31,6 +48,11 @@ class Parser(argparse.ArgumentParser):
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+        )
+        none = argparse.SUPPRESS  # it leaves nothing among the flags
+        words = "show the flags alone and exit"
+        self.add_argument(
+            "--helpshort", action=_Short, nargs=0, dest=none, default=none, help=words
         )
 
     def error(self, message: str) -> NoReturn:

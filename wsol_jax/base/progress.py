@@ -1,8 +1,11 @@
 """The bar, or the lines, that a person sees while a run goes on."""
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -70,3 +73,23 @@ class Progress:
 
     def __exit__(self, *_):
         self.close()
+
+
+@contextlib.contextmanager
+def compiling(what: str, stream: TextIO | None = None) -> Iterator[None]:
+    """Says that a program compiles: in a line that goes again on a terminal, a plain one elsewhere.
+
+    A bar that stands on the terminal's line is covered; its next step draws it anew.
+    """
+    stream = stream or sys.stderr
+    said = f"{printable(what)}: compiling ..."
+    if not stream.isatty():
+        print(said, file=stream, flush=True)
+        yield
+        return
+    width = os.get_terminal_size(stream.fileno()).columns or 80
+    try:
+        print(f"\r{said[:width]:{width}}", end="", file=stream, flush=True)
+        yield
+    finally:
+        print(f"\r{'':{width}}\r", end="", file=stream, flush=True)

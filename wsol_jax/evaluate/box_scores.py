@@ -13,7 +13,7 @@ from wsol_jax.metrics.bootstrap import (
     bootstrap_statistic,
     paired_bootstrap,
 )
-from wsol_jax.metrics.localization import BoxAccuracy, HitRates
+from wsol_jax.metrics.localization import BoxAccuracy, HitRates, compare_best
 from wsol_jax.metrics.masks import PixelAP, average_precision
 from wsol_jax.metrics.per_image import PerImage, RaggedPerImage
 
@@ -25,9 +25,9 @@ class BoxScores(Results):
 
     ``boxes`` and ``pixels`` have only the images whose boxes or mask are known; ``hits`` the Top-k
     results at a threshold; ``central`` the hits of the best fixed box; ``gaussian`` the pixels of a
-    centred Gaussian. ``classes``: an image's first class and the class named first; ``ious``: the
-    IoU of the box at the run's threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the
-    frame of the maps (MAP_SIZE).
+    centred Gaussian. ``classes``: an image's first class and the class named first;
+    ``confidence``: the score of the class named first; ``ious``: the IoU of the box at the run's
+    threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the frame of the maps (MAP_SIZE).
     """
 
     ROWS: ClassVar[Mapping[str, type]] = {
@@ -39,8 +39,9 @@ class BoxScores(Results):
         "classes": PerImage,
         "ious": PerImage,
         "truth": RaggedPerImage,
+        "confidence": PerImage,
     }
-    NEWER = ("classes", "ious", "truth")
+    NEWER = ("classes", "ious", "truth", "confidence")
     MARK = "hits"
 
     def __init__(self, class_names: Sequence[str] = (), parts: Mapping[str, Results] | None = None):
@@ -53,6 +54,7 @@ class BoxScores(Results):
         self.classes = PerImage((2,), np.int32)
         self.ious = PerImage((), np.float32)
         self.truth = RaggedPerImage((4,), np.int16)
+        self.confidence = PerImage((), np.float32)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoxScores":
@@ -136,12 +138,10 @@ class BoxScores(Results):
             },
         )
 
+    def ids(self) -> tuple[str, ...]:
+        return self.hits.images.ids()
+
     def _obstacle(self, other: "BoxScores") -> str:
-        ids = [set(s.hits.images.ids()) for s in (self, other)]
-        if ids[0] != ids[1]:
-            shared = len(ids[0] & ids[1])
-            counts = f"{len(ids[0])} and {len(ids[1])}, {shared} in both"
-            return f"did not score the same images ({counts})"
         truths = [{i: s.class_names[c[0]] for i, c in s.classes.items()} for s in (self, other)]
         if any(truths[0][i] != truths[1][i] for i in truths[0].keys() & truths[1].keys()):
             return "give the same images other classes"
@@ -165,8 +165,7 @@ class BoxScores(Results):
             pairs = [zip(*side, strict=True) for side in ((a, thresholds[0]), (b, thresholds[1]))]
             hits = [_mean([run.boxes.gt_known_hits(t) for run, t in pair]) for pair in pairs]
             found["gt_known_loc"] = paired_bootstrap(*hits, seed)
-            if len(a) == len(b) == 1:  # of several runs each has a best threshold of its own
-                found |= a[0].boxes.compare(b[0].boxes, seed)
+            found |= compare_best(*([run.boxes for run in side] for side in (a, b)), seed)
         if len(a[0].pixels) and _same([run.pixels.images.ids() for run in (*a, *b)]):
             found["pxap"] = _paired_pxap(a, b, seed)
         return found

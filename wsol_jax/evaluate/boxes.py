@@ -86,9 +86,12 @@ class Boxes(Kind):
             results.ious.update([image_id], row["iou"][None])
         results.hits.update(image_id, row["hits"])
         results.classes.update([image_id], np.array([[row["label"], image.ranked[0]]]))
+        sure = float(image.probabilities[image.ranked[0]])
+        results.confidence.update([image_id], np.array([sure]))
         results.truth.update([image_id], [row["truth"]])
         results.true_maps[image.index] = image.true_map
         results.predicted[image.index] = int(image.ranked[0])
+        results.sure[image.index] = sure
 
     def check(self, lists: Lists) -> None:
         """Another classifier's scores, if any, are read once."""
@@ -126,9 +129,9 @@ def heat_cards(config: Any, source: Source, results: Results, threshold: float) 
     for index in (order[i] for i in choose(ids, values, config.eval.gallery)):
         record = source[index]
         size = record.size or image_size(record.image)
-        raw, predicted = results.true_maps[index], results.predicted[index]
-        boxes = Truth(source, index, size).boxes
-        cards.append(heat_card(source, index, raw, predicted, threshold, boxes, size))
+        raw, boxes = results.true_maps[index], Truth(source, index, size).boxes
+        said = (results.predicted[index], results.sure.get(index))
+        cards.append(heat_card(source, index, raw, said, threshold, boxes, size))
     return cards
 
 

@@ -1,7 +1,8 @@
 """Figures of two sets of finished runs: means over seeds, and paired intervals over images."""
 
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
       UserError: a folder that holds no finished run, or none with this part.
     """
-    return [_load(*_split(workdir)) for workdir in workdirs]
+    return [{"name": workdir, **_load(*_split(workdir))} for workdir in workdirs]
 
 
 def _split(workdir: str) -> tuple[pathlib.Path, str]:
@@ -52,40 +53,80 @@ def _load(folder: pathlib.Path, part: str) -> dict[str, Any]:
 def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
     """Figures of two sets of runs on every test list that all of them scored.
 
+    Figures of different images are no pair: a list under whose name the runs scored other ones has
+    no difference, and says why under ``not_paired``.
+
     Returns:
-      {LIST: {"a" / "b": {figure: {"mean", "low", "high" of the seeds}},
-      "b-a": {figure: {"value", "interval_95"}}}}; of figures that all runs know.
+      {LIST: {"a" / "b": {figure: {"mean", "low", "high" of the seeds, how many "seeds"; of one
+      seed its "interval_95" over images}}, "b-a": {figure: {"value", "interval_95"}},
+      "not_paired": a sentence}}; of figures that all runs know.
 
     Raises:
-      UserError: an unfinished run, no common test list, or one of other images.
+      UserError: an unfinished run, no common test list, or none of the same images.
     """
     a, b = load_runs(side_a), load_runs(side_b)
     lists = [n for n in a[0]["scores"] if all(n in run["scores"] for run in [*a, *b])]
     if not lists:
-        raise UserError("the runs have no test list in common.")
+        known = (f"{run['name']} has {', '.join(run['scores']) or 'none'}" for run in [*a, *b])
+        raise UserError(f"the runs have no test list in common: {'; '.join(known)}.")
     result: dict[str, Any] = {}
     for name in lists:
-        entry = {"a": _spread(a, name), "b": _spread(b, name), "b-a": {}}
+        entry: dict[str, Any] = {"a": _spread(a, name), "b": _spread(b, name), "b-a": {}}
+        result[name] = entry
+        if why := _obstacle([*a, *b], name):
+            entry["not_paired"] = why
+            continue
         for figure, pair in _paired(a, b, name).items():
             if figure in entry["a"] and figure in entry["b"]:
                 ends = [pair.low, pair.high]
                 entry["b-a"][figure] = {"value": pair.value, "interval_95": ends}
-        result[name] = entry
+    reasons = [entry["not_paired"] for entry in result.values() if "not_paired" in entry]
+    if len(reasons) == len(result):
+        raise UserError(f"nothing can be compared: {' '.join(reasons)}")
     return result
 
 
-def _spread(runs: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
-    """Mean, lowest and highest of the seeds, of each figure that all of them know."""
-    found = {}
+def _spread(runs: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    """Mean, lowest and highest of the seeds, of each figure that all of them know.
+
+    Of one seed, which has no spread, the 95% interval over images, where its run knows it.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for figure in COMPARED:
         values = [run["figures"]["test"][name].get(figure) for run in runs]
-        if None not in values:
-            found[figure] = {
-                "mean": float(np.mean(values)),
-                "low": float(min(values)),
-                "high": float(max(values)),
-            }
+        if None in values:
+            continue
+        found[figure] = {
+            "mean": float(np.mean(values)),
+            "low": float(min(values)),
+            "high": float(max(values)),
+            "seeds": len(values),
+        }
+        if len(runs) == 1 and (ends := _interval(runs[0]["figures"]["test"][name], figure)):
+            found[figure]["interval_95"] = ends
     return found
+
+
+def _interval(figures: Mapping[str, Any], figure: str) -> list[float]:
+    """A figure's interval as metrics.json has it, which older ones may lack; [] without."""
+    spans = figures.get("intervals_95")
+    ends = spans.get(figure) if isinstance(spans, dict) else None
+    if not isinstance(ends, list) or len(ends) != 2:
+        return []
+    good = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+    return list(map(float, ends)) if good else []
+
+
+def _obstacle(runs: Sequence[dict[str, Any]], name: str) -> str:
+    """The sentence that says which runs' results of a list are no pair, and why; "" for none."""
+    first = runs[0]
+    for run in runs[1:]:
+        if why := first["scores"][name].obstacle(run["scores"][name]):
+            return (
+                f"{name}: {first['name']} and {run['name']} {why} there: a pair needs the same "
+                "test list."
+            )
+    return ""
 
 
 def _paired(
@@ -94,17 +135,7 @@ def _paired(
     """b - a of a list's figures, each run at the box threshold of its own tune list."""
     results: list[list[Results]] = [[run["scores"][name] for run in side] for side in (a, b)]
     thresholds = [[run["figures"]["threshold"] for run in side] for side in (a, b)]
-    every = [one for side in results for one in side]
-    if len({type(one) for one in every}) > 1:
-        raise UserError(
-            f"{name}: the runs were scored by different figures there: boxes of one label, "
-            "maps of several, or segmentations."
-        )
     try:
-        found = type(every[0]).paired(*results, tuple(thresholds))
+        return type(results[0][0]).paired(*results, tuple(thresholds))
     except ValueError as error:
         raise UserError(f"{name}: {error}: a pair needs the same test list.") from None
-    obstacles = [why for one in every if (why := every[0].obstacle(one))]
-    if obstacles:
-        raise UserError(f"{name}: the runs {obstacles[0]}: a pair needs the same test list.")
-    return found

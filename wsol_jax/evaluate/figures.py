@@ -15,6 +15,15 @@ DETECTION = "Boxes of all classes, ranked over the list"
 PIXELS = "Pixels, over all thresholds"
 PLACES = "Places: where the maps peak"
 CLASSES = "Classes"
+# What a list must have for the figures of a heading; those of classes need its labels alone.
+NEEDS = {
+    SEGMENTATION: "masks",
+    BOXES: "boxes",
+    BEST_BOXES: "boxes",
+    DETECTION: "boxes",
+    PIXELS: "masks",
+    PLACES: "boxes",
+}
 
 
 @dataclasses.dataclass(frozen=True)

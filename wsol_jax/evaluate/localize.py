@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wsol_jax.base import sharding
-from wsol_jax.base.progress import Progress
+from wsol_jax.base.progress import Progress, compiling
 from wsol_jax.data import pipeline, prefetch
 from wsol_jax.data.records import Source
 from wsol_jax.explain import named
@@ -111,6 +111,22 @@ def _localize(
     return probabilities, ranked, {name: pick(part) for name, part in everything.items()}
 
 
+# What of ``_localize`` this process has compiled: what jit keeps its programs by.
+_COMPILED: set[tuple[object, ...]] = set()
+
+
+def _saying(
+    what: str, settings: tuple[object, ...], batch: Mapping[str, jax.Array]
+) -> contextlib.AbstractContextManager[None]:
+    """Says that a call of ``_localize`` compiles, where it does; nothing under no name."""
+    shapes = ((name, value.shape, str(value.dtype)) for name, value in batch.items())
+    key = (*settings, *sorted(shapes))
+    if key in _COMPILED:
+        return contextlib.nullcontext()
+    _COMPILED.add(key)
+    return compiling(what) if what else contextlib.nullcontext()
+
+
 def localize_list(
     network: Network,
     source: Source,
@@ -121,6 +137,7 @@ def localize_list(
     exif: bool = False,
     stop: Callable[[], object] = lambda: None,
     what: str = "",
+    said: str = "",
 ) -> Iterator[LocalizedImage]:
     """Every readable image of a list, in order; unreadable ones are named and skipped.
 
@@ -131,6 +148,7 @@ def localize_list(
       exif: turn photos as their camera says; the boxes of data sets refer to stored pixels.
       stop: asked after each batch; anything true ends the list early.
       what: stands before the progress bar; "" shows none.
+      said: stands before the word that a program compiles, where no bar has a name for it.
 
     Raises:
       UserError: more unreadable images than data.max_corrupt.
@@ -156,7 +174,8 @@ def localize_list(
         for host, batch in batches:
             given = batch.pop("given", None)
             settings = (network.method.localize, explained, scores, every_map, parts)
-            outputs = _localize(*settings, network.variables, batch, given)
+            with _saying(what or said, settings, batch):
+                outputs = _localize(*settings, network.variables, batch, given)
             probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
             for row in range(len(host["index"])):
                 if host["valid"][row]:

@@ -78,6 +78,7 @@ class MultiLabel(Kind):
             if record.labels:
                 results.true_maps[image.index] = image.true_map
             results.predicted[image.index] = int(image.ranked[0])
+            results.sure[image.index] = float(image.probabilities[image.ranked[0]])
 
     def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
         """The config's, or a fixed one for the boxes that a page draws."""

@@ -140,13 +140,18 @@ class MultiLabelScores(Results):
         parts = [part for part in self.parts.values() if isinstance(part, MultiLabelScores)]
         return peak_distances(*parts[:2]) if len(parts) > 1 else np.zeros(0)
 
+    def ids(self) -> tuple[str, ...]:
+        return self.location.images.ids()
+
     def _obstacle(self, other: "MultiLabelScores") -> str:
-        same = (self.class_names, self.tolerance) == (other.class_names, other.tolerance)
-        rows = ("saliency", "location", "centre", "presence")
-        same = same and all(
-            getattr(self, name).images.ids() == getattr(other, name).images.ids() for name in rows
-        )
-        return "" if same else "did not score the same images"
+        if self.class_names != other.class_names:
+            return "were scored on different classes"
+        if self.tolerance != other.tolerance:
+            return "were scored with different tolerances"
+        rows = ("saliency", "centre", "presence")
+        mine = (getattr(self, name).images.ids() for name in rows)
+        theirs = (getattr(other, name).images.ids() for name in rows)
+        return "" if tuple(mine) == tuple(theirs) else "have the truth of different images"
 
     @classmethod
     def paired(

@@ -27,6 +27,7 @@ class Results:
         its own.
       true_maps: index -> raw map of the image's first class, for the report; not saved.
       predicted: index -> likeliest class, for the report; not saved.
+      sure: index -> its score, likewise.
       boxes, pixels: accumulators that can be drawn over all thresholds, of kinds that have them.
       ious: each image's IoU, where a kind has one.
     """
@@ -46,6 +47,7 @@ class Results:
         self.parts = dict(parts or {})
         self.true_maps: dict[int, np.ndarray] = {}
         self.predicted: dict[int, int] = {}
+        self.sure: dict[int, float] = {}
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -78,14 +80,28 @@ class Results:
         del threshold
         return None
 
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the scored images, ascending."""
+        raise NotImplementedError
+
     def obstacle(self, other: "Results") -> str:
         """Why two runs' images cannot be paired, as the end of a sentence; "" if they can."""
         if type(self) is not type(other):
             return "were scored by different figures"
+        ids = [set(one.ids()) for one in (self, other)]
+        if ids[0] != ids[1]:
+            counts = [f"{len(own):,}" for own in ids]
+            names = [set(one.class_names) for one in (self, other)]
+            if names[0] != names[1]:
+                shared = len(names[0] & names[1])
+                counts[0] += f" of {len(names[0])} classes"
+                counts[1] += f" of {len(names[1])}, of which {shared or 'none'} the same"
+            both = len(ids[0] & ids[1])
+            return f"did not score the same images ({' and '.join(counts)}, {both:,} in both)"
         return self._obstacle(other)
 
     def _obstacle(self, other: Self) -> str:
-        """``obstacle`` of results of the same kind."""
+        """``obstacle`` of results of the same kind and images."""
         raise NotImplementedError
 
     @classmethod

@@ -29,6 +29,7 @@ def score_list(
     *,
     stop: Callable[[], object] = lambda: None,
     what: str = "",
+    said: str = "",
 ) -> Results:
     """Scores a list in one pass: the devices look at photos, threads score what they say.
 
@@ -36,6 +37,7 @@ def score_list(
       kind: from ``kinds.of``.
       stop: asked after each batch; anything true ends the list early.
       what: stands before the progress bar; "" shows none.
+      said: as for ``localize_list``.
 
     Raises:
       UserError: more unreadable images than data.max_corrupt, or no other ones; another
@@ -45,7 +47,7 @@ def score_list(
     given = read_class_scores(config.eval.class_scores, source) if kind.takes_class_scores else None
     results = kind.empty(source.class_names)
     options = dict(class_scores=given, every_map=kind.every_map, parts=task.parts, stop=stop)
-    images = localize_list(network, source, what=what, **options)
+    images = localize_list(network, source, what=what, said=said, **options)
 
     def work(image: LocalizedImage):
         try:
@@ -87,7 +89,8 @@ def watch(
     network: Network, source: Source, kind: Kind, stop: Callable[[], object]
 ) -> dict[str, float] | None:
     """The figures that the loop watches on the tune list; None if ``stop`` cut it short."""
-    results = score_list(network, source, kind, QUICK, stop=stop)
+    said = f"evaluate {source.name}"
+    results = score_list(network, source, kind, QUICK, stop=stop, said=said)
     if stop():
         return None
     return figures.watched(results.figures(0.0, intervals=False))

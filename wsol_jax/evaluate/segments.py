@@ -21,7 +21,9 @@ from wsol_jax.ops.crf_settings import CrfSettings
 from wsol_jax.runs.opened import Network, OpenedRun
 
 BEFORE_CRF = "before_crf"  # a part: what the figures without a name are compared with
-_SHOWN = {"": "segmentation", BEFORE_CRF: "before the CRF", CAM: "thresholded class maps"}
+# What the parts are called on a page.
+WORDS = {BEFORE_CRF: "before the CRF", CAM: "thresholded class maps"}
+_WHOLE = "segmentation"
 
 
 class Segments(Kind):
@@ -87,7 +89,7 @@ class Segments(Kind):
         cards = []
         for index in results.labels:
             layers = {"truth": source.mask(index)}
-            layers |= {_SHOWN.get(n, n): one.labels[index] for n, one in named.items()}
+            layers |= {WORDS.get(n, n) or _WHOLE: x.labels[index] for n, x in named.items()}
             iou = float(ious[source[index].image_id])
             heat = results.true_maps[index]
             cards.append(segment_card(source, index, layers, heat, iou, source.name))

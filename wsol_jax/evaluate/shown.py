@@ -25,6 +25,7 @@ class Card:
       layers: segmentations by name, (H, W) uint8 classes, 255 unlabelled; none where the image is
         shown as heat and boxes.
       split: the list's name.
+      score: of the likeliest class; None where unknown.
     """
 
     index: int
@@ -35,13 +36,14 @@ class Card:
     iou: float | None = None
     layers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     split: str = ""
+    score: float | None = None
 
 
 def heat_card(
     source: Source,
     index: int,
     raw_map: np.ndarray,
-    predicted: int,
+    said: tuple[int, float | None],
     threshold: float,
     boxes: tuple[np.ndarray, np.ndarray],
     size: tuple[int, int],
@@ -49,7 +51,7 @@ def heat_card(
     """A card of an image whose first class's map is heat, with the box at a threshold.
 
     Args:
-      raw_map: (h, w). predicted: the likeliest class.
+      raw_map: (h, w). said: the likeliest class and its score.
       boxes: the true ones in the frame of the maps, and their classes. size: of the stored image.
     """
     record = source[index]
@@ -60,11 +62,12 @@ def heat_card(
     return Card(
         index=index,
         score_map=score_map,
-        predicted=(source.class_names[predicted],),
+        predicted=(source.class_names[said[0]],),
         true_boxes=np.asarray(record.boxes, np.float64).reshape(-1, 4) / scale,
         box=box / MAP_SIZE,
         iou=float(iou(box[None], own).max()) if len(own) else None,
         split=source.name,
+        score=said[1],
     )
 
 

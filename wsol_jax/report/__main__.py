@@ -40,8 +40,9 @@ def _run(flags: argparse.Namespace) -> None:
         if error.filename and pathlib.Path(error.filename) != pathlib.Path(flags.out):
             raise
         raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
-    print(tables.text_table(page.columns_of(runs)))
-    for sentence in pairs.obstacles(runs):
+    columns = page.columns_of(runs)
+    print(tables.text_table(columns))
+    for sentence in [*pairs.obstacles(runs), *tables.without_truth(columns)]:
         print(printable(sentence))
     print(f"\nreport: {os.path.abspath(flags.out)}")
 

@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from wsol_jax.report import encode, overlays, strips, tables
-from wsol_jax.report.example import Example
-
-_PHOTO_SIDE = 288  # pixels embedded on the longer side
+from wsol_jax.report import encode, overlays, picks, shell, strips, tables
+from wsol_jax.report.example import PHOTO_SIDE, Example
 
 
 class MapStore:
@@ -38,12 +36,14 @@ def section(
     cards: Sequence[Mapping[str, Example]],
     store: MapStore,
     run_index: Mapping[str, int],
+    share: str = "shown",
 ) -> str:
     """A heading with a live count of hits, and a card an image.
 
     Args:
       cards: for each image the example of each run by run name (one run, or several to compare).
       run_index: run name -> the slider that moves its boxes.
+      share: as of a ``Shelf``.
     """
     body = "\n".join(_card(card, store, run_index) for card in cards)
     title = html.escape(heading)
@@ -56,7 +56,8 @@ def section(
         if known  # photos without truth have nothing to count
     )
     return (
-        f'<section class="shelf"><header><h3>{title}</h3><p class="quiet">{html.escape(note)}</p>'
+        f'<section class="shelf" data-share="{share}"><header><h3>{title}</h3>'
+        f'<p class="quiet">{html.escape(note)}</p>'
         f'<p class="counts">{counts}</p></header>'
         f'<div class="cards"{wide}>{body}</div></section>'
     )
@@ -90,8 +91,13 @@ def _card(card: Mapping[str, Example], store: MapStore, run_index: Mapping[str, 
         _panel(example, store, run_index[name], name if len(run_index) > 1 else "")
         for name, example in card.items()
     )
+    # Of a photo without labels what was said is its class, where its score stands apart.
+    said = [first.predicted] if first.score is not None else []
+    labels = first.label.split(", ") if first.label else said
+    right = all(_right(e) for e in card.values()) if first.label and first.predicted else None
+    about = picks.attributes(first.image_id, labels, right, first.score)
     return (
-        f'<article class="card"><header><h4>{html.escape(first.label)}</h4>'
+        f'<article class="card" {about}><header><h4>{html.escape(first.label)}</h4>'
         f"<code>{html.escape(first.image_id)}</code></header>"
         f'<div class="panels">{panels}</div></article>'
     )
@@ -101,15 +107,15 @@ def _panel(example: Example, store: MapStore, run: int, run_name: str) -> str:
     height, width = example.image.shape[:2]
     label, name = html.escape(example.label), html.escape(example.image_id)
     truth = np.reshape(example.true_boxes, (-1, 4)).astype(float)
-    photo = encode.jpeg_uri(encode.shrink(example.image, _PHOTO_SIDE))
+    photo = encode.jpeg_uri(encode.shrink(example.image, PHOTO_SIDE))
     heat = encode.jpeg_uri(overlays.colour_heat(encode.shrink(example.score_map, 224)))
     rects = "".join(_rect("truth", box) for box in truth) + _rect("ours", example.box)
-    right = not example.label or example.predicted in example.label.split(", ")
+    right = _right(example)
     verdict = ("✓ " if right else "✗ ") if example.label else ""
-    said = f"{verdict}{html.escape(example.predicted)}" if example.predicted else ""
+    sure = "" if example.score is None else f" {100 * example.score:.0f} %"
+    said = f"{verdict}{html.escape(example.predicted)}{sure}" if example.predicted else ""
     heading = f'<p class="run">{html.escape(run_name)}</p>' if run_name else ""
     hit = example.iou is not None and example.iou >= 0.5
-    known = len(truth) or example.label
     shown = f'<span class="badge{" hit" if hit else ""}">{badge(example.iou)}</span>'
     return (
         f'<div class="panel" data-map="{store.add(example.score_map)}" data-run="{run}" '
@@ -119,10 +125,15 @@ def _panel(example: Example, store: MapStore, run: int, run_name: str) -> str:
         f'<img class="heat" src="{heat}" alt="Heat map of {label} on photo {name}" loading="lazy">'
         f'<svg viewBox="0 0 1 1" preserveAspectRatio="none" role="img" '
         f'aria-label="{len(truth)} true and our box on photo {name}">{rects}</svg></div></div>'
-        f'<p class="verdict">{shown if known else ""}'
+        f'<p class="verdict">{shown if len(truth) else ""}'
         f'<span class="said{"" if right else " wrong"}" title="predicted class">{said}</span></p>'
-        f"{_extras(example)}</div>"
+        f"{_extras(example)}{shell.links(example.files)}</div>"
     )
+
+
+def _right(example: Example) -> bool:
+    """Whether the predicted class is one of the photo's, or these are not known."""
+    return not example.label or example.predicted in example.label.split(", ")
 
 
 def _rect(kind: str, box: np.ndarray | None) -> str:

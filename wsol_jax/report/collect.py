@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from wsol_jax.base.labels import UNLABELLED
+from wsol_jax.base.text import printable
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.pseudo_labels import LabelFolder, open_labels, parse_labels, summary_path
@@ -47,6 +48,7 @@ def collect(
     """
     threshold = evaluated.figures["threshold"]
     kind, examples = evaluated.kind, []
+    totals = {name: len(results) for name, results in evaluated.scored.items()}
     for name, results in evaluated.scored.items():
         source = run.lists.tests[name]
         if not kind.draws:  # pages of several runs compare maps, or the segmentations drawn
@@ -55,12 +57,16 @@ def collect(
         pictures = guidance_pictures(run, source, [card.index for card in cards])
         pairs = zip(cards, pictures, strict=True)
         examples += [_example(source, card, more) for card, more in pairs]
+    trained: list[Example] = []
     if kind.draws and len(labels) > 1:
-        examples += strips(run.lists.train, labels, maps, run.config.eval.gallery)
+        trained = strips(run.lists.train, labels, maps, run.config.eval.gallery)
     elif kind.draws:
-        examples += [_example(run.lists.train, card, {}) for card in _label_cards(run, workdir)]
+        trained = [_example(run.lists.train, card, {}) for card in _label_cards(run, workdir)]
+    totals |= {example.split: len(run.lists.train) for example in trained}
+    examples += trained
     classes = run.lists.class_names if kind.draws else ()
-    saved.save(str(workdir / saved.FILE), Run({}, examples, threshold, classes=classes))
+    shown = Run({}, examples, threshold, classes=classes, totals=totals)
+    saved.save(str(workdir / saved.FILE), shown)
 
 
 def _keep_maps(run: OpenedRun, workdir: pathlib.Path, name: str, source: Source, maps) -> None:
@@ -116,6 +122,7 @@ def _example(source: Source, card: Card, pictures: Mapping[str, Picture]) -> Exa
         predicted=", ".join(card.predicted),
         pictures=shown,
         split=card.split,
+        score=card.score,
     )
 
 
@@ -178,6 +185,8 @@ def write_page(
     run = saved.load(str(workdir))
     title = f"{config.method.upper().replace('_', '-')} on {config.data.name}"
     data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
+    lists = max(len({example.split for example in run.examples}), 1)
+    worst = round(config.eval.gallery * WORST_SHARE)  # as ``shown.choose`` took them
     page.write_report(
         workdir / "report.html",
         title=title,
@@ -188,8 +197,9 @@ def write_page(
         classes=run.classes,
         threshold=figures["threshold"],
         scores=cases.load_scores(workdir, figures["test"]),
-        worst=round(config.eval.gallery * WORST_SHARE) * max(len(figures["test"]), 1),
-        sample=config.eval.gallery * max(len(figures["test"]), 1),
+        worst=worst * lists,
+        sample=(config.eval.gallery - worst) * lists,
+        totals=run.totals,
         facts={
             "Method": config.method,
             "Backbone": f"{config.model.backbone}, width {config.model.width:g}",
@@ -197,8 +207,10 @@ def write_page(
             "Steps": str(figures.get("steps", "")),
         },
     )
-    columns = page.with_parts(figures)
+    columns = page.with_parts(figures, words={})
     print(tables.text_table(columns))
+    for sentence in tables.without_truth(columns):
+        print(printable(sentence))
     if by_stage := staged.text_table(figures):
         print(f"\n{by_stage}\n")
     if "map_thresholds" in figures:

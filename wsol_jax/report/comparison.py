@@ -8,9 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.files import write_whole
-from wsol_jax.report import cards, cases, pairs, photos, saved, shell, strips, svg, tables
+from wsol_jax.report import (
+    cards,
+    cases,
+    confusion,
+    downloads,
+    gallery,
+    pairs,
+    photos,
+    saved,
+    shell,
+    strips,
+    svg,
+    tables,
+)
 from wsol_jax.report.example import Example, Run
-from wsol_jax.report.page import by_class_part, columns_of, gallery_part, lists_of, over_thresholds
+from wsol_jax.report.page import by_class_part, columns_of, lists_of, over_thresholds
 
 
 def write_comparison(
@@ -51,15 +64,23 @@ def write_comparison(
     columns = columns_of(runs)
     lists = lists_of(runs)
     differences = [(n, pairs.difference_table(n, runs)) for n in lists]
+    warned = shell.notes(pairs.obstacles(runs), "warning")
+    told = [*tables.without_truth(columns), *notes]
+    alike = pairs.comparable(runs)
     body = [
         shell.part(
-            "Figures", tables.html_table(columns) + shell.notes([*pairs.obstacles(runs), *notes])
+            "Figures",
+            warned
+            + tables.html_table(columns, alike)
+            + downloads.buttons(runs)
+            + shell.notes(told),
         ),
         shell.part("Differences", shell.named(differences, len(lists))),
         over_thresholds(runs),
         by_class_part(runs),
+        confusion.part(runs),
         shell.part("Training", f'<div class="charts">{svg.charts(_joined(runs))}</div>'),
-        segmented or gallery_part(sections, runs),
+        segmented or gallery.part(sections, runs),
         shell.part(
             "Record",
             "".join(shell.folded(f"{n}: configuration", r.config_text) for n, r in runs.items()),
@@ -72,7 +93,9 @@ def write_comparison(
     )
     taus = [run.threshold for run in runs.values()]
     shown = {(c.split, c.image_id) for *_, cards in ahead for card in cards for c in card.values()}
-    write_whole(path, shell.document(title, facts, body, maps, taus, len({*shown, *common})))
+    words = f"{len({*shown, *common}):,} images"
+    files = downloads.payload(runs)
+    write_whole(path, shell.document(title, facts, body, maps, taus, words, files))
 
 
 def compare_workdirs(

@@ -23,6 +23,8 @@ def _curves_of(workdir: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
     for name, points in curves(workdir).items():
         plain = name.removeprefix("train/").replace("_", " ")
         guess = f"loss/{plain}" if plain.startswith("bce") else plain
+        if name.startswith("tune/") and (figure := by_key(name.removeprefix("tune/"))):
+            guess = f"tune/{figure.label}"
         named[_CHARTS.get(name, guess)] = points
     return dict(sorted(named.items(), key=lambda item: "/" not in item[0]))
 

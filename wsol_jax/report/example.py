@@ -8,7 +8,7 @@ import numpy as np
 from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate.results import Results
 
-PHOTO_SIDE = 320  # pixels kept of a photo's longer side; more would only fill memory and disk
+PHOTO_SIDE = 448  # pixels kept of a photo's longer side: what an enlarged picture shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Example:
       pictures: more pictures by name: (h, w) bool, or uint8 guidance masks with 0 background,
         1 object, 255 ignored; (h, w) float maps in [0, 1]; (h, w, 3) uint8 photos.
       split: the test list's name; examples are shown list by list.
+      score: the predicted class's, in [0, 1]; None where unknown.
+      files: links to the example's files by name, as paths from the page's folder.
     """
 
     image_id: str
@@ -40,6 +42,8 @@ class Example:
     predicted: str
     pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     split: str = ""
+    score: float | None = None
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = f"example {self.image_id!r}"
@@ -65,6 +69,8 @@ class Run:
       scores: per-image results by list, where known.
       maps: list -> image id -> (h, w) raw class map, where kept.
       classes: of a segmenter: what the colours of its pictures mean, in order.
+      totals: how many images there are of each list that examples are shown of, where known.
+      voc_colours: whether the pictures were painted in VOC's colours, as older runs' were.
     """
 
     figures: Mapping
@@ -77,3 +83,5 @@ class Run:
     scores: Mapping[str, Results] = dataclasses.field(default_factory=dict)
     maps: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     classes: Sequence[str] = ()
+    totals: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    voc_colours: bool = False

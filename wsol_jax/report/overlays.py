@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from wsol_jax.base.labels import UNLABELLED
-from wsol_jax.data.index_png import voc_palette
 from wsol_jax.data.transforms import WHOLE, cut_labels
+from wsol_jax.report.colours import class_colours
 from wsol_jax.report.example import PHOTO_SIDE
 
 # Okabe and Ito's colour-blind safe set, lightened to stand out on dark heat; RGB.
@@ -54,7 +54,7 @@ def colour_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def paint_classes(image: np.ndarray, classes: np.ndarray, alpha: float = 0.6) -> np.ndarray:
-    """Photo under the classes of its pixels, in the VOC colours; what has no class stays grey.
+    """Photo under the classes of its pixels, in the page's colours; what has no class stays grey.
 
     Args:
       image: (H, W, 3) uint8 RGB.
@@ -66,7 +66,7 @@ def paint_classes(image: np.ndarray, classes: np.ndarray, alpha: float = 0.6) ->
     size = image.shape[1::-1]
     classes = cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST)
     grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
-    painted = (1 - alpha) * grey + alpha * voc_palette()[classes]
+    painted = (1 - alpha) * grey + alpha * class_colours()[classes]
     unknown = (classes == UNLABELLED)[..., None]
     return np.where(unknown, 160 + grey * 0.37, painted).round().astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page a run, and one that puts runs side by side."""
+"""One self-contained HTML page a run, and what it shares with the page of several."""
 
 import html
 import itertools
@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from wsol_jax.base.files import write_whole
 from wsol_jax.evaluate.results import ClassFigures, Results
-from wsol_jax.evaluate.shown import select_examples
+from wsol_jax.evaluate.segments import WORDS
 from wsol_jax.report import (
     cards,
-    encode,
+    confusion,
+    downloads,
+    gallery,
     saved,
     shell,
+    shelves,
     staged,
     strips,
     svg,
@@ -39,6 +42,9 @@ def write_report(
     notes: Sequence[str] = (),
     scores: Mapping[str, Results] | None = None,
     classes: Sequence[str] = (),
+    totals: Mapping[str, int] | None = None,
+    drawn: str = shelves.DRAWN,
+    command: str = "",
 ) -> None:
     """Write a run's page, and report_data.npz beside it for ``compare_workdirs``.
 
@@ -57,37 +63,54 @@ def write_report(
       notes: sentences shown under the figures.
       scores: per-image results by list, for the curves over thresholds and the classes.
       classes: what the colours of the pictures mean, where they are segmentations.
-    Raises: UserError for an example of wrong shape; OSError where the disk refuses.
+      totals: how many images each list of examples has, beside the test lists, whose figures say.
+      drawn: how the examples were drawn from their list, in words.
+      command: shown below the slider, with its threshold in place of "{threshold}".
     """
-    shelves, shown = _choose(examples, worst, sample, boxes=not classes)
+    counts = {n: f.get("images") for n, f in figures.get("test", {}).items()}
+    known = {n: count for n, count in counts.items() if isinstance(count, int)}
+    totals = {**known, **(totals or {})}
+    rows = shelves.choose(examples, worst, sample, totals, worst_first=not classes, drawn=drawn)
+    shown = list({id(e): e for row in rows for e in row.examples}.values())
     run = Run(
         figures, shown, threshold, curves, title, config_text, facts or {}, scores or {},
-        classes=tuple(classes),
+        classes=tuple(classes), totals=totals,
     )  # fmt: skip
     maps = cards.MapStore()
-    index = {"": 0}
-    sections = [
-        cards.section(heading, note, [{"": e} for e in chosen], maps, index)
-        for heading, note, chosen in shelves
-        if not classes
-    ]
-    columns = with_parts(figures)
-    body = [
-        tables.tiles([(name, "", f) for name, f in figures.get("test", {}).items()]),
-        shell.part("Figures", tables.html_table(columns) + shell.notes(notes))
-        if columns
-        else shell.notes(notes),
-        staged.part(figures),
-        over_thresholds({"": run}),
-        by_class_part({"": run}),
-        shell.part("Training", f'<div class="charts">{svg.charts(curves)}</div>') if curves else "",
-        shell.part("Gallery", strips.gallery(shelves, classes))
-        if classes
-        else gallery_part(sections, {"": run}),
-        shell.part("Record", shell.folded("Configuration", config_text) + _folded_figures(figures)),
-    ]
-    write_whole(path, shell.document(title, _facts(run), body, maps, [threshold], len(shown)))
+    cards_part = strips.part(rows, run) if classes else _cards_part(rows, run, maps, command)
+    body = _body(run, [*tables.without_truth(with_parts(figures)), *notes], cards_part)
+    words, files = shelves.counted(shown, totals), downloads.payload({"": run})
+    document = shell.document(title, _facts(run), body, maps, [threshold], words, files)
+    write_whole(path, document)
     saved.save(os.path.join(os.path.dirname(os.fspath(path)), saved.FILE), run)
+
+
+def _body(run: Run, told: Sequence[str], cards_part: str) -> list[str]:
+    """The parts of a run's page in their order; ``told``: sentences under the figures."""
+    figures, alone, columns = run.figures, {"": run}, with_parts(run.figures)
+    table = tables.html_table(columns) + downloads.buttons(alone) if columns else ""
+    charts = f'<div class="charts">{svg.charts(run.curves)}</div>' if run.curves else ""
+    record = shell.folded("Configuration", run.config_text) + _folded_figures(figures)
+    return [
+        tables.tiles([(name, "", f) for name, f in figures.get("test", {}).items()]),
+        shell.part("Figures", table + shell.notes(told)) if columns else shell.notes(told),
+        staged.part(figures),
+        over_thresholds(alone),
+        by_class_part(alone),
+        confusion.part(alone),
+        shell.part("Training", charts),
+        cards_part,
+        shell.part("Record", record),
+    ]
+
+
+def _cards_part(rows: Sequence[shelves.Shelf], run: Run, maps: cards.MapStore, command: str) -> str:
+    """The gallery of one run's cards; their maps go to ``maps``."""
+    sections = [
+        cards.section(s.heading, s.note, [{"": e} for e in s.examples], maps, {"": 0}, s.share)
+        for s in rows
+    ]
+    return gallery.part(sections, {"": run}, command)
 
 
 def columns_of(runs: Mapping[str, Run], parts: bool = False) -> list[tuple[str, str, Mapping]]:
@@ -106,14 +129,21 @@ def columns_of(runs: Mapping[str, Run], parts: bool = False) -> list[tuple[str, 
 WHOLE = "together"  # the maps that a method puts together from parts, beside these
 
 
-def with_parts(figures: Mapping) -> list[tuple[str, str, Mapping]]:
-    """(list, part, figures) of one run: the maps as they are used, then those they are made of."""
+def with_parts(
+    figures: Mapping, words: Mapping[str, str] = WORDS
+) -> list[tuple[str, str, Mapping]]:
+    """(list, part, figures) of one run: the maps as they are used, then those they are made of.
+
+    ``words``: what parts are called; {} for their names in metrics.json, which commands take.
+    """
     parts = figures.get("parts", {})
     columns = []
     for name, whole in figures.get("test", {}).items():
         columns.append((name, figures.get("whole", WHOLE) if parts else "", whole))
         columns += [
-            (name, p, f["test"][name]) for p, f in parts.items() if name in f.get("test", {})
+            (name, words.get(p, p), f["test"][name])
+            for p, f in parts.items()
+            if name in f.get("test", {})
         ]
     return columns
 
@@ -151,65 +181,6 @@ def _class_table(runs: Mapping[str, ClassFigures | None]) -> str:
 
 def _having(runs: Mapping[str, Run], name: str) -> list[tuple[str, Run]]:
     return [(r, run) for r, run in runs.items() if name in run.scores]
-
-
-def _choose(examples, worst, sample, boxes):
-    """[(heading, note, examples)] list by list, and all that are shown, each once."""
-    splits = list(dict.fromkeys(e.split for e in examples))
-    shelves, shown = [], []
-    for split in splits:
-        mine = [e for e in examples if e.split == split]
-        few, many = max(1, worst // len(splits)), max(1, sample // len(splits))
-        low, drawn = select_examples([e.image_id for e in mine], [e.iou for e in mine], few, many)
-        prefix = f"{split}: " if split else ""
-        if len(mine) <= few + many or not boxes:
-            order = sorted(mine, key=lambda e: (e.iou is None, e.iou or 0.0))
-            scored = any(e.iou is not None for e in mine)
-            note = "lowest IoU first" if scored else ""
-            # Of a segmenter's test list only a draw was kept; photos without truth are all here.
-            heading = "drawn at random" if scored and not boxes else "all examples"
-            shelves.append((f"{prefix}{heading}", note, order))
-            shown += order
-            continue
-        note = "the lowest IoUs at the chosen threshold"
-        shelves.append((f"{prefix}worst cases", note, [mine[i] for i in low]))
-        note = f"from all {len(mine)} given; a run on the same list shows the same images"
-        shelves.append((f"{prefix}drawn at random", note, [mine[i] for i in drawn]))
-        shown += [mine[i] for i in dict.fromkeys(drawn + low)]
-    return shelves, shown
-
-
-def gallery_part(sections: Sequence[str], runs: Mapping[str, Run]) -> str:
-    """The part of the page with the cards, and the sliders that move their boxes."""
-    if not sections:
-        return shell.part("Gallery", '<p class="quiet">No examples were given.</p>')
-    sliders = "".join(_slider(i, n, r.threshold) for i, (n, r) in enumerate(runs.items()))
-    has_masks = any(
-        encode.is_mask(p) for r in runs.values() for e in r.examples for p in e.pictures.values()
-    )
-    controls = (
-        f'<form class="controls" aria-label="Gallery controls" hidden>{sliders}'
-        '<div class="control heat-control"><label for="heat">Photo</label>'
-        '<input type="range" id="heat" min="0" max="100" step="5" value="40" '
-        'aria-label="Heat map opacity in per cent"><span aria-hidden="true">Heat</span>'
-        "</div></form>"
-        "<noscript><p>Without JavaScript the boxes stay at the chosen threshold.</p></noscript>"
-    )
-    has_truth = any(len(e.true_boxes) for r in runs.values() for e in r.examples)
-    return shell.part("Gallery", cards.legend(has_masks, has_truth) + controls + "".join(sections))
-
-
-def _slider(index: int, name: str, threshold: float) -> str:
-    label = f"Threshold τ{' ' + html.escape(name) if name else ''}"
-    return (
-        f'<div class="control"><label for="tau-{index}">{label}</label>'
-        f'<input type="range" id="tau-{index}" min="0" max="0.99" step="0.01" '
-        f'value="{threshold:.2f}" data-run="{index}">'
-        f'<output id="tau-{index}-value" for="tau-{index}">{threshold:.3g}</output>'
-        f'<button type="button" data-reset="{index}" title="back to the run\'s threshold">'
-        f"run {threshold:.3g}</button>"
-        f'<span class="share" id="share-{index}" role="status"></span></div>'
-    )
 
 
 def _facts(run: Run) -> str:

@@ -49,6 +49,15 @@ def obstacles(runs: Mapping[str, Run]) -> list[str]:
     return sentences
 
 
+def comparable(runs: Mapping[str, Run]) -> set[str]:
+    """The lists whose figures may be ranked: no two runs are known to have scored other images."""
+    names = {name for run in runs.values() for name in run.figures.get("test", {})}
+    for first, other in partners(runs):
+        a, b = runs[first], runs[other]
+        names -= {n for n in common_lists(a, b) if a.scores[n].obstacle(b.scores[n])}
+    return names
+
+
 def paired_lists(a: Run, b: Run) -> list[str]:
     """The lists on which both runs scored the same images."""
     return [name for name in common_lists(a, b) if not a.scores[name].obstacle(b.scores[name])]
@@ -89,13 +98,16 @@ def difference_table(name: str, runs: Mapping[str, Run]) -> str:
         for figure in (f for f in FIGURES if f.key in found):
             note = f"<small>{html.escape(figure.meaning)}</small>" if figure.meaning else ""
             d = found[figure.key]
-            cells = "".join(f"<td>{tables.percent(v.get(figure.key))}</td>" for v in values)
+            named = zip((a, b), values, strict=True)
+            cells = "".join(
+                f'<td data-label="{n}">{tables.percent(v.get(figure.key))}</td>' for n, v in named
+            )
             sure = ' class="best"' if d.low > 0 or d.high < 0 else ""
             ends = " … ".join(tables.points(v, signed=True) for v in (d.low, d.high))
             lines.append(
                 f'<tr><th scope="row">{html.escape(figure.label)}{note}</th>{cells}'
-                f"<td{sure}>{tables.points(d.value, signed=True)}</td><td>{ends}</td>"
-                f"<td>{_picture(d, reach)}</td></tr>"
+                f'<td{sure} data-label="difference">{tables.points(d.value, signed=True)}</td>'
+                f'<td data-label="95 % interval">{ends}</td><td>{_picture(d, reach)}</td></tr>'
             )
         lines.append("</tbody>")
     lines.append("</table></div>")
@@ -170,7 +182,7 @@ def shelves(
 def section(shelves: Sequence, maps: cards.MapStore, index: Mapping[str, int]) -> list[str]:
     """The shelves as HTML."""
     return [
-        cards.section(heading, note, chosen, maps, {n: index[n] for n in chosen[0]})
+        cards.section(heading, note, chosen, maps, {n: index[n] for n in chosen[0]}, "")
         for heading, note, chosen in shelves
     ]
 

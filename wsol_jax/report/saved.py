@@ -36,7 +36,8 @@ def save(path: str, run: Run) -> None:
                 "label": example.label,
                 "predicted": example.predicted,
                 "box": None if example.box is None else [float(v) for v in example.box],
-                "iou": None if example.iou is None else float(example.iou),
+                "iou": _number(example.iou),
+                "score": _number(example.score),
                 "pictures": [
                     [name, bool(np.issubdtype(p.dtype, np.floating))]
                     for name, p in example.pictures.items()
@@ -50,6 +51,8 @@ def save(path: str, run: Run) -> None:
         "facts": dict(run.facts),
         "threshold": float(run.threshold),
         "classes": list(run.classes),
+        "totals": {name: int(count) for name, count in run.totals.items()},
+        "voc_colours": run.voc_colours,
         "figures": plain(run.figures),
         "curves": {k: [[int(s), _number(v)] for s, v in c] for k, c in run.curves.items()},
         "examples": entries,
@@ -83,6 +86,8 @@ def load(workdir: str) -> Run:
             config_text=_text(meta["config_text"]),
             classes=tuple(map(_text, meta.get("classes", ()))),
             facts={_text(k): _text(v) for k, v in meta["facts"].items()},
+            totals={_text(k): int(v) for k, v in meta.get("totals", {}).items()},
+            voc_colours=bool(meta.get("voc_colours", True)),  # older runs lack the field
         )
 
 
@@ -109,6 +114,7 @@ def _example(i: int, entry: Mapping, arrays) -> Example:
         true_boxes=np.reshape(arrays[f"{i}/true_boxes"], (-1, 4)),
         box=None if entry["box"] is None else np.reshape(entry["box"], 4).astype(np.float32),
         iou=_number(entry["iou"]),
+        score=_number(entry.get("score")),
         label=_text(entry["label"]),
         predicted=_text(entry["predicted"]),
         pictures=pictures,

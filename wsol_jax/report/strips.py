@@ -1,4 +1,4 @@
-"""The gallery of a segmenter: each photo beside its segmentations, in the VOC colours."""
+"""The gallery of a segmenter: each photo beside its segmentations, in the page's colours."""
 
 import dataclasses
 import html
@@ -9,24 +9,34 @@ import numpy as np
 
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.index_png import voc_palette
-from wsol_jax.report import encode, overlays, shell, tables
+from wsol_jax.report import encode, overlays, picks, shell, tables
+from wsol_jax.report.colours import NO_LABEL, class_colours
 from wsol_jax.report.example import Example, Run
+from wsol_jax.report.shelves import Shelf
 
-_SIDE = 240  # pixels embedded on the longer side
+_SIDE = 320  # pixels embedded on the longer side
 _ABREAST = 6  # pictures at most; more are broken into rows of one length
-_UNLABELLED = (200, 200, 200)
 _SEGMENTATION, LABELS = "segmentation", "labels"  # pictures of every run
 
 
-def gallery(shelves: Sequence[tuple[str, str, Sequence[Example]]], classes: Sequence[str]) -> str:
-    """A legend of the colours that occur, and a shelf for each (heading, note, examples)."""
-    shown = [e for _, _, chosen in shelves for e in chosen]
+def part(shelves: Sequence[Shelf], run: Run, others: Mapping[str, Run] | None = None) -> str:
+    """The part of the page with a legend of the colours that occur, and the shelves.
+
+    Args:
+      run: whose classes they are. others: runs beside it, by name, painted in other colours.
+    """
+    shown = [e for shelf in shelves for e in shelf.examples]
     # What is painted; a loss paints the image's own classes.
     names = {name for e in shown for text in (e.predicted, e.label) for name in text.split(", ")}
     pictures = [p for e in shown for p in e.pictures.values()]
     more = ramp("map") if any(np.issubdtype(p.dtype, np.floating) for p in pictures) else ""
     more += mask_colours() if any(map(encode.is_mask, pictures)) else ""
-    return legend(classes, names, more) + "".join(_shelf(*shelf) for shelf in shelves)
+    head = legend(run.classes, names, more, run.voc_colours)
+    for name, other in (others or {}).items():
+        head += f'<p class="quiet note">{html.escape(name)}:</p>'
+        head += legend(other.classes, names, "", other.voc_colours)
+    head += f'<form class="controls" aria-label="Gallery controls" hidden>{picks.form()}</form>'
+    return shell.part("Gallery", head + "".join(map(_shelf, shelves)))
 
 
 def comparison(runs: Mapping[str, Run]) -> str:
@@ -38,7 +48,7 @@ def comparison(runs: Mapping[str, Run]) -> str:
     if first is None or not all(run.classes for run in runs.values()):
         return ""
     keyed = {n: {(e.split, e.image_id): e for e in run.examples} for n, run in runs.items()}
-    shelves: dict[str, list[tuple[float, Example]]] = {}
+    pairs: dict[str, list[tuple[float, Example]]] = {}
     for key, example in next(iter(keyed.values())).items():
         if not all(key in mine for mine in keyed.values()):
             continue
@@ -53,13 +63,14 @@ def comparison(runs: Mapping[str, Run]) -> str:
             example, iou=None, pictures=pictures, predicted=", ".join(painted)
         )
         spread = max(ious) - min(ious) if ious else 0.0
-        shelves.setdefault(example.split, []).append((spread, joined))
+        pairs.setdefault(example.split, []).append((spread, joined))
     note = "the images that all runs show, those on which the runs differ most first"
     chosen = [
-        (split, note, [e for _, e in sorted(pairs, key=lambda pair: -pair[0])])
-        for split, pairs in shelves.items()
+        Shelf(split, note, [e for _, e in sorted(mine, key=lambda pair: -pair[0])])
+        for split, mine in pairs.items()
     ]
-    return shell.part("Gallery", gallery(chosen, first.classes)) if chosen else ""
+    others = {n: run for n, run in runs.items() if run.voc_colours != first.voc_colours}
+    return part(chosen, first, others) if chosen else ""
 
 
 def _result(example: Example) -> np.ndarray:
@@ -68,13 +79,17 @@ def _result(example: Example) -> np.ndarray:
     return example.pictures[next((k for k in (LABELS, _SEGMENTATION) if k in kinds), kinds[-1])]
 
 
-def legend(classes: Sequence[str], shown: Collection[str], more: str = "") -> str:
+def legend(
+    classes: Sequence[str], shown: Collection[str], more: str = "", voc_colours: bool = False
+) -> str:
     """What colours mean: background, those of the classes that are shown, no class; ``more``."""
-    palette = voc_palette()
+    palette = voc_palette() if voc_colours else class_colours()
     named = [("background", palette[0])]
     named += [(n, palette[1 + c]) for c, n in enumerate(classes) if n in shown]
-    named.append(("no label", _UNLABELLED))
-    return '<p class="legend">' + "".join(swatch(*each) for each in named) + more + "</p>"
+    named.append(("no label", NO_LABEL))
+    swatches = "".join(swatch(*each) for each in named)
+    note = "" if voc_colours else "colours of this page; PNG files have VOC's"
+    return f'<p class="legend">{swatches}{more}<span class="quiet">{note}</span></p>'
 
 
 def swatch(name: str, colour: Sequence[int]) -> str:
@@ -98,11 +113,11 @@ def mask_colours() -> str:
     return f'<span class="set">guidance masks: {masks}</span>'
 
 
-def _shelf(heading: str, note: str, examples: Sequence[Example]) -> str:
-    rows = "".join(map(_row, examples))
+def _shelf(shelf: Shelf) -> str:
+    rows = "".join(map(_row, shelf.examples))
     return (
-        f'<section class="shelf"><header><h3>{html.escape(heading)}</h3>'
-        f'<p class="quiet">{html.escape(note)}</p></header>'
+        f'<section class="shelf"><header><h3>{html.escape(shelf.heading)}</h3>'
+        f'<p class="quiet">{html.escape(shelf.note)}</p></header>'
         f'<div class="strips">{rows}</div></section>'
     )
 
@@ -114,9 +129,11 @@ def _row(example: Example) -> str:
     figures = "".join(_figure(html.escape(kind), p, name) for kind, p in pictures.items())
     columns = math.ceil(len(pictures) / math.ceil(len(pictures) / _ABREAST))
     ratio = example.image.shape[1] / example.image.shape[0]
+    about = picks.attributes(example.image_id, example.label.split(", "), iou=example.iou)
     return (
-        f'<article class="strip"><header><h4>{label}</h4><code>{name}</code>{iou}</header>'
-        f'<div class="pictures" style="--n:{columns};--ar:{ratio:.4f}">{figures}</div></article>'
+        f'<article class="strip" {about}><header><h4>{label}</h4><code>{name}</code>{iou}</header>'
+        f'<div class="pictures" style="--n:{columns};--ar:{ratio:.4f}">{figures}</div>'
+        f"{shell.links(example.files)}</article>"
     )
 
 

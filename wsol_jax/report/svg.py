@@ -11,8 +11,9 @@ import numpy as np
 Points = Sequence[tuple[int, float]]
 _WIDTH, _HEIGHT = 360, 210
 _WIDE, _TALL = 520, 270  # of ``plot``, two of which stand side by side
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 18, 12, 42
 _MOST_POINTS = 300
+_GRID = 0.001  # the thresholds' steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +91,10 @@ def _chart(
     for index, (name, points) in enumerate(drawn.items()):
         colour = f"s{index % 6}"
         where = [at(*p) for p in points]
-        if len(where) > 1:
-            path = " ".join(f"{x},{y}" for x, y in where)
-            parts.append(f'<polyline class="{colour}" points="{path}"/>')
+        short = html.escape(name.split("/", 1)[-1].replace("_", " "))
+        parts.append(_polyline(colour, short, where, points))
         if len(where) <= 30:
             parts += [f'<circle class="{colour}" cx="{x}" cy="{y}" r="2.6"/>' for x, y in where]
-        short = html.escape(name.split("/", 1)[-1].replace("_", " "))
         last = written(series[name][-1][1])
         mark = f'<i class="{colour}"></i>' if len(drawn) > 1 or "/" in name else ""
         shown = f"{short} " if mark else ""
@@ -106,10 +105,12 @@ def _chart(
         f"{group} by {across}: "
         + "; ".join(f"{n} ends at {written(p[-1][1])}" for n, p in series.items() if p)
     )
+    frame = _frame((x0, x1), (y0, y1), across, percent=percent)
     return (
         f'<figure class="chart"><figcaption><strong>{title}</strong>'
         f'<span class="keys">{"".join(keys)}</span></figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{alt}">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" {frame} '
+        f'role="img" aria-label="{alt}">'
         f"{''.join(parts)}</svg></figure>"
     )
 
@@ -135,10 +136,10 @@ def plot(title: str, x_label: str, lines: Sequence[Line]) -> str:
     keys, told = [], []
     for line in lines:
         colour = f"s{line.colour % 6}"
-        path = _distinct([at(float(x), float(y)) for x, y in zip(line.x, line.y, strict=True)])
-        parts.append(
-            f'<polyline class="{colour}" points="{" ".join(f"{x},{y}" for x, y in path)}"/>'
-        )
+        points = [(float(x), float(y)) for x, y in zip(line.x, line.y, strict=True)]
+        kept = _distinct([at(*p) for p in points])
+        where = [at(*points[k]) for k in kept]
+        parts.append(_polyline(colour, html.escape(line.name), where, [points[k] for k in kept]))
         x, y = at(*map(float, line.mark))
         parts.append(f'<line class="{colour} mark" x1="{x}" x2="{x}" y1="{y}" y2="{base}"/>')
         parts.append(f'<circle class="{colour}" cx="{x}" cy="{y}" r="3.4"/>')
@@ -146,13 +147,37 @@ def plot(title: str, x_label: str, lines: Sequence[Line]) -> str:
         keys.append(f'<span><i class="{colour}"></i>{name} <b>{text}</b></span>')
         told.append(f"{name}: {text}")
     title = html.escape(title)
+    frame = _frame((0, 1), (0, y1), x_label, (_WIDE, _TALL), percent=True, grid=_GRID)
     return (
         f'<figure class="chart"><figcaption><strong>{title}</strong>'
         f'<span class="keys">{"".join(keys)}</span></figcaption>'
-        f'<svg viewBox="0 0 {_WIDE} {_TALL}" role="img" '
+        f'<svg class="plot" viewBox="0 0 {_WIDE} {_TALL}" {frame} role="img" '
         f'aria-label="{title} by {html.escape(x_label)}; {"; ".join(told)}">'
         f"{''.join(parts)}</svg></figure>"
     )
+
+
+def _polyline(
+    colour: str, name: str, where: Sequence[tuple[float, float]], points: Sequence[tuple]
+) -> str:
+    """A line through places of the picture, with the values there for the page's script.
+
+    Args:
+      name: as it stands in HTML.
+    """
+    path = " ".join(f"{x},{y}" for x, y in where)
+    values = " ".join(f"{x:.10g},{y:.5g}" for x, y in points)
+    told = f'data-name="{name}" data-points="{values}"'
+    return f'<polyline class="{colour}" points="{path}" {told}/>'
+
+
+def _frame(across, up, label: str, size=(_WIDTH, _HEIGHT), percent=False, grid=0.0) -> str:
+    """Where a chart's axes lie and what they span, for the page's script; ``grid``: its steps."""
+    given = {"frame": f"{_LEFT} {size[0] - _RIGHT} {_TOP} {size[1] - _BOTTOM}"}
+    given |= {"x": f"{across[0]:.10g} {across[1]:.10g}", "y": f"{up[0]:.10g} {up[1]:.10g}"}
+    given |= {"across": html.escape(label)} | ({"grid": f"{grid:g}"} if grid else {})
+    told = " ".join(f'data-{name}="{value}"' for name, value in given.items())
+    return f"{told} data-percent" if percent else told
 
 
 def _axes(at, across, up, label: str, size=(_WIDTH, _HEIGHT), percent=False) -> list[str]:
@@ -178,13 +203,12 @@ def _axes(at, across, up, label: str, size=(_WIDTH, _HEIGHT), percent=False) -> 
     return parts
 
 
-def _distinct(path: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A path's points without those in the middle of a level stretch or on the one before."""
-    kept = [p for i, p in enumerate(path) if i == 0 or p != path[i - 1]]
-    ends = (0, len(kept) - 1)
-    return [
-        p for i, p in enumerate(kept) if i in ends or not kept[i - 1][1] == p[1] == kept[i + 1][1]
-    ]
+def _distinct(path: list[tuple[float, float]]) -> list[int]:
+    """Indices of a path's points but for repeated ones and the middle of a level stretch."""
+    new = [i for i, p in enumerate(path) if i == 0 or p != path[i - 1]]
+    ends = (0, len(new) - 1)
+    level = lambda k: path[new[k - 1]][1] == path[new[k]][1] == path[new[k + 1]][1]
+    return [i for k, i in enumerate(new) if k in ends or not level(k)]
 
 
 def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

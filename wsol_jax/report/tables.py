@@ -2,10 +2,10 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from wsol_jax.base.text import printable, printable_lines
-from wsol_jax.evaluate.figures import Figure, by_key, groups, headlines, unknown
+from wsol_jax.evaluate.figures import NEEDS, Figure, by_key, groups, headlines, unknown
 
 DASH = "\N{EN DASH}"  # an unknown figure
 MINUS = "\N{MINUS SIGN}"
@@ -50,7 +50,7 @@ def duration(seconds) -> str:
 
 
 def rows(columns: Columns) -> list[tuple[str, list[tuple[Figure, list]]]]:
-    """[(heading, [(figure, value of each column)])], absent rows left out.
+    """[(heading, [(figure, value of each column)])], but for rows that no column knows.
 
     Figures that the table does not know come last, under their own names.
     """
@@ -61,13 +61,52 @@ def rows(columns: Columns) -> list[tuple[str, list[tuple[Figure, list]]]]:
     out = []
     for heading, figures in named.items():
         kept = [(f, [c.get(f.key) for _, _, c in columns]) for f in figures if f.key in present]
+        kept = [(f, values) for f, values in kept if not all(map(_is_unknown, values))]
         if kept:
             out.append((heading, kept))
     return out
 
 
-def html_table(columns: Columns) -> str:
-    """The figures as an HTML table: a column a list, or a list and a run; the best run in bold."""
+def without_truth(columns: Columns) -> list[str]:
+    """What the lists lack that some of their figures need, and how to add it: a sentence, or none.
+
+    A list's figures are there for all networks that it is scored on: those that need boxes are
+    unknown where the list has none.
+    """
+    lacks: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for name, _, _ in columns):
+        mine = [figures for split, _, figures in columns if split == name]
+        for kind in ("boxes", "masks"):
+            values = [f[k.key] for f in mine for k in _needing(kind) if k.key in f]
+            if values and all(map(_is_unknown, values)):
+                lacks.setdefault(name, []).append(kind)
+    if not lacks:
+        return []
+    said = "; ".join(f"{name} has no {' and no '.join(kinds)}" for name, kinds in lacks.items())
+    told = f"{said}: the figures that need them are left out"
+    if any("boxes" in kinds for kinds in lacks.values()):
+        told += (
+            "; to add boxes to a folder of photos, write boxes=FILE.csv after its root, a file of "
+            "the columns image,x0,y0,x1,y1[,class]"
+        )
+    return [f"{told}."]
+
+
+def _needing(kind: str) -> list[Figure]:
+    """The figures that need boxes, or masks."""
+    named = groups()
+    return [f for heading, needs in NEEDS.items() if needs == kind for f in named[heading]]
+
+
+def _is_unknown(value) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def html_table(columns: Columns, alike: Collection[str] | None = None) -> str:
+    """The figures as an HTML table: a column a list, or a list and a run; the best run in bold.
+
+    ``alike``: the lists whose runs may be ranked, having scored the same images; None for all.
+    """
     if not columns:
         return '<p class="quiet">No figures yet.</p>'
     many = len({run for _, run, _ in columns}) > 1
@@ -90,7 +129,7 @@ def html_table(columns: Columns) -> str:
         )
         for figure, values in entries:
             ranked = many and not figure.baseline and by_key(figure.key)
-            best = _best(columns, values) if ranked else set()
+            best = _best(columns, values, alike) if ranked else set()
             cells = "".join(_cell(v, i in best) for i, v in enumerate(values))
             name = html.escape(figure.label)
             note = f"<small>{html.escape(figure.meaning)}</small>" if figure.meaning else ""
@@ -149,10 +188,11 @@ def _finite(value) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _best(columns: Columns, values: list) -> set[int]:
+def _best(columns: Columns, values: list, alike: Collection[str] | None) -> set[int]:
     """Indices of the highest value within each list; none where all are equal."""
     out = set()
-    for name in {c[0] for c in columns}:
+    names = {c[0] for c in columns}
+    for name in names if alike is None else names & set(alike):
         mine = [i for i, c in enumerate(columns) if c[0] == name and _finite(values[i])]
         top = {i for i in mine if values[i] == max(values[j] for j in mine)}
         if len(top) < len(mine):

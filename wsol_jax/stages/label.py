@@ -19,7 +19,7 @@ import numpy as np
 from wsol_jax.base import sharding, threads
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
-from wsol_jax.base.progress import Progress
+from wsol_jax.base.progress import Progress, compiling
 from wsol_jax.base.types import Config, Json
 from wsol_jax.data.decode import CorruptImage
 from wsol_jax.data.pipeline import CorruptCounter, EvalExample, eval_size
@@ -244,9 +244,13 @@ def _made(stage: LabelStage) -> Iterator[tuple[int, tuple[int, int], Arrays]]:
         for name, spec in stage.labeller.wants.items()
     }
     batches = over_list(config, source, mesh, example, labels, stage.folder.name)
+    said: contextlib.AbstractContextManager[None] = compiling(stage.folder.name)
     with contextlib.closing(batches):
         for host, batch in batches:
-            found = jax.tree.map(sharding.to_host, step(variables, batch))
+            with said:  # the first alone: all batches have one shape
+                outputs = step(variables, batch)
+            said = contextlib.nullcontext()
+            found = jax.tree.map(sharding.to_host, outputs)
             for row in np.flatnonzero(host["valid"]):
                 index, size = int(host["index"][row]), tuple(map(int, host["size"][row]))
                 if _is_ours(index):

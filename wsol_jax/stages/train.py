@@ -17,7 +17,7 @@ from absl import logging
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import LOWER_RATE, Interrupted, UserError
-from wsol_jax.base.progress import Progress
+from wsol_jax.base.progress import Progress, compiling
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
 from wsol_jax.data import orders, pipeline, prefetch
@@ -130,7 +130,8 @@ class _Loop:
                 return self.state
             num_classes = len(self.lists.class_names)
             shapes = (plan, self.config, num_classes, self.mesh, self.method.wants)
-            compiled = lower_step(step_function, self.state, *shapes).compile()
+            with compiling("train"):
+                compiled = lower_step(step_function, self.state, *shapes).compile()
             self.batches = self._batches(order, first_step)
             stack.enter_context(contextlib.closing(self.batches))
             self.bar = stack.enter_context(Progress("train", plan.num_steps, first_step))
