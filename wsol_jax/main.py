@@ -18,8 +18,9 @@ from ml_collections import config_flags
 
 from wsol_jax.base import commands, fields
 from wsol_jax.base.errors import Interrupted, UserError
+from wsol_jax.base.types import Config
 
-MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
+MODES = ("train_and_evaluate", "evaluate", "predict", "describe", "check_data")
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -33,7 +34,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints,
 _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _STAGES = flags.DEFINE_list("stages", [], "A part of a run in stages: --stages=second,evaluate.")
 _IMAGES = flags.DEFINE_string("images", None, "predict: a folder of photos, or one photo.")
-_OUT = flags.DEFINE_string("out", None, "predict: where boxes, heat maps and overlays go.")
+_OUT = flags.DEFINE_string(
+    "out", None, "predict: where boxes, heat maps and overlays go. check_data: where its page goes."
+)
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", "", "host:port of process 0, or 'auto' under Slurm and on TPU VMs."
 )
@@ -74,6 +77,16 @@ def _check_overrides(early: Sequence[str]) -> None:
             )
 
 
+def _given_config() -> Config:
+    """The config of the flags, checked."""
+    if _CONFIG.value is None:
+        raise UserError("--config is missing: name a file, e.g. --config=configs/spg.py:embedded")
+    config = _CONFIG.value
+    _check_overrides(config.get("early", ()))
+    fields.check(config)
+    return config
+
+
 def _dispatch() -> None:
     mode = _MODE.value
     if mode == "predict":
@@ -85,19 +98,18 @@ def _dispatch() -> None:
         _set_up_jax()
         predict.predict(pathlib.Path(workdir), pathlib.Path(images), pathlib.Path(out))
         return
+    if mode == "check_data":
+        from wsol_jax.report import check_data
+
+        check_data.check_data(_given_config(), _OUT.value or _WORKDIR.value)
+        return
     workdir = pathlib.Path(_need(_WORKDIR, "the folder that the run is written to"))
     if mode == "evaluate" and _CONFIG.value is None:
         from wsol_jax.runs import workdirs
 
         config, _ = workdirs.load_to_run(workdir)
     else:
-        if _CONFIG.value is None:
-            raise UserError(
-                "--config is missing: name a file, e.g. --config=configs/spg.py:embedded"
-            )
-        config = _CONFIG.value
-        _check_overrides(config.get("early", ()))
-        fields.check(config)
+        config = _given_config()
     if _STAGES.value and mode != "train_and_evaluate":
         raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:

@@ -23,11 +23,13 @@ from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
 from wsol_jax.data.lists import Lists, open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
-from wsol_jax.data.remembered import check_photos
+from wsol_jax.data.remembered import check_lists, check_photos, warn_of_lists
+from wsol_jax.data.summary import say_lists
 from wsol_jax.evaluate.label_scores import score_labels
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.methods import Labeller, Variables
 from wsol_jax.runs import lock, workdirs
+from wsol_jax.runs.data_choices import choose
 from wsol_jax.runs.opened import OpenedRun, open_run
 from wsol_jax.runs.plan import Plan
 from wsol_jax.runs.state import fingerprint
@@ -69,7 +71,9 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     wanted = tuple(only) or tuple(config.stages)
     check_names(config, wanted)
     settled.check_rules(config)
+    config = choose(config, workdir)
     lists = open_lists(config.data)
+    say_lists(lists)
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
     for name in trainings(config):  # not after the hours of the stages before it
@@ -78,6 +82,7 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     checks.check_weights(config, wanted)
     made = _Made(config, workdir, lists, labellers)
     if wanted == (EVALUATE,):  # it needs no lock, and so writes no config
+        warn_of_lists(workdir, lists)
         return _run_stages(made, wanted)
     workdirs.check_ours(workdir)
     with lock.held(workdir):
@@ -85,6 +90,7 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
         workdirs.write(workdir, config, lists.class_names)
         begun = any(product.has_begun(workdir / name) for name in config.stages)
         check_photos(workdir, lists.train, begun)
+        check_lists(workdir, lists, begun)
         return _run_stages(made, wanted)
 
 
@@ -332,12 +338,16 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
     fields.check(config)
+    config = choose(config, workdir)
     lists = open_lists(config.data)
+    say_lists(lists)
     checks.check_evaluation(config, lists)
     checks.check_single(config, lists)
     workdirs.check_ours(workdir)
     with lock.held(workdir):
-        check_photos(workdir, lists.train, workdirs.has_checkpoint(workdir))
+        begun = workdirs.has_checkpoint(workdir)
+        check_photos(workdir, lists.train, begun)
+        check_lists(workdir, lists, begun)
         run = train_run(config, workdir, lists)
         trained = time.monotonic()
         with StopRequest(saved_step=run.step):

@@ -10,6 +10,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, shorten
 from wsol_jax.base.limits import MAX_COORDINATE, MAX_LINE
 from wsol_jax.data import decode
+from wsol_jax.data.sources.left_out import PassedOver
 
 _HEADER = ("image", "x0", "y0", "x1", "y1")
 
@@ -24,9 +25,16 @@ class Row:
 
 
 def read_boxes(
-    path: pathlib.Path, root: pathlib.Path, class_names: tuple[str, ...]
+    path: pathlib.Path,
+    root: pathlib.Path,
+    class_names: tuple[str, ...],
+    passed: PassedOver | None = None,
 ) -> dict[str, list[Row]]:
-    """{image id: its rows}, every line checked whether or not its photo is in the list."""
+    """{image id: its rows}, every line checked whether or not its photo is in the list.
+
+    A row without a photo is left out where ``passed`` is not strict.
+    """
+    passed = passed or PassedOver()
     boxes: dict[str, list[Row]] = {}
     known: set[str] = set()
     try:
@@ -44,10 +52,13 @@ def read_boxes(
                     continue
                 row, image_id = _parse(words, len(header), f"{path}, line {reader.line_num}")
                 if image_id not in known and not (root / image_id).is_file():
-                    raise UserError(
+                    passed.refuse(
+                        f"rows of {path.name} without a photo",
+                        image_id,
                         f"{row.where}: there is no photo {root / image_id}; the first column is "
-                        f"the path below {root}"
+                        f"the path below {root}",
                     )
+                    continue
                 known.add(image_id)
                 boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
     except OSError as e:
@@ -93,16 +104,23 @@ def _with_label(
     return dataclasses.replace(row, label=class_names.index(name))
 
 
-def check_boxes(image: str, rows: list[Row]) -> tuple[int, int] | None:
-    """The photo's (width, height), having checked that its boxes lie in it."""
+def check_boxes(
+    image: str, rows: list[Row], passed: PassedOver
+) -> tuple[tuple[int, int] | None, list[Row]]:
+    """The photo's (width, height), None where it cannot be read, and the boxes that lie in it."""
     try:
         width, height = decode.image_size(image)
     except decode.CorruptImage:
-        return None  # decoding names and skips it
+        return None, rows  # decoding names and skips it
+    inside = []
     for row in rows:
-        if row.box[2] > width - 1 or row.box[3] > height - 1:
-            raise UserError(
-                f"{row.where}: the box ends at {row.box[2]:g}, {row.box[3]:g}, but {image} is "
-                f"{width}x{height}, so x1 is at most {width - 1} and y1 at most {height - 1}"
-            )
-    return width, height
+        if row.box[2] <= width - 1 and row.box[3] <= height - 1:
+            inside.append(row)
+            continue
+        passed.refuse(
+            "boxes outside of their photo",
+            row.where,
+            f"{row.where}: the box ends at {row.box[2]:g}, {row.box[3]:g}, but {image} is "
+            f"{width}x{height}, so x1 is at most {width - 1} and y1 at most {height - 1}",
+        )
+    return (width, height), inside
