@@ -79,8 +79,7 @@ def base() -> ml_collections.ConfigDict:
     c.data.tune = ""  # chooses thresholds; "" takes 0.2 for the boxes
     c.data.test = ""
     c.data.boxes = ""  # folder: a CSV of boxes
-    # voc: a file of image labels (cls_labels.npy), instead of the objects'. folder: a table of them.
-    c.data.labels = ""
+    c.data.labels = ""  # voc: a file of image labels (cls_labels.npy). folder: a table (labels.csv)
     c.data.coco = ""  # folder: a COCO JSON of labels, boxes and outlines
     c.data.masks = ""  # folder: a folder of mask PNGs by image id
     # folder: "folders" (one a class), "table" (labels.csv), "coco"; "auto": what is found there.

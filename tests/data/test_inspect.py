@@ -52,18 +52,23 @@ def test_the_same_picture_in_two_places(messy):
     name = "trāin: trāin/dog/ünïcode näme 犬.jpg = test: test/dog/copy of 犬.jpg"
     assert across.examples[0][0] == name
     twice = findings["pictures that stand in a list twice"]
-    assert [name for name, _ in twice.examples] == ["test: test/cat/1.jpg = test: test/cat/again.jpg"]
+    assert [name for name, _ in twice.examples] == [
+        "test: test/cat/1.jpg = test: test/cat/again.jpg"
+    ]
 
 
 def test_counts_and_what_is_left_out(messy):
     train, test = messy.lists
     assert train.class_names == ("cat", "dog") and test.images.tolist() == [2, 2]
-    assert train.images.tolist() == [sum(f"/{c}/" in n for n in own_data.ODDITIES) for c in ("cat", "dog")]
+    assert train.images.tolist() == [
+        sum(f"/{c}/" in n for n in own_data.ODDITIES) for c in ("cat", "dog")
+    ]
     left = {row.reason: row.examples for row in messy.left_out}
     assert left == {
         ".heic (not read)": ("trāin/cat/IMG_1.HEIC",),
         ".txt": ("trāin/cat/notes.txt",),
         "folders of no list": ("old",),
+        "hidden": ("trāin/.hidden",),
         "in no class's folder": ("trāin/stray.jpg",),
     }
     few = _by_text(messy)["classes with fewer than 10 photos to train on"]
@@ -80,13 +85,18 @@ def test_turned_photos_count_as_stored():
         exif[0x0112] = orientation
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
-        record = Record("a", buffer.getvalue(), (0,), (30, 20), np.float32([[3, 2, 11, 7]]), np.int32([0]))
+        record = Record(
+            "a", buffer.getvalue(), (0,), (30, 20), np.float32([[3, 2, 11, 7]]), np.int32([0])
+        )
         stored = decode_rgb(record.image, "a")
         x0, y0, x1, y1 = record.boxes[0].astype(int)
         assert stored[y0 : y1 + 1, x0 : x1 + 1].min() == 255
         assert stored.sum() == stored[y0 : y1 + 1, x0 : x1 + 1].sum()
         seen = look.look(Few([record]), 0)
-        assert seen.found == ({"tiny": "30x20"} | ({"turned": f"orientation {orientation}"} if orientation > 1 else {}))
+        assert seen.found == (
+            {"tiny": "30x20"}
+            | ({"turned": f"orientation {orientation}"} if orientation > 1 else {})
+        )
 
 
 @dataclasses.dataclass

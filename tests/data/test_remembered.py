@@ -136,7 +136,9 @@ def test_a_list_to_score_may_grow_but_not_in_silence(tmp_path, caplog):
     ):
         caplog.clear()
         again()
-        assert "list test is not what it was" in caplog.text and "2 images then, 3 now" in caplog.text
+        assert (
+            "list test is not what it was" in caplog.text and "2 images then, 3 now" in caplog.text
+        )
     caplog.clear()
     swapped = Lists(_held([0]), None, {"test": _held([1, 1], "test"), "new": _held([0], "new")})
     remembered.check_lists(tmp_path, swapped, begun=True)

@@ -231,7 +231,7 @@ ROWS = [
     labels("a pipe's name", LABELS + "/dev/stdin,ball\n", "line 2"),
     labels("too many values", LABELS + "train/ball/00.jpg,ball,bar\n", "line 2", ";"),
     labels("a photo twice", LABELS + 2 * "train/ball/00.jpg,ball\n", "line 3", "line 2"),
-    labels("an open quote", LABELS + '"train/ball/00.jpg,ball\n"),
+    labels("an open quote", LABELS + '"train/ball/00.jpg,ball\n'),
     labels(
         "a list that is none",
         "image,labels,split\ntrain/ball/00.jpg,ball,trian\n",
@@ -264,7 +264,9 @@ ROWS = [
     coco("another category", one_object(category_id=2), "annotations[0].category_id"),
     coco("a box of NaN", one_object(bbox=[0, 0, float("nan"), 1]), "annotations[0].bbox"),
     coco("a box outside", one_object(bbox=[0, 0, 90, 1]), "annotations[0].bbox", "48x48"),
-    coco("half a corner", one_object(segmentation=[[1, 2, 3, 4, 5]]), "annotations[0].segmentation"),
+    coco(
+        "half a corner", one_object(segmentation=[[1, 2, 3, 4, 5]]), "annotations[0].segmentation"
+    ),
     coco(
         "runs without end",
         one_object(segmentation={"counts": [2**60, 2**60], "size": [48, 48]}),
@@ -277,8 +279,15 @@ ROWS = [
     ),
     row("no folder of masks", None, "data.masks", words=train("--config.data.masks=nowhere")),
     row("a layout that is none", None, "data.layout", words=train("--config.data.layout=tree")),
-    row("a table that is not there", None, "none.csv", words=train("--config.data.labels=none.csv")),
-    row("a COCO file that is not there", None, "none.json", words=train("--config.data.coco=none.json")),
+    row(
+        "a table that is not there", None, "none.csv", words=train("--config.data.labels=none.csv")
+    ),
+    row(
+        "a COCO file that is not there",
+        None,
+        "none.json",
+        words=train("--config.data.coco=none.json"),
+    ),
     row(
         "two files of labels",
         None,

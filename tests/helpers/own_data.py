@@ -86,13 +86,13 @@ def write_messy(root):
     photo(dog / "is.png", seed=100)
     (dog / "is.png").rename(dog / "is_png.jpg")
     rng = np.random.default_rng(7)
-    frames = [Image.fromarray(rng.integers(0, 255, (32, 40), dtype=np.uint8)) for _ in range(3)]
+    frames = [Image.fromarray(rng.integers(0, 255, (32, 40, 3), dtype=np.uint8)) for _ in "123"]
     frames[0].save(cat / "moving.gif", save_all=True, append_images=frames[1:])
-    frames[1].save(cat / "grey.jpg")
+    frames[1].convert("L").save(cat / "grey.jpg")
     deep = rng.integers(0, 65535, (32, 40), dtype=np.uint16)
     Image.fromarray(deep).save(cat / "sixteen.png")
     Image.open(cat / "print.jpg").convert("CMYK").save(cat / "print.jpg")
-    Image.open(cat / "a.webp").convert("RGBA").save(cat / "clear.png")
+    frames[2].convert("RGBA").save(cat / "clear.png")
     Image.fromarray(np.array([[[9, 8, 7]]], np.uint8)).save(cat / "dot.png")
     photo(cat / "large.jpg", size=(6000, 4000), seed=101)
     for n in range(2, 9):

@@ -54,7 +54,7 @@ def test_a_run_goes_on_with_what_it_decided(root, tmp_path):
     assert choose(later, tmp_path / "w").data.layout == "folders"
     workdirs.claim(tmp_path / "w", choose(later, tmp_path / "w"), ("cat", "dog"))
     other = cam.get_config(f"folder,root={root},layout=table")
-    with pytest.raises(UserError, match="data.layout='folders', but this config has 'table'"):
+    with pytest.raises(UserError, match=r"data.layout='folders', but this config has 'table'"):
         workdirs.claim(tmp_path / "w", choose(other, tmp_path / "w"), ("cat", "dog"))
 
 

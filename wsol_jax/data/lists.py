@@ -71,8 +71,8 @@ def _check_labels(data: Config, train: Source) -> None:
     if not sources.DATASETS[data.name].label_file:
         having = [name for name, row in sources.DATASETS.items() if row.label_file]
         raise UserError(
-            f"data.labels: the {data.name} data take no file of image labels; {' and '.join(having)} "
-            "do."
+            f"data.labels: the {data.name} data take no file of image labels; "
+            f"{' and '.join(having)} do."
         )
     known = getattr(train, "labelled", len(train))
     if not known:

@@ -1,4 +1,4 @@
-"""One photo of a list looked at with all that is said of it: what is odd there, and what is wrong."""
+"""One photo of a list, and all that is said of it, looked at: what is odd, and what is wrong."""
 
 import dataclasses
 import hashlib

@@ -58,7 +58,7 @@ class Source(Protocol):
       class_names: a name for each class index.
 
     A large list may also have ``labels``, (N,) int, each record's one class: what would otherwise
-    be read record by record (``data.orders``). One that reads a folder of anyone's has ``left_out``, a
+    be read record by record (``data.orders``). One that reads an own folder has ``left_out``, a
     tuple of LeftOut, and ``about``, a sentence on what was found there.
     """
 

@@ -123,12 +123,12 @@ def check_lists(workdir: pathlib.Path, lists: Lists, begun: bool) -> None:
     path, now = workdir / LISTS, _contents(lists)
     before = _read_lists(path) if begun else {}
     train = lists.train.name
-    if train in before and _same_length(before[train], now.get(train)):
-        if before[train] != now[train]:
-            raise UserError(
-                f"list {train!r} has other images, or other labels of them, than when the run in "
-                f"{workdir} began: put them back, or take another workdir."
-            )
+    other = train in before and before[train] != now.get(train)
+    if other and _same_length(before[train], now.get(train)):
+        raise UserError(
+            f"list {train!r} has other images, or other labels of them, than when the run in "
+            f"{workdir} began: put them back, or take another workdir."
+        )
     _warn(workdir, before, now)
     if {**now, **before} != before:
         write_whole(path, json.dumps({**now, **before}))

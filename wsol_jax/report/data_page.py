@@ -133,7 +133,9 @@ def _classes(found: Inspection) -> str:
     rows = []
     for c, name in enumerate(found.lists[0].class_names):
         cells = "".join(
-            f"<td>{int(lists[number][c]):,}</td>" for number in range(len(names)) for _, lists in kinds
+            f"<td>{int(lists[number][c]):,}</td>"
+            for number in range(len(names))
+            for _, lists in kinds
         )
         rows.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>')
     return (

@@ -178,7 +178,7 @@ def test_sub_folders_of_a_class_are_read(split):
     assert _ids(train)[1:] == ["train/dog/1.jpg", "train/dog/2.PNG", "train/dog/2025/a b/1.jpg"]
     left = {row.reason: row.examples for row in train.left_out}
     assert left["links to folders"] == ("train/dog/again",)
-    assert set(left["hidden"]) == {"train/dog/.hidden.jpg", "train/dog/.trash"}
+    assert set(left["hidden"]) == {"train/dog/.hidden.jpg", "train/dog/.trash", "train/.git"}
     assert left[".txt"] == ("train/dog/notes.txt",)
     flat = folder.open_folder(split, "train", layout="flat")
     assert _ids(flat) == ["train/cat/1.jpeg", "train/dog/1.jpg", "train/dog/2.PNG"]
@@ -213,7 +213,7 @@ def test_a_folder_without_classes_or_with_too_few_photos(tmp_path):
     _says(tmp_path, "val", "no list 'val': make .*val with class sub-folders, or take train, tune")
     flat = dict(layout="flat")
     assert len(folder.open_folder(tmp_path, "test", **flat)) == 1
-    with pytest.raises(UserError, match="list train of .* is empty, 1 photos are too few"):
+    with pytest.raises(UserError, match=r"list train of .* is empty, 1 photos are too few"):
         folder.open_folder(tmp_path, "train", **flat)
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_photo_with_boxes_still_has_a_record(split):
 def test_a_box_outside_and_a_row_without_a_photo_may_be_skipped(split):
     rows = ["test/dog/8.jpg,0,0,3,3", "test/dog/9.jpg,0,0,12,3", "test/dog/9.jpg,0,0,11,3"]
     path = _csv(split, "\n".join(["image,x0,y0,x1,y1", *rows]))
-    with pytest.raises(UserError, match="there is no photo .*strict=false"):
+    with pytest.raises(UserError, match=r"there is no photo .*strict=false"):
         folder.open_folder(split, "test", boxes_csv=path)
     test = folder.open_folder(split, "test", boxes_csv=path, strict=False)
     np.testing.assert_array_equal(test[_ids(test).index("test/dog/9.jpg")].boxes, [[0, 0, 11, 3]])

@@ -69,7 +69,7 @@ def test_a_file_a_list(tmp_path):
     assert [val[i].labels for i in range(2)] == [(1,), (0,)]
     left = {row.reason: row.examples for row in train.left_out}
     assert left["not in _annotations.coco.json"] == ("train/c.jpg",)
-    with pytest.raises(UserError, match="list tune of .* has no COCO file: expected tune/annot"):
+    with pytest.raises(UserError, match=r"list tune of .* has no COCO file: expected tune/annot"):
         _open(tmp_path, "tune")
 
 

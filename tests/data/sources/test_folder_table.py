@@ -55,7 +55,9 @@ def test_without_a_choice_several_labels_are_refused(tmp_path):
 
 
 def test_the_column_split(tmp_path):
-    rows = [(f"{name}{i}.jpg", "cat;dog", name) for name in ("train", "tune", "test") for i in (1, 2)]
+    rows = [
+        (f"{name}{i}.jpg", "cat;dog", name) for name in ("train", "tune", "test") for i in (1, 2)
+    ]
     for name, *_ in rows:
         own_data.photo(tmp_path / name)
     own_data.write_table(tmp_path, rows, ("image", "labels", "split"))
@@ -114,7 +116,9 @@ def test_a_photo_without_a_label_where_each_has_one(tmp_path):
     own_data.write_table(tmp_path, [("0.jpg", "cat"), ("1.jpg", " ; ")])
     names = [n for n in ("train", "test", "tune") for s in [_list(tmp_path, n)] if s]
     assert names
-    with pytest.raises(UserError, match=r"labels.csv, line 3: 1.jpg has no label: .*multi_label=true"):
+    with pytest.raises(
+        UserError, match=r"labels.csv, line 3: 1.jpg has no label: .*multi_label=true"
+    ):
         for name in ("train", "tune", "test"):
             folder.open_folder(tmp_path, name, multi_label=False)
 
@@ -165,7 +169,7 @@ def test_boxes_of_photos_with_several_labels_need_a_class(tmp_path):
     own_data.write_table(tmp_path, [("0.jpg", "cat;dog")])
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("image,x0,y0,x1,y1\n0.jpg,0,0,3,3\n")
-    with pytest.raises(UserError, match=r"line 2: 0.jpg has 2 labels, .* x1,y1,class"):
+    with pytest.raises(UserError, match=r"line 2: 0.jpg has 2 labels, .*,x1,y1,class"):
         _open(tmp_path, boxes_csv=boxes)
     boxes.write_text("image,x0,y0,x1,y1,class\n0.jpg,0,0,3,3,dog\n")
     assert _open(tmp_path, boxes_csv=boxes)[0].box_labels.tolist() == [1]

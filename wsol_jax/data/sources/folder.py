@@ -13,11 +13,12 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data import decode
 from wsol_jax.data.records import LeftOut, Record, no_boxes
-from wsol_jax.data.sources import folder_coco, folder_masks, folder_table
+from wsol_jax.data.sources import folder_masks, folder_table
 from wsol_jax.data.sources.coco_masks import CocoObject, paint
 from wsol_jax.data.sources.folder_boxes import Row, check_boxes, read_boxes
 from wsol_jax.data.sources.folder_files import EXTENSIONS
-from wsol_jax.data.sources.folder_layout import Layout, Options, find_layout, open_layout
+from wsol_jax.data.sources.folder_layout import Layout, Options
+from wsol_jax.data.sources.folder_layouts import find_layout, open_layout
 from wsol_jax.data.sources.folder_table import Labelled
 from wsol_jax.data.sources.left_out import PassedOver
 
@@ -214,9 +215,7 @@ class _Folder:
             return None
         return labels
 
-    def _record(
-        self, photo: Labelled, labels: tuple[int, ...], index: dict[str, int]
-    ) -> Record:
+    def _record(self, photo: Labelled, labels: tuple[int, ...], index: dict[str, int]) -> Record:
         image = str(self._root / photo.image_id)
         rows = self._boxes.get(photo.image_id, [])
         if not rows:
