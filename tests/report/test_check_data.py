@@ -26,8 +26,8 @@ def test_a_messy_folder(tmp_path, capsys):
     assert "nothing to mend" not in text
     page = (tmp_path / "out/check_data.html").read_text()
     assert page.count("<figure") > 20 and "http" not in re.sub(r"http-equiv", "", page)
-    for name in own_data.ODDITIES:
-        assert name.split("/")[-1] in page
+    for name, keys in own_data.ODDITIES.items():
+        assert name.split("/")[-1] in page or not keys, name
 
 
 def test_what_a_training_refuses_is_counted(tmp_path, capsys):

@@ -14,6 +14,11 @@ FEW = 10
 """Photos of a class to train on, below which it is told."""
 
 _SHOWN = 6  # reasons, or classes, of a line
+_ONE = {"boxes": "box", "classes": "class"}
+_ONE |= {
+    f"{noun}s": noun for noun in ("folder", "image", "label", "link", "object", "photo", "row")
+}
+_ONE["sub-folders"] = "sub-folder"
 
 
 def say_lists(lists: Lists) -> None:
@@ -85,8 +90,18 @@ def describe_left_out(rows: Sequence[LeftOut]) -> str:
     """What is in no list, and why: "left out: 3 .heic (not read), 2 hidden"; "" for nothing."""
     if not rows:
         return ""
-    shown = ", ".join(f"{row.count} {row.reason}" for row in rows[:_SHOWN])
+    shown = ", ".join(phrase(row) for row in rows[:_SHOWN])
     return f"left out: {shown}{_rest(rows)} (--mode=check_data names them)"
+
+
+def phrase(row: LeftOut) -> str:
+    """How many were left out, and why: "1 box outside of their photo"."""
+    words = row.reason.split(" ")
+    for place, word in enumerate(words if row.count == 1 else ()):
+        if word in _ONE:
+            words[place] = _ONE[word]
+            break
+    return f"{row.count} {' '.join(words)}"
 
 
 def count(number: int, what: str) -> str:

@@ -40,7 +40,7 @@ def check_data(config: Config, out: str | pathlib.Path | None) -> Inspection:
     lists = open_lists(choose(config).data)
     found, said = inspect(lists), summary.lines(lists)
     for line in text(found, said):
-        print(printable_row(line))
+        print(line)
     if path is not None:
         title = f"{config.data.name}: {config.data.root or 'data'}"
         write_out("--out", path, data_page.page(title, found, said))
@@ -50,15 +50,9 @@ def check_data(config: Config, out: str | pathlib.Path | None) -> Inspection:
     return found
 
 
-def printable_row(line: str) -> str:
-    """A line fit for a terminal, whose columns stay."""
-    indent = line[: len(line) - len(line.lstrip(" "))]
-    return indent + "  ".join(printable(part) for part in line.split("  ")) if line.strip() else ""
-
-
 def text(found: Inspection, said: list[str]) -> Iterator[str]:
     """The lines that are printed."""
-    yield from said
+    yield from map(printable, said)
     for counts in found.lists:
         yield ""
         yield from _table(counts)
@@ -69,7 +63,8 @@ def text(found: Inspection, said: list[str]) -> Iterator[str]:
             yield ""
             yield f"{heading}:"
         for finding in findings:
-            yield f"  {finding.count} {finding.text}: {_names(finding.examples, finding.count)}"
+            names = _names(finding.examples, finding.count)
+            yield f"  {finding.text} ({finding.count}): {names}"
         for row in faults:
             yield f"  {_left_out(row)} ({MENDED})"
     others = [row for row in found.left_out if not row.fault]
@@ -84,12 +79,15 @@ def text(found: Inspection, said: list[str]) -> Iterator[str]:
 
 
 def _left_out(row: LeftOut) -> str:
-    return f"{row.count} {row.reason}: {_names([(name, '') for name in row.examples], row.count)}"
+    names = _names([(name, "") for name in row.examples], row.count)
+    return f"{summary.phrase(row)}: {names}"
 
 
 def _names(examples: list[tuple[str, str]], count: int) -> str:
     shown = [f"{name} ({detail})" if detail else name for name, detail in examples[:_NAMED]]
-    return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")
+    return printable(", ".join(shown)) + (
+        f" and {count - len(shown)} more" if count > len(shown) else ""
+    )
 
 
 def _table(counts: Counts) -> Iterator[str]:
@@ -98,7 +96,7 @@ def _table(counts: Counts) -> Iterator[str]:
     if len(order) > _CLASSES:
         order = sorted(order, key=lambda c: (int(counts.images[c]), c))[:_CLASSES]
     width = min(max([len(counts.class_names[c]) for c in order] + [len(counts.name), 8]), 40)
-    yield f"{counts.name:{width}}  {'photos':>8}  {'boxes':>8}  {'masks':>8}"
+    yield f"{printable(counts.name):{width}}  {'photos':>8}  {'boxes':>8}  {'masks':>8}"
     for c in order:
         row = (counts.images[c], counts.boxes[c], counts.masks[c])
         name = printable(counts.class_names[c])[:width]

@@ -101,7 +101,7 @@ def _findings(findings: Sequence[Finding], pictures: _Pictures) -> str:
         rest = finding.count - len(finding.examples)
         more = f"<li>and {rest:,} more</li>" if rest else ""
         parts.append(
-            f"<h3>{finding.count:,} {_text(finding.text)}</h3><ul>{names}{more}</ul>"
+            f"<h3>{_text(finding.text)}: {finding.count:,}</h3><ul>{names}{more}</ul>"
             f"{pictures.strip(finding.places)}"
         )
     return "".join(parts)
