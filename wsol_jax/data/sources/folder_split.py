@@ -43,7 +43,7 @@ def by_class(labels: Mapping[str, Sequence[str]]) -> dict[str, str]:
             counts[name][found[image_id]] += 1
     least = {name: _least(len(ids)) for name, ids in members.items()}
     for name in sorted(members, key=lambda name: (len(members[name]), name)):
-        for wanted in SHARES:
+        for wanted in (place for place in SHARES if counts[name][place] < least[name][place]):
             for image_id in sorted(members[name], key=order.get):
                 if counts[name][wanted] >= least[name][wanted]:
                     break
