@@ -280,6 +280,12 @@ ROWS = [
     row("no folder of masks", None, "data.masks", words=train("--config.data.masks=nowhere")),
     row("a layout that is none", None, "data.layout", words=train("--config.data.layout=tree")),
     row(
+        "a table that is a pipe",
+        fifo("t.csv"),
+        "t.csv",
+        words=train("--config.data.labels=t.csv"),
+    ),
+    row(
         "a table that is not there", None, "none.csv", words=train("--config.data.labels=none.csv")
     ),
     row(

@@ -6,6 +6,7 @@ import difflib
 import math
 import pathlib
 
+from wsol_jax.base.arrays import Unreadable, check_regular
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, shorten
 from wsol_jax.base.limits import MAX_COORDINATE, MAX_LINE
@@ -38,6 +39,7 @@ def read_boxes(
     boxes: dict[str, list[Row]] = {}
     known: set[str] = set()
     try:
+        check_regular(path)  # a pipe would let us wait for ever
         # Excel writes a byte order mark, which utf-8-sig drops.
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.reader(iter(lambda: f.readline(MAX_LINE), ""))
@@ -61,8 +63,11 @@ def read_boxes(
                     continue
                 known.add(image_id)
                 boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
-    except OSError as e:
-        raise UserError(f"boxes file {path} cannot be read: {e.strerror}") from None
+    except OSError as e:  # of the file, or of a photo that it names
+        what = e.filename if e.filename not in (None, str(path)) else f"boxes file {path}"
+        raise UserError(f"{what} cannot be read: {e.strerror}") from None
+    except Unreadable as e:
+        raise UserError(f"boxes file {path} {e}") from None
     except (UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"boxes file {path} is no CSV in UTF-8: {e}") from None
     return boxes

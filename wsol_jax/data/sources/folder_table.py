@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from wsol_jax.base.arrays import Unreadable, check_regular
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, shorten
 from wsol_jax.base.limits import MAX_LINE
@@ -129,6 +130,7 @@ def _labels(text: str) -> tuple[str, ...]:
 def _rows(path: pathlib.Path) -> Iterator[tuple[dict[str, str], str]]:
     """(values by column, file and line) of a table's lines."""
     try:
+        check_regular(path)
         # Excel writes a byte order mark, which utf-8-sig drops.
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.reader(iter(lambda: f.readline(MAX_LINE), ""))
@@ -151,6 +153,8 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[dict[str, str], str]]:
                 yield dict(zip(header, words, strict=True)), where
     except OSError as e:
         raise UserError(f"table {path} cannot be read: {e.strerror}") from None
+    except Unreadable as e:
+        raise UserError(f"table {path} {e}") from None
     except (UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"table {path} is no CSV in UTF-8: {e}") from None
 
