@@ -76,7 +76,7 @@ def _is_finite(value: Json) -> bool:
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 MAYBE = Kind(
-    "true, false, or none, which leaves it to the data",
+    "true or false, or none, which leaves it to the data",
     lambda value: value is None or isinstance(value, bool),
 )
 NAMES = Kind("a list of names", lambda value: _is_list_of(value, str))

@@ -64,8 +64,8 @@ def read_boxes(
                 known.add(image_id)
                 boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
     except OSError as e:  # of the file, or of a photo that it names
-        what = e.filename if e.filename not in (None, str(path)) else f"boxes file {path}"
-        raise UserError(f"{what} cannot be read: {e.strerror}") from None
+        photo = "" if e.filename in (None, str(path)) else f": {shorten(str(e.filename))}"
+        raise UserError(f"boxes file {path} cannot be read: {e.strerror}{photo}") from None
     except Unreadable as e:
         raise UserError(f"boxes file {path} {e}") from None
     except (UnicodeDecodeError, csv.Error) as e:
