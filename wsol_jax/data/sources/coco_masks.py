@@ -124,8 +124,10 @@ def fill_polygon(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     kept = (np.floor(x) == x) & (x >= 0) & (x <= width - 1)
     x, y = x[kept].astype(np.int64), np.ceil(np.clip(y[kept], 0, height)).astype(np.int64)
     # Down the columns, each crossing turns outside into inside and back.
-    crossings = np.bincount(x * height + y, minlength=width * height + 1)[: width * height]
-    return (np.cumsum(crossings) % 2 == 1).reshape(width, height).T
+    crossings = np.zeros(width * height + 1, bool)  # the last for those below the last column
+    np.logical_xor.at(crossings, x * height + y, True)
+    inside = np.logical_xor.accumulate(crossings[:-1])
+    return inside.reshape(width, height).T
 
 
 def _boundary(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
