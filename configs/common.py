@@ -148,6 +148,10 @@ def base() -> ml_collections.ConfigDict:
     c.eval.size = 0  # pixels of the warped test image; 0 is data.crop
     c.eval.ten_crop = False  # class scores averaged over ten crops
     c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
+    # Score an explanation of the class scores instead of the class maps: "grad_cam", "layer_cam", ...
+    # (wsol_jax/explain), at a layer; "" is the one that the class maps come from.
+    c.eval.explain = ""
+    c.eval.explain_layer = ""
     c.eval.checkpoint = "latest"  # or "best"
     c.eval.best_metric = "pxap"  # on the tune list; if unknown there, evaluate/figures.py's next
     # Segmentations: the classes that the mean IoU is taken over beside background; none named: all.
@@ -186,7 +190,10 @@ def _value(text: str, kind: type, key: str):
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise UserError(f"config key {key}={text}: expected a {kind.__name__}.") from None
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UserError(
+            f"config key {key}={text}: expected {words.get(kind, kind.__name__)}."
+        ) from None
 
 
 def parse(

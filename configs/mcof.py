@@ -18,9 +18,9 @@ method, by image id. ``settled=0.01``: no further round once fewer of the traini
 their class. ``epochs``, ``batch`` and ``lr`` are the classifier's; the others' are
 ``--config.stage.region_1.train.epochs=`` and so on. docs/mcof.md has more.
 
-Three rounds on 645 photos with MobileNetV2 take about 35 minutes on two cores (the stages' times
-added up) and give a mean IoU of 46 over seven classes of 281 other photos (docs/results.md).
-Embedded: 8 minutes, for the way through all stages; its mean IoU of 11 is no result.
+Three rounds on 645 photos with MobileNetV2 take 34 minutes on two idle cores (docs/mcof.md) and
+give a mean IoU of 46 over seven classes of 281 other photos (docs/results.md).
+Embedded: just under 8 minutes, for the way through all stages; its mean IoU of 11 is no result.
 """
 
 import ml_collections

@@ -167,12 +167,12 @@ MISTAKES = {
     "cub,recipe=relased": "'released'",
     "voc,recipe=": "recipe",
     "voc,batch": "key=value",
-    "voc,batch=ten": "int",
-    "voc,batch=2.5": "int",
-    "voc,batch=": "int",
-    "voc,width=wide": "float",
-    "voc,output_stride=x": "int",
-    "cub,seed=1e3": "int",
+    "voc,batch=ten": "whole number",
+    "voc,batch=2.5": "whole number",
+    "voc,batch=": "whole number",
+    "voc,width=wide": "a number",
+    "voc,output_stride=x": "whole number",
+    "cub,seed=1e3": "whole number",
     "voc,=3": "key",
 }
 

@@ -11,11 +11,11 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from wsol_jax.api import configs
 from wsol_jax.base import commands, fields
 from wsol_jax.base.errors import Interrupted, UserError
 from wsol_jax.base.types import Config
@@ -37,6 +37,15 @@ _IMAGES = flags.DEFINE_string("images", None, "predict: a folder of photos, or o
 _OUT = flags.DEFINE_string(
     "out", None, "predict: where boxes, heat maps and overlays go. check_data: where its page goes."
 )
+_THRESHOLD = flags.DEFINE_float("threshold", None, "predict: of the boxes; default: the run's.")
+_BOXES = flags.DEFINE_enum("boxes", "largest", ("largest", "all"), "predict: of each class.")
+_MIN_SCORE = flags.DEFINE_float(
+    "min_score",
+    None,
+    "predict: the least probability of a class that is in the photo; default 0.5 where an image "
+    "may have several, else 0.",
+)
+_CLASSES = flags.DEFINE_list("classes", [], "predict: these alone: --classes=cat,dog.")
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", "", "host:port of process 0, or 'auto' under Slurm and on TPU VMs."
 )
@@ -64,25 +73,14 @@ def _set_up_jax() -> None:
     logging.info("%d device(s): %s", jax.device_count(), ", ".join(sorted(kinds)))
 
 
-def _check_overrides(early: Sequence[str]) -> None:
-    """Refuses fields that decide others: an override comes after those were chosen."""
-    words = {field: f"{field.rpartition('.')[2]}=..." for field in early}
-    words["data.name"] = "the data set"
-    for field in config_flags.get_override_values(flags.FLAGS["config"]):
-        if field in words:
-            raise UserError(
-                f"--config.{field} comes too late, other fields follow from it: write "
-                f"{words[field]} after the config's path, e.g. "
-                "--config=configs/spg.py:cub,recipe=released"
-            )
-
-
 def _given_config() -> Config:
     """The config of the flags, checked."""
     if _CONFIG.value is None:
         raise UserError("--config is missing: name a file, e.g. --config=configs/spg.py:embedded")
     config = _CONFIG.value
-    _check_overrides(config.get("early", ()))
+    configs.check_overrides(
+        config_flags.get_override_values(flags.FLAGS["config"]), config.get("early", ())
+    )
     fields.check(config)
     return config
 
@@ -90,13 +88,21 @@ def _given_config() -> Config:
 def _dispatch() -> None:
     mode = _MODE.value
     if mode == "predict":
-        from wsol_jax.report import predict
+        from wsol_jax.api import predict
 
         workdir = _need(_WORKDIR, "the folder of a trained run")
         images = _need(_IMAGES, "a folder of photos, or one photo")
         out = _need(_OUT, "the folder for boxes, heat maps and overlays")
         _set_up_jax()
-        predict.predict(pathlib.Path(workdir), pathlib.Path(images), pathlib.Path(out))
+        predict.predict(
+            pathlib.Path(workdir),
+            pathlib.Path(images),
+            pathlib.Path(out),
+            threshold=_THRESHOLD.value,
+            boxes=_BOXES.value,
+            min_score=_MIN_SCORE.value,
+            classes=_CLASSES.value,
+        )
         return
     if mode == "check_data":
         from wsol_jax.report import check_data
@@ -110,6 +116,9 @@ def _dispatch() -> None:
         config, _ = workdirs.load_to_run(workdir)
     else:
         config = _given_config()
+    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES):
+        if flag.present:
+            raise UserError(f"--{flag.name} goes with --mode=predict.")
     if _STAGES.value and mode != "train_and_evaluate":
         raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:
@@ -119,18 +128,14 @@ def _dispatch() -> None:
         from wsol_jax.stages import describe
 
         describe.describe(config, workdir)
-    elif config.stages:
-        from wsol_jax.stages import recipe as stages
-
-        stages.run(config, workdir, ("evaluate",) if mode == "evaluate" else _STAGES.value)
-    elif mode == "evaluate":
+    elif mode == "evaluate" and not config.stages:
         from wsol_jax.stages.evaluate import evaluate_workdir
 
         evaluate_workdir(config, workdir)
     else:
-        from wsol_jax.stages.recipe import train_and_evaluate
+        from wsol_jax.api.train import train_config
 
-        train_and_evaluate(config, workdir)
+        train_config(config, workdir, ("evaluate",) if mode == "evaluate" else _STAGES.value)
 
 
 def _main(argv: list[str]) -> int:

@@ -32,7 +32,7 @@ _PRELOADED = (
     "wsol_jax.stages.recipe",
     "wsol_jax.stages.evaluate",
     "wsol_jax.stages.describe",
-    "wsol_jax.report.predict",
+    "wsol_jax.api.predict",
     "wsol_jax.ops.crf",
     "wsol_jax.methods.cam",
 )

@@ -11,10 +11,10 @@ import pytest
 from helpers import products
 
 from wsol_jax import compare
+from wsol_jax.api.model import run_threshold
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.pseudo_labels import open_labels, read_summary
 from wsol_jax.report import __main__ as report
-from wsol_jax.report import predict
 from wsol_jax.runs import history, workdirs
 from wsol_jax.stages import product
 
@@ -69,7 +69,7 @@ def _labels(run, other):
 READERS = {
     "compare": lambda run, other: _command(compare.main, [run, other]),
     "report": _report,
-    "threshold": lambda run, other: predict.run_threshold(None, run),
+    "threshold": lambda run, other: run_threshold(None, run),
     "labels": _labels,
     "figures": lambda run, other: product.read_figures(run / "regions"),
     "config": lambda run, other: workdirs.load(run)[0].to_json(),

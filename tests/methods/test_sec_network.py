@@ -11,7 +11,7 @@ from configs import sec as sec_config
 from configs import two_phase as two_phase_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods.taps import gradient_saliency
 from wsol_jax.networks.heads import LargeFovHead
 from wsol_jax.runs import plan as assemble
 from wsol_jax.stages import recipe as stages

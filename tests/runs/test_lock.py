@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 
@@ -91,3 +92,20 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
     with lock.held(tmp_path):
         pass
     assert "cannot be locked (No locks available)" in caplog.text
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_folder_that_was_removed_is_held_no_more(tmp_path, again):
+    folder = tmp_path / "w"
+    with lock.held(folder):
+        (folder / "first").mkdir()
+        lock.check_held(folder)
+        lock.check_held(folder / "first")
+        shutil.rmtree(folder)
+        if again:
+            (folder / "first").mkdir(parents=True)
+            (folder / lock.NAME).touch()
+        for place in (folder, folder / "first"):
+            with pytest.raises(UserError, match="made anew"):
+                lock.check_held(place)
+        lock.check_held(tmp_path)  # another's

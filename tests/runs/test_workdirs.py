@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs import cam, sec, two_phase
+from configs import cam, mcof, sec, two_phase
 from wsol_jax.base.errors import UserError
 from wsol_jax.runs import workdirs
 from wsol_jax.stages.sections import stage_config
@@ -97,3 +97,20 @@ def test_what_was_kept(tmp_path):
     assert workdirs.kept(tmp_path / "gone") == "No checkpoint was saved yet."
     begun(tmp_path / "first", sec.get_config())
     assert "Step 2 in" in workdirs.kept(tmp_path) and "is whole and kept" in workdirs.kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("done", "taken"),
+    [
+        ((), ""),
+        (("first",), "first"),
+        (("first", "region_1"), "region_1"),
+        (("first", "region_1", "pixel_1", "region_2"), "pixel_1"),
+        (("first", "region_1", "pixel_1", "region_2", "pixel_2"), "pixel_2"),
+    ],
+)
+def test_the_network_of_a_run_in_stages(tmp_path, done, taken):
+    workdirs.write(tmp_path, mcof.get_config("voc,root=x,backbone=mobilenet_v2,rounds=2"), ("a",))
+    for name in done:
+        (tmp_path / name / "checkpoints" / "2").mkdir(parents=True)
+    assert workdirs.network_folder(tmp_path) == tmp_path / taken

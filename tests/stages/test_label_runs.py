@@ -20,7 +20,7 @@ from wsol_jax import methods
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.index_png import voc_palette
 from wsol_jax.data.pseudo_labels import open_labels
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods.taps import gradient_saliency
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import open_run
 from wsol_jax.stages import recipe as stages

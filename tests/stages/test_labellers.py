@@ -13,8 +13,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.data import label_formats
 from wsol_jax.data.label_formats import LabelSpec
 from wsol_jax.methods import Labeller, Method
-from wsol_jax.stages import checks
-from wsol_jax.stages import recipe as stages
+from wsol_jax.stages import checks, made
 
 CELLS = {"cues": label_formats.cells(4)}
 
@@ -138,7 +137,7 @@ def seeds(name, one, two):
     """The stage whose network is a training's baseline, with the labellers of two rounds."""
     labellers = {"label_one": one, "label_two": two}
     opened = {(stage, "latest"): stage for stage in ("one", "two", "three")}
-    return stages._Made(config_of(), None, None, labellers, opened).seeds(name)
+    return made.Made(config_of(), None, None, labellers, opened).seeds(name)
 
 
 def reading(reads, **more):

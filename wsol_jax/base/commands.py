@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-from absl import logging
+from absl import flags, logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.text import clean_record, printable
@@ -78,6 +78,12 @@ def fail(text: str) -> int:
         line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
     print(f"error: {line}", file=sys.stderr)
     return 2
+
+
+def no_flags() -> None:
+    """Parses no flags, where no command has parsed any: grain's worker processes read them."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["wsol_jax"])
 
 
 def clean_logs() -> None:

@@ -151,6 +151,7 @@ FIELDS: Mapping[str, Range | Kind] = {
     "optimizer.decay_factor": Range(0, 10),
     "optimizer.warmup_steps": _COUNT,
     **dict.fromkeys([f"eval.{n}" for n in ("class_scores", "checkpoint", "best_metric")], TEXT),
+    **dict.fromkeys([f"eval.{n}" for n in ("explain", "explain_layer")], TEXT),
     **dict.fromkeys([f"eval.{n}" for n in ("ten_crop", "labels")], SWITCH),
     **dict.fromkeys([f"eval.{n}" for n in ("mean_classes", "stages")], NAMES),
     "eval.batch_size": _BATCH,

@@ -43,9 +43,9 @@ class CorruptImage(ValueError):
 
 
 def decode_rgb(
-    image: str | bytes, name: str, *, exif: bool = False, max_pixels: int = MAX_PIXELS
+    image: str | bytes | np.ndarray, name: str, *, exif: bool = False, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Decodes an image, a path or encoded bytes, to (H, W, 3) uint8 RGB.
+    """Decodes an image, a path or encoded bytes, to (H, W, 3) uint8 RGB; pixels stay as they are.
 
     The content decides the format, not the file's name. Greyscale, palette, CMYK and YCCK become
     RGB, 16 bits keep their upper 8, of an animation the first frame is taken. An alpha channel is
@@ -63,6 +63,8 @@ def decode_rgb(
         OpenCV 4 fills the missing part of a truncated JPEG with grey and says nothing, so the
         file's end is checked first.
     """
+    if isinstance(image, np.ndarray):
+        return image
     data = read_file(image, name)
     if not check_encoded(data, name, max_pixels):
         return _decode_with_pillow(data, name, exif)
@@ -248,10 +250,19 @@ def _pillow(data: bytes, name: str) -> Image.Image:
 def _decode_with_pillow(data: bytes, name: str, exif: bool) -> np.ndarray:
     """For the formats where Pillow is the stricter reader (WebP, TIFF, BMP, GIF, ...)."""
     with _decoding(data, name) as opened:
-        turned = ImageOps.exif_transpose(opened) if exif else opened
-        if turned.mode == "F":
-            raise ValueError("floating-point pixels have no known range")
-        if turned.mode.startswith("I"):  # 16 bits; convert("RGB") would clip them to 255
-            upper = np.clip(np.asarray(turned), 0, 65535).astype(np.uint16) >> 8
-            return np.repeat(upper.astype(np.uint8)[..., None], 3, axis=2)
-        return np.array(turned.convert("RGB"))
+        return pillow_rgb(opened, exif)
+
+
+def pillow_rgb(image: Image.Image, exif: bool) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a Pillow image, as ``decode_rgb`` would give it.
+
+    Raises:
+      ValueError: floating-point pixels, which have no known range; OSError: damage.
+    """
+    turned = ImageOps.exif_transpose(image) if exif else image
+    if turned.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if turned.mode.startswith("I"):  # 16 bits; convert("RGB") would clip them to 255
+        upper = np.clip(np.asarray(turned), 0, 65535).astype(np.uint16) >> 8
+        return np.repeat(upper.astype(np.uint8)[..., None], 3, axis=2)
+    return np.array(turned.convert("RGB"))

@@ -18,7 +18,7 @@ class Record:
 
     Attributes:
       image_id: unique in its source, stable between runs; names score-map files and errors.
-      image: a path to the encoded image, or its encoded bytes.
+      image: a path to the encoded image, its encoded bytes, or its (H, W, 3) uint8 RGB pixels.
       size: (width, height) in pixels if known without decoding, else None.
       labels: class indices present in the image, ascending, without repeats.
       boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the stored image, 0-based, both corners
@@ -27,7 +27,7 @@ class Record:
     """
 
     image_id: str
-    image: str | bytes
+    image: str | bytes | np.ndarray
     labels: tuple[int, ...]
     size: tuple[int, int] | None = None
     boxes: np.ndarray = dataclasses.field(default_factory=no_boxes)

@@ -158,14 +158,12 @@ def _score_maps(flags: argparse.Namespace) -> dict[str, Entry]:
 
 
 def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
-    from absl import flags as absl_flags  # jax and its friends only where a network runs
-    from absl import logging
+    from absl import logging  # jax and its friends only where a network runs
 
     from wsol_jax.base import sharding
     from wsol_jax.evaluate.rescore import rescore
 
-    if not absl_flags.FLAGS.is_parsed():  # grain's worker processes read them
-        absl_flags.FLAGS(["wsol_jax.evaluate"])
+    commands.no_flags()
     logging.set_verbosity(logging.WARNING)
     commands.clean_logs()
     sharding.keep_compiled_programs()
@@ -173,6 +171,7 @@ def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
         pathlib.Path(flags.workdir),
         checkpoint=flags.checkpoint or "",
         tests="+".join(filter(None, (flags.lists or "").replace("+", ",").split(","))),
+        metrics=_metrics(flags),
         threshold=flags.threshold,
         store=pathlib.Path(flags.store_maps) if flags.store_maps else None,
         dtype=flags.map_dtype or "float32",

@@ -18,6 +18,7 @@ from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.segments import Segments
+from wsol_jax.explain import named
 from wsol_jax.methods import Localization, Maps, Segmentation
 from wsol_jax.runs.checkpoint import check_choice
 from wsol_jax.runs.figures import AGAIN
@@ -33,11 +34,39 @@ def of(network: Network) -> Kind:
     leaves, tree = jax.tree.flatten(network.variables)
     shapes = tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
     found = _given(network.method.localize, size, tree, shapes)
-    kinds = {name: _kind(maps, config) for name, maps in found.parts.items()}
+    explained = _explained(network, found, size)
+    parts = {} if explained else found.parts
+    kinds = {name: _kind(maps, config) for name, maps in parts.items()}
     whole = _kind(found.maps, config)(config, {n: kind(config) for n, kind in kinds.items()})
     # One pass gives every part its maps.
     whole.every_map = whole.every_map or any(kind.every_map for kind in kinds.values())
     return whole
+
+
+def _explained(network: Network, found: Localization, size: int) -> bool:
+    """Whether an explanation is scored in place of class maps.
+
+    Raises:
+      UserError: it cannot be had of this network.
+    """
+    options = network.config.eval
+    if not options.explain:
+        return False
+    if isinstance(found.maps, Segmentation):
+        raise UserError(
+            "eval.explain: this run is measured by its segmentation, not by class maps that an "
+            "explanation could stand for."
+        )
+    try:
+        own = (network.method, network.variables, options.explain, options.explain_layer)
+        named.check(*own, size)
+    except UserError as error:
+        raise _of_field(error) from None
+    return options.explain != named.CAM
+
+
+def _of_field(error: UserError) -> UserError:
+    return UserError(f"eval.explain: {str(error).removeprefix('explain: ')}")
 
 
 def _kind(maps: Maps, config: ml_collections.ConfigDict) -> type[Kind]:
@@ -81,4 +110,11 @@ def check_options(config: ml_collections.ConfigDict, class_names: Sequence[str])
         known = ", ".join(map(repr, figures.WATCHED))
         raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
     check_choice(options.checkpoint)
+    if options.explain_layer and not options.explain:
+        raise UserError("eval.explain_layer: goes with eval.explain, which is empty.")
+    if options.explain:
+        try:
+            named.named(options.explain)
+        except UserError as error:
+            raise _of_field(error) from None
     segments.check_options(options, class_names)

@@ -16,7 +16,8 @@ from wsol_jax.base import sharding
 from wsol_jax.base.progress import Progress
 from wsol_jax.data import pipeline, prefetch
 from wsol_jax.data.records import Source
-from wsol_jax.methods import Segmentation, Variables, shared
+from wsol_jax.explain import named
+from wsol_jax.methods import Method, Segmentation, Variables, shared
 from wsol_jax.runs.opened import Network
 
 
@@ -47,9 +48,26 @@ class LocalizedImage(NamedTuple):
     parts: Mapping[str, "LocalizedImage"] = types.MappingProxyType({})
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+class Explained(NamedTuple):
+    """Maps by an explanation of the class scores, where they are wanted: see ``explain.maps``."""
+
+    method: Method
+    name: str
+    layer: str
+
+    @classmethod
+    def of(cls, network: Network) -> "Explained | None":
+        """What the config asks for; None for the method's own class maps."""
+        options = network.config.eval
+        if options.explain in ("", named.CAM):
+            return None
+        return cls(network.method, options.explain, options.explain_layer)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _localize(
     localize: Callable,
+    explained: Explained | None,
     scores: str,
     every_map: bool,
     with_parts: bool,
@@ -61,6 +79,7 @@ def _localize(
 
     Of a segmentation, and with ``every_map``, a part's maps are (B, h, w, C); else (B, 6, h, w),
     those of the five and of the true class.
+    Where they are explained there are no parts.
     """
     logits, maps, parts = localize(variables, batch["image"])
     if given is not None:
@@ -82,6 +101,12 @@ def _localize(
         picked = jnp.take_along_axis(maps, chosen[:, None, None, :], axis=-1)
         return jnp.moveaxis(picked, -1, 1)
 
+    if explained is not None:
+        if every_map:
+            chosen = jnp.broadcast_to(jnp.arange(logits.shape[-1]), logits.shape)
+        own = (explained.method, variables, batch["image"], chosen, explained.name, explained.layer)
+        found = named.class_maps(*own)
+        return probabilities, ranked, {"": jnp.moveaxis(found, 1, -1) if every_map else found}
     everything = {"": maps, **(parts if with_parts else {})}
     return probabilities, ranked, {name: pick(part) for name, part in everything.items()}
 
@@ -111,7 +136,7 @@ def localize_list(
       UserError: more unreadable images than data.max_corrupt.
     """
     config = network.config
-    scores = shared.score_kind(config)
+    scores, explained = shared.score_kind(config), Explained.of(network)
     size = pipeline.eval_size(config)
     crops = config.eval.ten_crop and class_scores is None
     # The crops keep the training's proportion of the resized image.
@@ -130,7 +155,7 @@ def localize_list(
     with contextlib.closing(batches):
         for host, batch in batches:
             given = batch.pop("given", None)
-            settings = (network.method.localize, scores, every_map, parts)
+            settings = (network.method.localize, explained, scores, every_map, parts)
             outputs = _localize(*settings, network.variables, batch, given)
             probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
             for row in range(len(host["index"])):
@@ -167,8 +192,10 @@ def over_list(
     Raises:
       UserError: more unreadable images than data.max_corrupt.
     """
-    # No smaller list than a batch: fewer rows mean less padding.
-    rows = sharding.padded_size(min(config.eval.batch_size, max(len(source), 1)), mesh)
+    # Of a list smaller than a batch no more rows than the next power of two: less padding, and few
+    # sizes to compile for whoever shows photos one by one and several at a time.
+    few = 1 << max(len(source) - 1, 0).bit_length()
+    rows = sharding.padded_size(min(config.eval.batch_size, few), mesh)
     processes = jax.process_count()
     batches = pipeline.eval_batches(
         example,

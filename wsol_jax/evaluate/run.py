@@ -10,6 +10,7 @@ import jax
 
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.kind import Kind, Task
+from wsol_jax.evaluate.localize import Explained
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.score import score_list
 from wsol_jax.evaluate.shown import drawn
@@ -56,6 +57,9 @@ def evaluate_run(run: OpenedRun, workdir: pathlib.Path, maps: Network | None = N
             scored[name].parts[baseline.name] = baseline.score(source, shown, what)
     add_tests(figures, scored, workdir)
     figures |= kind.notes
+    if explained := Explained.of(run):
+        layer = explained.layer or run.method.maps_layer
+        figures["explain"] = {"name": explained.name, "layer": layer}
     spent = max(time.monotonic() - start, 1e-9)
     figures["images_per_second"] = sum(map(len, scored.values())) / spent
     return Evaluated(figures, scored, kind)

@@ -92,7 +92,7 @@ class Aux(NamedTuple):
 class Tap(Protocol):
     """Features at a layer, and the class scores that come of them.
 
-    What any explanation by gradients is built on (``methods.explain``): the gradient of the scores
+    What any explanation by gradients is built on (``wsol_jax.explain``): the gradient of the scores
     with respect to ``bump`` at zero is that with respect to the layer's own output.
     """
 
@@ -102,8 +102,9 @@ class Tap(Protocol):
         """(B, H, W, 3) uint8 -> the layer's output (B, h, w, D), logits (B, C) float32.
 
         Args:
-          layer: the name of a module in the network, e.g. "conv4_1" or "block_12_project"; its
-            output is taken before what follows it (the ReLU behind conv4_1, say).
+          layer: the name of a module in the network, e.g. "conv4_1" or "block_12_project", or its
+            path where several have the name ("head_1/class_maps"); its output is taken before what
+            follows it (the ReLU behind conv4_1, say). With ":input" behind it, what goes into it.
           bump: (B, h, w, D), added to the layer's output.
 
         Raises:
@@ -140,6 +141,8 @@ class Method:
         labels of them; None where ``localize`` says all. Batch: "image", and what the method says.
       warm_up: steps before every part of the loss has its turn, and the field that sets them, e.g.
         "hide_and_seek.early_steps"; a run of no more steps is refused before training.
+      maps_layer: the layer, as ``tap`` names it, whose cells the class maps are weighted sums of:
+        where an explanation looks unless it is told where.
 
     Raises:
       ValueError: a name in ``wants`` that every batch has already.
@@ -153,6 +156,7 @@ class Method:
     tap: Tap | None = None
     infer: Callable[[Variables, Batch], Mapping[str, jax.Array]] | None = None
     warm_up: WarmUp = dataclasses.field(default_factory=WarmUp)
+    maps_layer: str = ""
 
     def __post_init__(self) -> None:
         if taken := sorted(_OF_EVERY_BATCH & set(self.wants)):

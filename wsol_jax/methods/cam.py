@@ -7,7 +7,7 @@ here starts from, and what SPG calls its plain network.
 
 from wsol_jax.base.types import Config
 from wsol_jax.methods import Aux, Method, shared
-from wsol_jax.methods.explain import tapper
+from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
 
 
@@ -41,4 +41,5 @@ def cam(config: Config, num_classes: int) -> Method:
         loss=loss,
         localize=localize,
         tap=tapper(lambda variables, images: network.apply(variables, images)[0]),
+        maps_layer="head/class_maps:input",
     )

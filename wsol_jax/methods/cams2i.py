@@ -23,7 +23,7 @@ from wsol_jax.losses.classification import masked_mean
 from wsol_jax.losses.inter_sample import inter_sample_loss, weighted_images
 from wsol_jax.losses.interaction import agreement_loss, interaction_loss, linear_ramp
 from wsol_jax.methods import Aux, Localization, Method, Variables, shared
-from wsol_jax.methods.explain import tapper
+from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
@@ -178,6 +178,7 @@ def cams2i(config: Config, num_classes: int) -> Method:
         loss=loss,
         localize=localize,
         tap=tapper(lambda variables, images: localize(variables, images).logits),
+        maps_layer="head_1/class_maps:input",
     )
 
 

@@ -10,7 +10,7 @@ from wsol_jax.base.types import Config
 from wsol_jax.data.label_formats import cells
 from wsol_jax.data.pipeline import eval_size
 from wsol_jax.methods import Labeller, Trained, plain_maps, shared
-from wsol_jax.methods.explain import gradient_saliency
+from wsol_jax.methods.taps import gradient_saliency
 from wsol_jax.ops import cues as ops
 
 

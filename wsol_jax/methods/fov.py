@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from wsol_jax.base.types import Config, Groups, Tree
 from wsol_jax.methods import Localization, Segmentation, Tap, Variables, shared
-from wsol_jax.methods.explain import tapper
+from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
 
 

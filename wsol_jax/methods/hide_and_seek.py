@@ -33,7 +33,7 @@ from wsol_jax.methods import (
     shared,
     siamese,
 )
-from wsol_jax.methods.explain import tapper
+from wsol_jax.methods.taps import tapper
 from wsol_jax.methods.siamese import Seen, Training
 from wsol_jax.ops import attention, hiding
 from wsol_jax.ops.cam import min_max, select_map
@@ -170,6 +170,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
         loss=loss,
         localize=localize,
         tap=tapper(class_logits),
+        maps_layer="class_maps:input",
     )
 
 

@@ -48,4 +48,5 @@ def pixel_net(config: Config, num_classes: int) -> Method:
         localize=segmenter.localize,
         wants={MASKS: LabelSpec((options.cells, options.cells), np.uint8, UNLABELLED)},
         tap=segmenter.tap,
+        maps_layer="head/fc8:input",
     )

@@ -61,6 +61,7 @@ def sec(config: Config, num_classes: int) -> Method:
         localize=segmenter.localize,
         wants={"cues": LabelSpec((options.cells, options.cells), np.uint8, UNLABELLED)},
         tap=segmenter.tap,
+        maps_layer="head/fc8:input",
     )
 
 

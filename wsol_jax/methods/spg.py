@@ -21,7 +21,7 @@ from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.losses.pixels import masked_binary_cross_entropy
 from wsol_jax.methods import Aux, Method, shared
-from wsol_jax.methods.explain import tapper
+from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import SpgBranches
 from wsol_jax.ops import cam as cam_ops
@@ -166,6 +166,7 @@ def spg(config: Config, num_classes: int) -> Method:
         loss=loss,
         localize=localize,
         tap=tapper(lambda variables, images: localize(variables, images).logits),
+        maps_layer="head/class_maps:input",
     )
 
 

@@ -21,7 +21,7 @@ from wsol_jax.base.types import Config, Tree
 from wsol_jax.losses.classification import masked_mean
 from wsol_jax.methods import Aux, Labeller, Localization, Method, Variables, shared
 from wsol_jax.methods.confident import confident_cells
-from wsol_jax.methods.explain import tapper
+from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import FcnHead
 from wsol_jax.ops import cam as cam_ops
@@ -152,6 +152,7 @@ def two_phase(config: Config, num_classes: int) -> Method:
         localize=localize,
         # Of this phase's own network, not of those that hide from it, nor of the vote.
         tap=tapper(lambda variables, images: network.apply(split(variables)[0], images)[0]),
+        maps_layer="head/class_maps:input",
     )
 
 

@@ -166,6 +166,32 @@ def largest_contours(score_map: np.ndarray, threshold: float, count: int) -> np.
     return _clamp(boxes, width, height)
 
 
+def least_score(score_map: np.ndarray, threshold: float) -> float:
+    """The least score that is foreground, by the rule of ``boxes_from_score_map``."""
+    top = int(_quantise(score_map).max())
+    return float(_cuts([threshold], top)[0] + 1) / 255
+
+
+def outer_boxes(score_map: np.ndarray, threshold: float, least: float = 0.01) -> np.ndarray:
+    """Boxes of all outer contours at one threshold, largest first.
+
+    Args:
+      score_map, threshold: as for ``boxes_from_score_map``; holes are no contours here.
+      least: contours of a smaller share of the map are left out, but for the largest.
+    Returns:
+      (k, 4) int64, k = 0 where nothing is foreground.
+    """
+    q = _quantise(score_map)
+    height, width = q.shape
+    above = (q > _cuts([threshold], int(q.max()))[0]).astype(np.uint8)
+    contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    ranked = sorted(contours, key=cv2.contourArea, reverse=True)  # stable: the first one wins a tie
+    kept = ranked[:1] + [c for c in ranked[1:] if cv2.contourArea(c) >= least * q.size]
+    boxes = np.array([cv2.boundingRect(c) for c in kept], np.int64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2] - 1
+    return _clamp(boxes, width, height)
+
+
 def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     """Intersection over union of every pair of boxes, corners inclusive (+1).
 

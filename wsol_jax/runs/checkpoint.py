@@ -14,7 +14,7 @@ from orbax.checkpoint import checkpoint_managers
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.types import Config, Json
-from wsol_jax.runs import workdirs
+from wsol_jax.runs import lock, workdirs
 from wsol_jax.runs.state import TrainState, fingerprint
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
@@ -138,6 +138,7 @@ class Checkpoints:
         # Always a metric: Orbax warns of each save without one, and NOT_MEASURED is never best.
         metrics = {"best": NOT_MEASURED if best is None or not math.isfinite(best) else best}
         workdirs.check_there(self.folder.parent)
+        lock.check_held(self.folder.parent)
         data = {**data, "config": self._config.to_dict()}
         if self._config.train.checksum:
             data["sha256"] = _checksum(state)
@@ -268,4 +269,6 @@ def _first_line(error: Exception) -> str:
     system = re.findall(r"([^:\[\]]+) \[os_error_code=", str(error))
     if system:
         return system[-1].strip()
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    # Orbax's message is at times the trace of an error in one of its threads, which ends with it.
+    return said[-1 if "Traceback" in said[0] else 0].strip()[:300]

@@ -19,7 +19,8 @@ except ImportError:  # not on Windows
     fcntl = None
 
 NAME = ".wsol_jax.lock"
-_held: set[pathlib.Path] = set()  # by this process, which the system would let in a second time
+# By this process, which the system would let in a second time: file descriptors.
+_held: dict[pathlib.Path, int] = {}
 
 
 @contextlib.contextmanager
@@ -49,13 +50,32 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
     with file:
         _take(workdir, file)
-        _held.add(path)
+        _held[path] = file.fileno()
         try:
             yield
         finally:
-            _held.discard(path)
+            del _held[path]
             with contextlib.suppress(OSError):  # the folder's disk may be gone
                 file.truncate(0)
+
+
+def check_held(folder: pathlib.Path) -> None:
+    """Raises UserError where a held workdir that ``folder`` lies in is another one by now.
+
+    Removed and made again, it may be another run's.
+    """
+    folder = pathlib.Path(folder).resolve()
+    for path, descriptor in _held.items():
+        if not folder.is_relative_to(path.parent):
+            continue
+        try:
+            same = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        except OSError:
+            same = False
+        if not same:
+            raise UserError(
+                f"{path.parent} was removed, or made anew, while the run wrote to it: it stops."
+            )
 
 
 def _take(workdir: pathlib.Path, file) -> None:

@@ -118,13 +118,20 @@ def write(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -
 def network_folder(workdir: pathlib.Path) -> pathlib.Path:
     """Where a run's network lies: its folder, or that of the last stage that has one.
 
+    A run that is not done may have no last network yet: then the one before it of the same method,
+    if any (of MCOF the last round's PixelNet and no RegionNet), or else the latest.
+
     Raises:
       UserError: the folder holds no run.
     """
     config, _ = load(workdir)
     # A run of a time before stages has no such field.
-    folders = [workdir / name for name in config.get("stages", ())]
-    return next((f for f in reversed(folders) if has_checkpoint(f)), workdir)
+    names = [n for n in config.get("stages", ()) if n in config.get("stage", {})]
+    method_of = {n: config.stage[n].get("method") for n in names}
+    trainings = [n for n in names if not config.stage[n].get("labeller")]
+    there = [n for n in trainings if has_checkpoint(workdir / n)]
+    alike = [n for n in there if method_of[n] == method_of[trainings[-1]]]
+    return workdir / [*there, *alike][-1] if there else workdir
 
 
 def latest_step(workdir: pathlib.Path) -> int | None:
@@ -189,6 +196,8 @@ _NEWER = {
         },
         "stages": [],
         "labels": False,
+        "explain": "",
+        "explain_layer": "",
     },
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
 }

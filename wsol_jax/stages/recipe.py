@@ -8,34 +8,29 @@ network and writes WORKDIR/metrics.json and report.html. A stage that is done is
 killed one goes on where it was, and one whose inputs have changed since says so.
 """
 
-import dataclasses
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from absl import logging
 
 from wsol_jax.base import fields, sharding
-from wsol_jax.base.errors import UserError
 from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
-from wsol_jax.data.lists import Lists, open_lists
-from wsol_jax.data.pseudo_labels import LabelFolder, parse_labels, read_summary
+from wsol_jax.data.lists import open_lists
+from wsol_jax.data.pseudo_labels import read_summary
 from wsol_jax.data.remembered import check_lists, check_photos, warn_of_lists
 from wsol_jax.data.summary import say_lists
 from wsol_jax.evaluate.label_scores import score_labels
 from wsol_jax.evaluate.run import evaluate_run
-from wsol_jax.methods import Labeller, Variables
 from wsol_jax.runs import lock, workdirs
 from wsol_jax.runs.data_choices import choose
-from wsol_jax.runs.opened import OpenedRun, open_run
-from wsol_jax.runs.plan import Plan
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import checks, label, product, settled
 from wsol_jax.stages.evaluate import finish_run, score_run
-from wsol_jax.stages.product import own_network
+from wsol_jax.stages.made import Made
 from wsol_jax.stages.sections import (
     EVALUATE,
     check_names,
@@ -74,13 +69,13 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     config = choose(config, workdir)
     lists = open_lists(config.data)
     say_lists(lists)
+    checks.check_folders(config, workdir, lists)  # first, as it is told at once
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
     for name in trainings(config):  # not after the hours of the stages before it
         checks.check_training(config, name, workdir, lists, labellers)
-    checks.check_folders(config, workdir, lists)
     checks.check_weights(config, wanted)
-    made = _Made(config, workdir, lists, labellers)
+    made = Made(config, workdir, lists, labellers)
     if wanted == (EVALUATE,):  # it needs no lock, and so writes no config
         warn_of_lists(workdir, lists)
         return _run_stages(made, wanted)
@@ -94,7 +89,7 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
         return _run_stages(made, wanted)
 
 
-def _run_stages(made: "_Made", wanted: Sequence[str]) -> dict[str, Json]:
+def _run_stages(made: "Made", wanted: Sequence[str]) -> dict[str, Json]:
     config = made.config
     kept = []  # but for the rounds that earlier labels make needless
     for name in config.stages:
@@ -106,123 +101,7 @@ def _run_stages(made: "_Made", wanted: Sequence[str]) -> dict[str, Json]:
     return _evaluate(made, kept) if EVALUATE in wanted else {}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Made:
-    """What the stages of one run have left.
-
-    ``opened``: the networks at hand, by stage and checkpoint choice; ``checked``: hashes of labels
-    that were found to be what this config makes.
-    """
-
-    config: Config
-    workdir: pathlib.Path
-    lists: Lists
-    labellers: Mapping[str, Labeller]
-    opened: dict[tuple[str, str], OpenedRun] = dataclasses.field(default_factory=dict)
-    checked: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def folders(self) -> dict[str, LabelFolder]:
-        """Of the label stages, done or not."""
-        places = {name: self.workdir / name for name in self.labellers}
-        return {name: LabelFolder(x, self.labellers[name].products) for name, x in places.items()}
-
-    def open(self, name: str, choice: str = "") -> OpenedRun:
-        """A finished stage's network; ``choice``: of its checkpoints, "" is eval.checkpoint."""
-        config = stage_config(self.config, name)
-        choice = choice or config.eval.checkpoint
-        if (name, choice) not in self.opened:
-            folder, run = self.workdir / name, None
-            with config.unlocked():
-                config.eval.checkpoint = choice
-            if workdirs.has_checkpoint(folder):
-                run = open_run(config, folder, lists=self.lists)
-            mesh = sharding.data_mesh(config.train.devices)
-            steps = Plan.of(config.train, len(self.lists.train), mesh).num_steps
-            done = workdirs.latest_step(folder)
-            if run is None or done != steps:
-                raise UserError(
-                    f"stage {name!r} is not done (step {done} of {steps} in {folder}): run it "
-                    f"first, --stages={name}"
-                )
-            self.opened[name, choice] = run
-        return self.opened[name, choice]
-
-    def network(self, name: str, reader: str) -> Variables:
-        """What a finished stage trained, at the checkpoint that another stage builds on."""
-        config, folder = stage_config(self.config, reader), self.workdir / reader
-        if workdirs.has_checkpoint(folder):  # eval.checkpoint may have changed since it began
-            config, _ = workdirs.load(folder)
-        run = self.open(name, config.eval.checkpoint)
-        return own_network(run.variables, stage_config(self.config, name).reads)
-
-    def label_stage(self, name: str) -> label.LabelStage:
-        """A label stage with what it reads, which must be there."""
-        labeller, networks, earlier, hashes = self.labellers[name], {}, {}, {}
-        for role, read in labeller.reads.items():
-            if read in self.labellers:
-                hashes[role] = self.labels_hash(read)
-                earlier[role] = self.folders[read]
-            else:
-                networks[role] = self.open(read)
-        config, folder = stage_config(self.config, name), self.workdir / name
-        inputs = (networks, earlier, hashes, self.lists.train)
-        return label.LabelStage(config, labeller, *inputs, folder)
-
-    def labels_hash(self, name: str) -> str:
-        """Of a finished label stage, which must be what this config makes."""
-        if name not in self.checked:
-            stage = self.label_stage(name)
-            self.checked[name] = label.check_labels(stage, stage.inputs())["sha256"]
-        return self.checked[name]
-
-    def label_hashes(self, name: str) -> dict[str, str]:
-        """Of the labels that a training reads, by stage."""
-        places = parse_labels(stage_config(self.config, name).labels).values()
-        return {stage: self.labels_hash(stage) for stage, _ in places}
-
-    def check_inputs(self, name: str) -> None:
-        """Raises UserError where a training has begun with inputs that are others now."""
-        folder, labels = self.workdir / name, self.label_hashes(name)
-        reads = networks_of(stage_config(self.config, name))
-        if not (reads or labels) or not workdirs.has_checkpoint(folder):
-            return
-        recorded = product.read_inputs(folder)
-        if recorded is None or not {*reads, *labels} <= set(recorded):
-            raise UserError(
-                f"{folder / product.INPUTS} is missing or damaged, so nobody knows what stage "
-                f"{name!r} was trained on: remove {folder} and run it again."
-            )
-        for read, digest in labels.items():
-            if recorded[read] != digest:
-                raise UserError(
-                    f"stage {name!r} was trained with other labels than {self.workdir / read} "
-                    f"holds now: remove {folder} to train it again, or put those labels back."
-                )
-        for read in reads:
-            if recorded[read] != fingerprint(self.network(read, name)):
-                raise UserError(
-                    f"stage {name!r} was trained with another network of stage {read!r} than "
-                    f"{self.workdir / read} holds now: remove {folder} to train it again, or put "
-                    f"that network back."
-                )
-
-    def seeds(self, name: str) -> OpenedRun | None:
-        """The network that a training's labels grew from, as their labellers say (``seeds``).
-
-        A network that was itself trained on labels grew from theirs.
-        """
-        for stage, _ in parse_labels(stage_config(self.config, name).labels).values():
-            while stage in self.labellers:
-                labeller = self.labellers[stage]
-                stage = labeller.reads.get(labeller.seeds, "")
-            if stage:
-                learnt = stage_config(self.config, stage).labels
-                return self.seeds(stage) if learnt else self.open(stage)
-        return None
-
-
-def _train(made: _Made, name: str) -> None:
+def _train(made: Made, name: str) -> None:
     """Trains a stage, or goes on to its last step."""
     start = time.monotonic()
     folder, config = made.workdir / name, stage_config(made.config, name)
@@ -246,7 +125,7 @@ def _train(made: _Made, name: str) -> None:
         product.write_figures(folder, figures)
 
 
-def _label(made: _Made, name: str) -> None:
+def _label(made: Made, name: str) -> None:
     """Writes the labels of a stage that are missing."""
     start = time.monotonic()
     folder = made.workdir / name
@@ -257,8 +136,7 @@ def _label(made: _Made, name: str) -> None:
     logging.info("stage %s: %s", name, folder)
     done = read_summary(folder) is not None
     stage = made.label_stage(name)
-    steps = [run.step for run in stage.networks.values()]
-    with StopRequest(saved_step=max(steps, default=0)):  # what is written is whole
+    with StopRequest(at_once=True):  # what is written is whole
         found = label.make_labels(stage, stage.inputs())
     made.checked[name] = found["sha256"]
     for opened in [key for key in made.opened if key[0] in reads]:
@@ -274,7 +152,7 @@ def _label(made: _Made, name: str) -> None:
     sharding.barrier("label figures written")  # later stages ask for what changed
 
 
-def _evaluate(made: _Made, done: Sequence[str]) -> dict[str, Any]:
+def _evaluate(made: Made, done: Sequence[str]) -> dict[str, Any]:
     """Scores the last network with all that it was put together from; every stage's figures.
 
     ``done``: the stages that this run has, in order.
@@ -313,7 +191,7 @@ def _evaluate(made: _Made, done: Sequence[str]) -> dict[str, Any]:
     return figures
 
 
-def _score_labels(made: _Made, name: str) -> dict[str, Json]:
+def _score_labels(made: Made, name: str) -> dict[str, Json]:
     """Figures of what a label stage wrote; the truth goes no further than this."""
     made.labels_hash(name)
     means = tuple(made.config.eval.get("mean_classes", ()))

@@ -12,8 +12,9 @@ BOX_METRICS = ("max_box_acc", "max_box_acc_v2", "gt_known_loc")
 CLASS_METRICS = ("top1_acc", "top5_acc")
 TOP_LOC_METRICS = ("top1_loc", "top5_loc")
 NEED_BOXES = (*BOX_METRICS, *TOP_LOC_METRICS)
+NEED_MASKS = ("pxap",)
 NEED_CLASSES = (*CLASS_METRICS, *TOP_LOC_METRICS)
-METRICS = (*BOX_METRICS, "pxap", *CLASS_METRICS, *TOP_LOC_METRICS)
+METRICS = (*BOX_METRICS, *NEED_MASKS, *CLASS_METRICS, *TOP_LOC_METRICS)
 
 
 class Entry(TypedDict, total=False):

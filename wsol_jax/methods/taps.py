@@ -1,13 +1,12 @@
-"""Explanations of a network from outside: which cells of a layer move the class scores."""
+"""Taps of methods: a layer's features beside the class scores, and gradient saliency from them."""
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wsol_jax.base.errors import UserError
 from wsol_jax.methods import Tap, Trained, Variables
+from wsol_jax.networks.taps import tapped
 from wsol_jax.ops.cues import median_filter
 
 
@@ -15,25 +14,9 @@ def tapper(logits: Callable[[Variables, jax.Array], jax.Array]) -> Tap:
     """``Method.tap`` of the network behind a function (variables, images) -> logits (B, C)."""
 
     def tap(variables, images, layer, bump=None):
-        found: list[jax.Array] = []
-
-        def intercept(call, arguments, options, context):
-            value = call(*arguments, **options)
-            if context.module.name != layer or context.method_name != "__call__":
-                return value
-            if not isinstance(value, jax.Array) or value.ndim != 4:
-                return value
-            found.append(value if bump is None else value + bump.astype(value.dtype))
-            return found[-1]
-
-        with nn.intercept_methods(intercept):
+        with tapped(layer, bump) as seen:
             scores = logits(variables, images)
-        if len(found) != 1:
-            raise UserError(
-                f"the network has {len(found)} layers named {layer!r} that give a map, expected "
-                f"one."
-            )
-        return found[0], scores
+        return seen.only(), scores
 
     return tap
 

@@ -13,7 +13,7 @@ from helpers.networks import IMAGES, made
 from configs import two_phase as two_phase_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
-from wsol_jax.methods.explain import gradient_saliency, tapper
+from wsol_jax.methods.taps import gradient_saliency, tapper
 from wsol_jax.stages import recipe as stages
 
 

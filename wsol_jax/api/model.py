@@ -1,0 +1,235 @@
+"""A trained run that looks at photos: what ``wsol_jax.load`` gives."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar, overload
+
+import cv2
+import numpy as np
+from absl import logging
+
+from wsol_jax import methods
+from wsol_jax.api import answer, photos
+from wsol_jax.api.photos import Photo, Photos
+from wsol_jax.api.result import Result
+from wsol_jax.base import commands, sharding
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.threads import in_order, usable_cores
+from wsol_jax.base.types import Config
+from wsol_jax.data.pipeline import eval_size
+from wsol_jax.data.transforms import resize
+from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD
+from wsol_jax.evaluate.localize import localize_list
+from wsol_jax.explain import named
+from wsol_jax.metrics.maps import prepare_map
+from wsol_jax.runs import figures, workdirs
+from wsol_jax.runs.opened import Network
+from wsol_jax.runs.plan import restore_variables, without_weights
+
+Out = TypeVar("Out")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A trained network that looks at photos; made by ``load``. Several threads may share it.
+
+    Attributes:
+      network: the method with its variables.
+      class_names: of the run.
+      threshold: of the boxes, as the run's evaluation chose it.
+      step: of the checkpoint.
+      workdir: of the run.
+    """
+
+    network: Network
+    class_names: tuple[str, ...]
+    threshold: float
+    step: int
+    workdir: pathlib.Path
+
+    @overload
+    def __call__(self, photo: Sequence[Photo], **options) -> list[Result]: ...
+    @overload
+    def __call__(self, photo: Photo, **options) -> Result | Iterator[Result]: ...
+    def __call__(self, photo, **options):
+        """Says what is in a photo, in several, or in a folder of them.
+
+        Args:
+          photo: a path, an encoded file's bytes, an array (H, W, 3) uint8 RGB or a Pillow image,
+            for a ``Result``; a list or tuple of these, for a list; a folder's path, for an iterator
+            over its photos (sub-folders too), which reads ahead, keeps few in memory, and skips
+            unreadable ones with a line in the log.
+          threshold: of the boxes, 0 to below 1; default: the run's.
+          boxes: "largest" of each class, or "all".
+          min_score: the least probability of a class that is in the photo; default 0.5 where an
+            image may have several, else 0.
+          classes: names of those that may be in it; default: all.
+
+        Raises:
+          UserError: a photo that cannot be read, no photo, or an option out of its range.
+        """
+        options = self.wanted(**options)
+        if isinstance(photo, list | tuple):
+            return self._list(photos.given(photo, self.class_names), options)
+        if isinstance(photo, str | os.PathLike) and os.path.isdir(photo):
+            return self.each(photos.find(photo, self.class_names), options)
+        return self._list(photos.given([photo], self.class_names), options)[0]
+
+    def heatmap(
+        self, photo: Photo, label: str = "", method: str = "", layer: str = ""
+    ) -> np.ndarray:
+        """(H, W) float32 in [0, 1]: where a class is, whether or not it is in the photo.
+
+        Args:
+          photo: one, as for a call.
+          label: the class; "" is the likeliest.
+          method: "" is the run's own class map; "grad_cam", "layer_cam" and so on explain the class
+            score at a layer (``explain.named``).
+          layer: its name; "" is the one that the class maps come from.
+
+        Raises:
+          UserError: as a call; no such class, method or layer.
+        """
+        result = self(photo, classes=[label] if label else ())
+        if not method:
+            return result.heatmap
+        size = eval_size(self.config)
+        image = resize(result.image, size, size)[None]
+        raw = named.maps(self.network, image, result.best, method, layer)
+        return cv2.resize(
+            prepare_map(np.asarray(raw)[0]), result.size, interpolation=cv2.INTER_LINEAR
+        )
+
+    def wanted(self, threshold: float | None = None, **options) -> answer.Wanted:
+        """Checks the options of a call."""
+        threshold = self.threshold if threshold is None else threshold
+        return answer.wanted(self.class_names, self.several, threshold, **options)
+
+    @property
+    def config(self) -> Config:
+        """The run's config."""
+        return self.network.config
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several classes."""
+        return bool(self.config.data.multi_label)
+
+    def each(
+        self,
+        source: Photos,
+        wanted: answer.Wanted,
+        then: Callable[[Result], Out] = lambda result: result,
+        what: str = "",
+    ) -> Iterator[Out]:
+        """What ``then`` makes of each readable photo's result, in order, on threads.
+
+        Args:
+          what: stands before a progress bar; "" shows none.
+        """
+        crf, every = self.config.eval.crf, bool(wanted.several or wanted.classes)
+
+        def work(image):
+            record = source[image.index]
+            return then(answer.answer(image, record, self.class_names, wanted, crf))
+
+        cores = usable_cores()
+        options = {"every_map": every, "parts": False, "exif": True, "what": what}
+        looked = localize_list(self.network, source, **options)
+        with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+            yield from in_order(pool, work, looked, ahead=2 * cores)
+
+    def _list(self, source: Photos, wanted: answer.Wanted) -> list[Result]:
+        """Every photo's result; none may be unreadable."""
+        if not len(source):
+            return []
+        strict = dataclasses.replace(self, network=_forgiving(self.network, len(source)))
+        results = list(strict.each(source, wanted))
+        if len(results) < len(source):
+            seen = {result.name for result in results}
+            reasons = (photos.reason(r) for r in source.records if r.image_id not in seen)
+            raise UserError(next(filter(None, reasons)))
+        return results
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.class_names)} classes"
+        return f"<{self.config.method} of {self.workdir} at step {self.step}, {classes}>"
+
+
+def load(
+    workdir: str | os.PathLike, *, checkpoint: str = "", batch: int = 0, dtype: str = ""
+) -> Model:
+    """Opens a trained run to look at photos.
+
+    Args:
+      workdir: the folder that was trained in; of a run in stages, its last network is taken.
+      checkpoint: "best" or "latest"; "" is as the run was scored.
+      batch: photos that are looked at together; 0 is as the run was scored.
+      dtype: "float32" or "bfloat16"; "" is the run's.
+
+    Raises:
+      UserError: no run, a damaged one, or an argument that is none of these.
+    """
+    commands.no_flags()
+    sharding.keep_compiled_programs()
+    workdir = pathlib.Path(workdir)
+    folder = workdirs.network_folder(workdir)
+    config, class_names = workdirs.load_to_run(folder)
+    if batch < 0:
+        raise UserError(f"batch={batch}: expected 1 or more, or 0.")
+    config = without_weights(config)  # the checkpoint has them
+    with config.unlocked():
+        config.eval = workdirs.load(workdir)[0].eval  # as the run was scored last
+        config.eval.class_scores = ""
+        config.eval.checkpoint = checkpoint or config.eval.checkpoint
+        config.eval.batch_size = batch or config.eval.batch_size
+        config.data.workers = 0  # processes start too slowly for one photo
+        config.data.threads = max(config.data.threads, usable_cores())
+    mesh = sharding.data_mesh()
+    method = methods.build(config, len(class_names))
+    with _quiet():
+        variables, step = restore_variables(config, folder, method, mesh)
+    if dtype:
+        with config.unlocked():
+            config.dtype = dtype
+        method = methods.build(config, len(class_names))
+    network = Network(config, method, variables, mesh)
+    return Model(network, class_names, run_threshold(config, workdir), step, workdir)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax's warnings that a folder is only read out of a notebook."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def run_threshold(config: Config, workdir: pathlib.Path) -> float:
+    """The box threshold that the run's evaluation chose; where it had none, the config's, or 0.2.
+
+    Raises:
+      UserError: metrics.json is damaged.
+    """
+    found = figures.read_finished(workdir)
+    if found is not None:
+        return float(found["threshold"])
+    if config.eval.threshold >= 0:
+        return float(config.eval.threshold)
+    logging.warning("%s has no metrics.json: the box threshold is %.1f", workdir, DEFAULT_THRESHOLD)
+    return DEFAULT_THRESHOLD
+
+
+def _forgiving(network: Network, count: int) -> Network:
+    """The network with a config that names unreadable photos, however many."""
+    config = network.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.max_corrupt = count
+    return dataclasses.replace(network, config=config)

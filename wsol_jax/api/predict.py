@@ -1,0 +1,142 @@
+"""``--mode=predict``: any folder of photos -> classes, boxes, masks, heat maps and overlays."""
+
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from wsol_jax.api import coco, photos
+from wsol_jax.api.model import Model, load
+from wsol_jax.api.result import Result
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import write_whole
+from wsol_jax.base.types import Json
+from wsol_jax.report import encode, overlays, page
+from wsol_jax.report.example import PHOTO_SIDE, Example
+
+_SHOWN = 48  # photos on the page
+
+
+def predict(
+    workdir: pathlib.Path,
+    images: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    threshold: float | None = None,
+    boxes: str = "largest",
+    min_score: float | None = None,
+    classes: Sequence[str] = (),
+) -> dict[str, Json]:
+    """Finds what is in every photo, and writes it down.
+
+    Writes, below ``out``: ``predictions.json`` in COCO's layout (bbox is x, y, width, height in the
+    photo's pixels, EXIF orientation applied; segmentation is a mask in run lengths; score is the
+    class's probability; each image also has its five likeliest classes), the pictures of
+    ``Result.save``, and ``index.html``, a page with a slider over the box threshold.
+
+    Args:
+      workdir: of a trained run.
+      images: a folder, searched with its sub-folders, or one photo.
+      out: made if absent; files of the same names are replaced.
+      threshold, boxes, min_score, classes: as for a call of ``Model``.
+
+    Returns:
+      predictions.json's content.
+
+    Raises:
+      UserError: no run, no photos, more unreadable ones than data.max_corrupt, an option out of
+        its range, or ``out`` refuses.
+    """
+    model = load(workdir)
+    options = {"boxes": boxes, "min_score": min_score, "classes": classes}
+    wanted = model.wanted(threshold, **options)
+    source = photos.find(images, model.class_names, f"--images={images}")
+    method = model.config.method
+    logging.info("%s at step %d, box threshold %.3f", method, model.step, wanted.threshold)
+    content: coco.Content = {"images": [], "annotations": []}
+    start, shown = time.monotonic(), []
+
+    def work(result: Result):
+        result.save(out)
+        example = _example(result) if result.name in first else None
+        return result.coco_entries(), example
+
+    first = {record.image_id for record in source.records[:_SHOWN]}
+    for entries, example in model.each(source, wanted, work, what="predict"):
+        coco.append(content, *entries)
+        shown += [example] if example else []
+    seconds = time.monotonic() - start
+    count = len(content["images"])
+    if not count:
+        raise UserError(f"--images={images}: none of its {len(source)} photos can be read.")
+    info = {
+        "description": f"wsol_jax {method}, {workdir}, step {model.step}",
+        "threshold": wanted.threshold,
+    }
+    whole = {"info": info, **content, "categories": coco.categories(model.class_names)}
+    _write(out / "predictions.json", json.dumps(whole, indent=1))
+    skipped = len(source) - count
+    _write_page(out, model, wanted.threshold, shown, count, skipped)
+    rate = f"{seconds:.1f} s, {count / seconds:.1f} a second"
+    print(f"{count} photos ({rate}) -> {out / 'predictions.json'}, {out / 'index.html'}")
+    if skipped:
+        print(f"{skipped} could not be read; their names stand above")
+    return whole
+
+
+def _write_page(
+    out: pathlib.Path,
+    model: Model,
+    threshold: float,
+    shown: Sequence[Example],
+    count: int,
+    skipped: int,
+) -> None:
+    segmented = any("segmentation" in example.pictures for example in shown)
+    facts = {"Run": str(model.workdir), "Method": model.config.method, "Step": str(model.step)}
+    page.write_report(
+        out / "index.html",
+        title=f"{count} photos",
+        config_text=json.dumps(model.config.to_dict(), indent=1),
+        figures={"test": {}},
+        curves={},
+        examples=shown,
+        threshold=threshold,
+        worst=0,
+        sample=_SHOWN,
+        facts=facts,
+        classes=model.class_names if segmented else (),
+        notes=[f"{skipped} unreadable photos were skipped."] if skipped else [],
+    )
+
+
+def _example(result: Result) -> Example:
+    """What the page shows of a photo: its likeliest class's map, and its first box."""
+    image = encode.shrink(result.image, PHOTO_SIDE)  # 48 photos of 12 megapixels would be 1.7 GB
+    found, pictures = "", {}
+    if result.segmentation is not None:
+        pictures["segmentation"] = overlays.paint_classes(image, result.mask)
+        found = ", ".join(result.class_names[c - 1] for c in np.unique(result.mask) if c)
+    own = result.boxes[result.box_classes == result.best]
+    return Example(
+        image_id=result.name,
+        image=image,
+        score_map=result.score_maps[result.best],
+        true_boxes=np.zeros((0, 4)),
+        box=own[0] / np.array([*result.size, *result.size]) if len(own) else None,
+        iou=None,
+        label=found,
+        predicted=found or f"{result.label} {100 * result.score:.0f} %",
+        pictures=pictures,
+        split="Photos",
+    )
+
+
+def _write(path: pathlib.Path, data: bytes | str) -> None:
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from None
