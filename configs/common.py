@@ -23,6 +23,11 @@ KEYS = {
     "test": "data.test",
     "boxes": "data.boxes",
     "labels": "data.labels",
+    "coco": "data.coco",
+    "masks": "data.masks",
+    "layout": "data.layout",
+    "multi_label": "data.multi_label",
+    "strict": "data.strict",
     "backbone": "model.backbone",
     "weights": "model.weights",
     "width": "model.width",
@@ -74,8 +79,14 @@ def base() -> ml_collections.ConfigDict:
     c.data.tune = ""  # chooses thresholds; "" takes 0.2 for the boxes
     c.data.test = ""
     c.data.boxes = ""  # folder: a CSV of boxes
-    c.data.labels = ""  # voc: a file of image labels (cls_labels.npy), instead of the objects'
-    c.data.multi_label = False  # several of the classes in one image
+    c.data.labels = ""  # voc: a file of image labels (cls_labels.npy). folder: a table (labels.csv)
+    c.data.coco = ""  # folder: a COCO JSON of labels, boxes and outlines
+    c.data.masks = ""  # folder: a folder of mask PNGs by image id
+    # folder: "folders" (one a class), "table" (labels.csv), "coco"; "auto": what is found there.
+    c.data.layout = "auto"
+    c.data.strict = True  # folder: False skips rows without a photo, boxes outside, empty classes
+    # Several of the classes in one image. A folder's labels decide it where nobody does.
+    c.data.multi_label = ml_collections.config_dict.placeholder(bool)
     # A batch is P classes x K images of each; one of the two decides the other, both 0: shuffled.
     c.data.classes_per_batch = 0  # P
     c.data.images_per_class = 0  # K
@@ -284,5 +295,8 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if name not in known:
         raise UserError(f"config: no backbone {name!r}{nearest(name, known)}")
     fill(config.model, table.BACKBONES[name].model)
-    fill(config.data, sources.DATASETS[config.data.name].lists)
+    row = sources.DATASETS[config.data.name]
+    fill(config.data, row.lists)
+    if not row.decides:
+        fill(config.data, {"multi_label": False})
     return config.lock()
