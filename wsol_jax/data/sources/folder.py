@@ -254,7 +254,8 @@ class _Folder:
 
 def _other_size(image_id: str, said: tuple[int, int], size: tuple[int, int]) -> str:
     turned = "; its boxes seem to count the photo as EXIF turns it" if said == size[::-1] else ""
-    return f"the photo {image_id} is {size[0]}x{size[1]} as it is stored, not {said[0]}x{said[1]}{turned}"
+    stored = f"{size[0]}x{size[1]} as it is stored"
+    return f"the photo {image_id} is {stored}, not {said[0]}x{said[1]}{turned}"
 
 
 def _box_label(row: Row, photo: Labelled, labels: Sequence[int]) -> int:
