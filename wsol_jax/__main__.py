@@ -10,7 +10,7 @@ Your own photos, a folder a class (photos/cat/1.jpg, photos/dog/2.jpg):
   python -m wsol_jax.main --workdir=runs/mine \\
       --config=configs/cam.py:folder,root=photos,backbone=mobilenet_v2,weights=imagenet
 
-With a finished run:
+With a finished run (wsol_jax.load opens it from Python: docs/python.md):
   python -m wsol_jax.main --mode=predict --workdir=runs/mine --images=photos --out=found
   python -m wsol_jax.main --mode=evaluate --workdir=runs/mine   # score its checkpoint again
   python -m wsol_jax.report runs/cam runs/spg --out=both.html   # runs side by side, as a page
@@ -30,7 +30,7 @@ A method is a file of configs/, whose first lines have its commands, times and f
 
 A data set stands after its colon, then keys such as root=, backbone=, weights=, epochs=, seed=:
   embedded         drawn on first use
-  folder           your photos; boxes=FILE.csv (image,x0,y0,x1,y1[,class]) scores boxes too
+  folder           your photos: class folders, labels.csv or COCO; --mode=check_data looks at them
   cub, ilsvrc, voc as published; cub downloads itself
 
 Every other field is a flag, such as --config.optimizer.momentum=0.8: configs/common.py lists them.

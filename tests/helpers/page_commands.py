@@ -198,6 +198,8 @@ def _check_others(program: str, words: Sequence[str]) -> None:
 
 
 def _check_pip(words: Sequence[str]) -> None:
+    if words == ("install", "."):
+        return
     assert words[:2] == ("install", "-e"), words
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extra in re.findall(r"\[(.*)\]", words[2])[0].split(","):
