@@ -23,6 +23,11 @@ KEYS = {
     "test": "data.test",
     "boxes": "data.boxes",
     "labels": "data.labels",
+    "coco": "data.coco",
+    "masks": "data.masks",
+    "layout": "data.layout",
+    "multi_label": "data.multi_label",
+    "strict": "data.strict",
     "backbone": "model.backbone",
     "weights": "model.weights",
     "width": "model.width",
@@ -74,8 +79,14 @@ def base() -> ml_collections.ConfigDict:
     c.data.tune = ""  # chooses thresholds; "" takes 0.2 for the boxes
     c.data.test = ""
     c.data.boxes = ""  # folder: a CSV of boxes
-    c.data.labels = ""  # voc: a file of image labels (cls_labels.npy), instead of the objects'
-    c.data.multi_label = False  # several of the classes in one image
+    c.data.labels = ""  # voc: a file of image labels (cls_labels.npy). folder: a table (labels.csv)
+    c.data.coco = ""  # folder: a COCO JSON of labels, boxes and outlines
+    c.data.masks = ""  # folder: a folder of mask PNGs by image id
+    # folder: "folders" (one a class), "table" (labels.csv), "coco"; "auto": what is found there.
+    c.data.layout = "auto"
+    c.data.strict = True  # folder: False skips rows without a photo, boxes outside, empty classes
+    # Several of the classes in one image. A folder's labels decide it where nobody does.
+    c.data.multi_label = ml_collections.config_dict.placeholder(bool)
     # A batch is P classes x K images of each; one of the two decides the other, both 0: shuffled.
     c.data.classes_per_batch = 0  # P
     c.data.images_per_class = 0  # K
@@ -137,7 +148,7 @@ def base() -> ml_collections.ConfigDict:
     c.eval.size = 0  # pixels of the warped test image; 0 is data.crop
     c.eval.ten_crop = False  # class scores averaged over ten crops
     c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
-    # Score an explanation of the class scores instead of the class maps: "grad_cam", "layer_cam", ...
+    # Score an explanation of the class scores in place of class maps: "grad_cam", "layer_cam", ...
     # (wsol_jax/explain), at a layer; "" is the one that the class maps come from.
     c.eval.explain = ""
     c.eval.explain_layer = ""
@@ -179,7 +190,10 @@ def _value(text: str, kind: type, key: str):
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError):
-        raise UserError(f"config key {key}={text}: expected a {kind.__name__}.") from None
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UserError(
+            f"config key {key}={text}: expected {words.get(kind, kind.__name__)}."
+        ) from None
 
 
 def parse(
@@ -281,5 +295,8 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if name not in known:
         raise UserError(f"config: no backbone {name!r}{nearest(name, known)}")
     fill(config.model, table.BACKBONES[name].model)
-    fill(config.data, sources.DATASETS[config.data.name].lists)
+    row = sources.DATASETS[config.data.name]
+    fill(config.data, row.lists)
+    if not row.decides:
+        fill(config.data, {"multi_label": False})
     return config.lock()

@@ -257,7 +257,8 @@ def small_photos(config) -> None:
     docs/results.md: what was tried.
     """
     own = config.hide_and_seek
-    config.data.multi_label = config.data.name == "voc"
+    if config.data.name == "voc":
+        config.data.multi_label = True
     config.data.crop = config.data.resize = 224
     own.cam_size = config.data.get_oneway_ref("crop")
     config.model.output_stride = 16

@@ -30,8 +30,9 @@ from ml_collections import config_flags
 from wsol_jax.api import configs
 from wsol_jax.base import commands, fields
 from wsol_jax.base.errors import Interrupted, UserError
+from wsol_jax.base.types import Config
 
-MODES = ("train_and_evaluate", "evaluate", "predict", "describe")
+MODES = ("train_and_evaluate", "evaluate", "predict", "describe", "check_data")
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -45,7 +46,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints,
 _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _STAGES = flags.DEFINE_list("stages", [], "A part of a run in stages: --stages=second,evaluate.")
 _IMAGES = flags.DEFINE_string("images", None, "predict: a folder of photos, or one photo.")
-_OUT = flags.DEFINE_string("out", None, "predict: where boxes, heat maps and overlays go.")
+_OUT = flags.DEFINE_string(
+    "out", None, "predict: where boxes, heat maps and overlays go. check_data: where its page goes."
+)
 _THRESHOLD = flags.DEFINE_float("threshold", None, "predict: of the boxes; default: the run's.")
 _BOXES = flags.DEFINE_enum("boxes", "largest", ("largest", "all"), "predict: of each class.")
 _MIN_SCORE = flags.DEFINE_float(
@@ -82,6 +85,18 @@ def _set_up_jax() -> None:
     logging.info("%d device(s): %s", jax.device_count(), ", ".join(sorted(kinds)))
 
 
+def _given_config() -> Config:
+    """The config of the flags, checked."""
+    if _CONFIG.value is None:
+        raise UserError("--config is missing: name a file, e.g. --config=configs/spg.py:embedded")
+    config = _CONFIG.value
+    configs.check_overrides(
+        config_flags.get_override_values(flags.FLAGS["config"]), config.get("early", ())
+    )
+    fields.check(config)
+    return config
+
+
 def _dispatch() -> None:
     mode = _MODE.value
     if mode == "predict":
@@ -101,21 +116,18 @@ def _dispatch() -> None:
             classes=_CLASSES.value,
         )
         return
+    if mode == "check_data":
+        from wsol_jax.report import check_data
+
+        check_data.check_data(_given_config(), _OUT.value or _WORKDIR.value)
+        return
     workdir = pathlib.Path(_need(_WORKDIR, "the folder that the run is written to"))
     if mode == "evaluate" and _CONFIG.value is None:
         from wsol_jax.runs import workdirs
 
         config, _ = workdirs.load_to_run(workdir)
     else:
-        if _CONFIG.value is None:
-            raise UserError(
-                "--config is missing: name a file, e.g. --config=configs/spg.py:embedded"
-            )
-        config = _CONFIG.value
-        configs.check_overrides(
-            config_flags.get_override_values(flags.FLAGS["config"]), config.get("early", ())
-        )
-        fields.check(config)
+        config = _given_config()
     for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES):
         if flag.present:
             raise UserError(f"--{flag.name} goes with --mode=predict.")

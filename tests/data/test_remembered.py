@@ -8,6 +8,7 @@ import pytest
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import remembered
+from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Record
 
 
@@ -93,3 +94,58 @@ def test_a_long_list_is_sampled(tmp_path, monkeypatch):
     found = json.loads((tmp_path / remembered.NAME).read_text())
     assert len(found["bytes"]) == 10 and len(found["sha256"]) == 3
     assert {"photo0", "photo999"} <= set(found["sha256"])
+
+
+@dataclasses.dataclass
+class Held:
+    """Records in memory."""
+
+    records: tuple
+    name: str = "train"
+    class_names: tuple = ("a", "b")
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, index):
+        return self.records[index]
+
+
+def _held(labels, name="train"):
+    return Held(tuple(Record(f"{i}", b"x", (c,)) for i, c in enumerate(labels)), name)
+
+
+def test_other_labels_of_the_same_photos_are_told(tmp_path):
+    lists = Lists(_held([0, 1, 1]), None, {})
+    remembered.check_lists(tmp_path, lists, begun=False)
+    remembered.check_lists(tmp_path, lists, begun=True)
+    with pytest.raises(UserError, match="list 'train' has other images, or other labels"):
+        remembered.check_lists(tmp_path, Lists(_held([0, 1, 0]), None, {}), begun=True)
+    # A checkpoint refuses another length in its own words; a run that saved nothing takes any.
+    remembered.check_lists(tmp_path, Lists(_held([0, 1]), None, {}), begun=True)
+    remembered.check_lists(tmp_path, Lists(_held([0, 1, 0]), None, {}), begun=False)
+
+
+def test_a_list_to_score_may_grow_but_not_in_silence(tmp_path, caplog):
+    tests = {"test": _held([0, 1], "test")}
+    remembered.check_lists(tmp_path, Lists(_held([0]), None, tests), begun=False)
+    grown = Lists(_held([0]), None, {"test": _held([0, 1, 1], "test")})
+    for again in (
+        lambda: remembered.check_lists(tmp_path, grown, begun=True),
+        lambda: remembered.warn_of_lists(tmp_path, grown),
+    ):
+        caplog.clear()
+        again()
+        assert (
+            "list test is not what it was" in caplog.text and "2 images then, 3 now" in caplog.text
+        )
+    caplog.clear()
+    swapped = Lists(_held([0]), None, {"test": _held([1, 1], "test"), "new": _held([0], "new")})
+    remembered.check_lists(tmp_path, swapped, begun=True)
+    assert "others or with other labels" in caplog.text and "list new" not in caplog.text
+
+
+def test_a_damaged_memory_of_lists_is_named(tmp_path):
+    (tmp_path / remembered.LISTS).write_text('{"train": 3}')
+    with pytest.raises(UserError, match=r"lists\.json is damaged .*: remove it"):
+        remembered.check_lists(tmp_path, Lists(_held([0]), None, {}), begun=True)

@@ -1,6 +1,7 @@
 """Explanations scored in place of class maps: which maps, of which classes, and what is refused."""
 
 import dataclasses
+import functools
 import io
 import types
 
@@ -46,6 +47,9 @@ class Photos:
         return None
 
 
+tiny = functools.cache(made)
+
+
 def network(file="cam", multi_label=False, **changes):
     config = ml_collections.ConfigDict(common.base())
     config.data.crop = config.data.resize = SIDE
@@ -53,7 +57,7 @@ def network(file="cam", multi_label=False, **changes):
     config.eval.batch_size, config.eval.gallery = 3, 2
     config.eval.explain = "grad_cam"
     config.update_from_flattened_dict(changes)
-    method, variables = made(file)
+    method, variables = tiny(file)
     return Network(config, method, variables, sharding.data_mesh(1))
 
 
@@ -85,6 +89,7 @@ def test_the_class_scores_stay():
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_runs_figures_say_what_they_are_of(tmp_path):
     one, source = network(**{"eval.explain_layer": "conv2_2"}), Photos()
     lists = types.SimpleNamespace(train=source, tune=source, tests={"test": source})

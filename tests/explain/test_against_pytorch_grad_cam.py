@@ -44,7 +44,7 @@ def agree(name, found, theirs):
         same = np.array(alike) > 0.5
         assert same.any()
         found, theirs = found[same], theirs[same]
-    np.testing.assert_allclose(found, theirs, atol=2e-3)
+    np.testing.assert_allclose(found, theirs, atol=2e-4 if name == "grad_cam_pp" else 2e-5)
 
 
 @pytest.mark.parametrize("name", torch_cam.NAMES)

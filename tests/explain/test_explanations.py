@@ -68,9 +68,10 @@ def test_cam_is_the_features_by_the_weights_of_a_linear_layer():
     kernel = np.random.default_rng(0).normal(size=(CHANNELS, CLASSES))
     maps = explained.features(explained.images())
     expected = np.einsum("bhwd,bd->bhw", maps, kernel.T[CLASS_OF])
-    raw = explain.cam(network, IMAGES, CLASS_OF, kernel, positive=False)
+    cam = quick(explain.cam, static_argnames="positive")
+    raw = cam(network, IMAGES, CLASS_OF, kernel, positive=False)
     np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-4)
-    found = explain.cam(network, IMAGES, CLASS_OF, kernel)
+    found = cam(network, IMAGES, CLASS_OF, kernel)
     np.testing.assert_allclose(found, np.maximum(expected, 0), rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match=r"cam: expected a kernel of \(6, classes\), got \(5, 4\)"):
         explain.cam(network, IMAGES, CLASS_OF, kernel[1:])
@@ -79,7 +80,8 @@ def test_cam_is_the_features_by_the_weights_of_a_linear_layer():
 def test_a_difference_of_classes_is_a_difference_of_gradients():
     others = np.array([1, 1, 0])
     target = explain.difference(CLASS_OF, others)
-    found = explain.grad_cam(NETWORKS["linen"](), IMAGES, target, positive=False)
+    raw = quick(lambda *given: explain.grad_cam(*given, positive=False))
+    found = raw(NETWORKS["linen"](), IMAGES, target)
     maps = explained.features(explained.images())
     slopes = [explained.gradient(maps, classes) for classes in (CLASS_OF, others)]
     weights = (slopes[0] - slopes[1]).mean(axis=(1, 2))
@@ -111,7 +113,8 @@ def test_a_segmentations_pixel_and_region_have_their_own_gradients(mask):
         expected = np.zeros_like(maps)
         for b, (c, y, x) in enumerate(zip(CLASS_OF, rows, columns, strict=True)):
             expected[b, y, x] = 2 * maps[b, y, x] * kernel[:, c]
-    found = explain.grad_cam(network, IMAGES, target, positive=False)
+    raw = quick(lambda *given: explain.grad_cam(*given, positive=False))
+    found = raw(network, IMAGES, target)
     expected = np.einsum("bhwd,bd->bhw", maps, expected.mean(axis=(1, 2)))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -144,27 +147,23 @@ def test_how_many_channels_go_side_by_side_changes_nothing(chunk):
         np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
-def test_a_closed_window_shows_the_baseline():
+@pytest.mark.parametrize(
+    "kind, options, shut",
+    [(np.uint8, {}, 127.5), (np.float32, {}, 0.0), (np.uint8, {"baseline": 7.0}, 7.0)],
+)
+def test_a_closed_window_shows_the_baseline(kind, options, shut):
     """Of uint8 photos grey, of others 0; a number of one's own is taken as it is."""
     seen = []
 
     def call(images):
-        seen.append(images)
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), images.astype(jnp.float32))
         return images.mean(axis=(1, 2))[:, :2], jnp.tile(images[..., :1], (1, 1, 1, 2))
 
-    photos = np.full((1, 4, 4, 3), 200, np.uint8)
-    photos[0, :, :2] = 100
-    with jax.disable_jit():
-        explain.score_cam(explain.function(call), photos, explain.class_score(0), chunk=1)
-        assert np.asarray(seen[-1]).min() == 127.5  # the window shuts where the channel is least
-        explain.score_cam(
-            explain.function(call), photos, explain.class_score(0), chunk=1, baseline=7.0
-        )
-        assert np.asarray(seen[-1]).min() == 7.0
-        explain.score_cam(
-            explain.function(call), np.float32(photos), explain.class_score(0), chunk=1
-        )
-        assert np.asarray(seen[-1]).min() == 0.0
+    photos = np.full((1, 4, 4, 3), 200, kind)
+    photos[0, :, :2] = 180  # where the channel is least the window is shut
+    explain.score_cam(explain.function(call), photos, explain.class_score(0), **options)
+    jax.effects_barrier()
+    assert {float(x.min()) for x in seen} == {180.0, shut}  # the photo itself, and the windows
 
 
 @pytest.mark.parametrize("cells, channels", [(3, 12), (8, 2)])
@@ -179,7 +178,7 @@ def test_eigen_cam_of_few_cells_and_of_few_channels(cells, channels):
 def test_features_that_say_nothing_give_zeros(name):
     network = explain.plain(lambda images: jnp.zeros((2, 4, 4, 3)), lambda x: x.mean(axis=(1, 2)))
     explanation = getattr(explain, name)
-    found = explanation(network, jnp.zeros((2, 8, 8, 3)), explain.class_score(1))
+    found = quick(explanation)(network, jnp.zeros((2, 8, 8, 3)), explain.class_score(1))
     np.testing.assert_array_equal(found, np.zeros((2, 4, 4)))
 
 
@@ -229,12 +228,12 @@ def grey(network, images, target):
 def test_noise_has_the_deviation_that_was_asked_for():
     photos = np.zeros((2, 40, 40, 3), np.uint8)
     photos[0, 0, 0], photos[1, 0, 0] = 100, 200
-    found = explain.smooth(grey, samples=5, noise=0.1)(None, photos, None)
+    noisy = quick(lambda photos: explain.smooth(grey, samples=5, noise=0.1)(None, photos, None))
+    found = noisy(photos)
     deviation = np.std(np.asarray(found - photos.mean(axis=-1)), axis=(1, 2))
     # A share of each photo's range, over a mean of 5 copies and 3 channels.
     np.testing.assert_allclose(deviation, np.array([10, 20]) / np.sqrt(15), rtol=0.06)
-    again = explain.smooth(grey, samples=5, noise=0.1)(None, photos, None)
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(found, noisy(photos))
 
 
 def test_no_noise_is_the_explanation_itself():
@@ -253,7 +252,7 @@ def test_flips_are_the_mean_with_the_mirror_image_turned_back():
 
 
 def test_a_pixel_stays_where_it_is_in_the_mirror():
-    """A head that looks at each cell alone: in the mirror too the target's cell moves nothing else."""
+    """A head that looks at each cell alone: in the mirror too only the target's cell is moved."""
     segment = lambda maps: maps[..., :CLASSES]
     network = explain.plain(lambda images: jax.nn.relu(images @ jnp.ones((3, 5))), segment)
     target = explain.pixel(2, 3, 1)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
 from helpers.compiling import quick
@@ -24,7 +25,7 @@ CLASS_OF = np.array([2, 0])
 def call(images):
     """A network that weighs every pixel: class scores, and features that nobody asks for."""
     logits = jnp.einsum("bhwc,hwck->bk", images.astype(jnp.float32), jnp.float32(WEIGHTS))
-    return logits / 10, images
+    return logits / 100, images
 
 
 NETWORK = explain.function(call)
@@ -32,7 +33,7 @@ TARGET = explain.probability(CLASS_OF)
 
 
 def score(images):
-    logits = np.einsum("bhwc,hwck->bk", images, WEIGHTS) / 10
+    logits = np.einsum("bhwc,hwck->bk", images, WEIGHTS) / 100
     logits = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (logits / logits.sum(axis=1, keepdims=True))[np.arange(2), CLASS_OF]
 
@@ -83,7 +84,15 @@ def test_deletion_and_insertion_are_areas_under_their_curves(steps):
         found = quick(lambda *given, m=measure: m(*given, steps=steps))(*given)
         np.testing.assert_allclose(found.scores, expected[1], atol=2e-5)
         np.testing.assert_allclose(found.area, expected[0], atol=2e-5)
-        assert expected[1].std(axis=1).min() > 1e-3
+    assert curve(IMAGES, mean, steps)[1].std(axis=1).min() > 1e-3
+
+
+def test_the_blur_is_a_gaussian():
+    images = np.random.default_rng(3).uniform(0, 255, (2, 64, 70, 3))
+    sigma = (0, 5 * 64 / 224, 5 * 64 / 224, 0)
+    expected = scipy.ndimage.gaussian_filter(images, sigma, mode="mirror", truncate=2.0)
+    found = quick(faithfulness._blurred)(np.float32(images))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_a_baseline_of_ones_own():

@@ -1,5 +1,6 @@
 """Training on a folder of photos: its files, its lists, its boxes."""
 
+import json
 import os
 
 import pytest
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.slow
 STRICT = train("--config.data.max_corrupt=0")
 PHOTO, BOXES = "data/train/ball/00.jpg", "data/boxes.csv"
 HEAD = "image,x0,y0,x1,y1\n"
+TABLE, COCO, LABELS = "data/labels.csv", "data/annotations.json", "image,labels\n"
 
 
 def photo(what, spoil, *expected, **more):
@@ -36,6 +38,26 @@ def photo(what, spoil, *expected, **more):
 def boxes(what, spoil, *expected, **more):
     """A row whose CSV of boxes is none."""
     return Row(f"boxes: {what}", train(), expected or ("boxes.csv",), spoil, **more)
+
+
+def labels(what, content, *expected, **more):
+    """A row whose table of labels is none."""
+    return Row(f"labels: {what}", train(), ("labels.csv", *expected), write(TABLE, content), **more)
+
+
+def coco(what, content, *expected):
+    """A row whose COCO file is none."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    return Row(f"coco: {what}", train(), ("annotations.json", *expected), write(COCO, text))
+
+
+def one_object(**fields):
+    """A COCO file of one photo and one object."""
+    return {
+        "images": [{"id": 1, "file_name": "train/ball/00.jpg", "width": 48, "height": 48}],
+        "annotations": [{"image_id": 1, "category_id": 1, **fields}],
+        "categories": [{"id": 1, "name": "ball"}],
+    }
 
 
 def row(what, spoil, *expected, words=None, **more):
@@ -198,6 +220,86 @@ ROWS = [
         "a line end of a Mac",
         write(BOXES, "image,x0,y0,x1,y1\rtrain/ball/00.jpg,1,2,99,4\r"),
         "boxes.csv",
+    ),
+    labels("empty", "", "line 1"),
+    labels("no header", "train/ball/00.jpg,ball\n", "line 1", "image,labels"),
+    labels("columns between semicolons", "image;labels\n", "line 1", "commas"),
+    labels("no UTF-8", b"image,labels\ntrain/ball/\xff.jpg,ball\n"),
+    labels("no rows", LABELS, "names no photo"),
+    labels("a photo that is not there", LABELS + "train/ball/99.jpg,ball\n", "line 2", "99.jpg"),
+    labels("outside of the folder", LABELS + "../out.jpg,ball\n", "line 2"),
+    labels("a pipe's name", LABELS + "/dev/stdin,ball\n", "line 2"),
+    labels("too many values", LABELS + "train/ball/00.jpg,ball,bar\n", "line 2", ";"),
+    labels("a photo twice", LABELS + 2 * "train/ball/00.jpg,ball\n", "line 3", "line 2"),
+    labels("an open quote", LABELS + '"train/ball/00.jpg,ball\n'),
+    labels(
+        "a list that is none",
+        "image,labels,split\ntrain/ball/00.jpg,ball,trian\n",
+        "line 2",
+        "'trian'",
+        "train, tune, test",
+    ),
+    labels(
+        "a label that is not learnt",
+        LABELS + "train/ball/00.jpg,ball\ntune/ball/00.jpg,ball\ntest/ball/00.jpg,bal\n",
+        "line 4",
+        "'bal'",
+        "'ball'",
+    ),
+    labels(
+        "a photo without a label",
+        LABELS + "train/ball/00.jpg,\ntune/ball/00.jpg,ball\ntest/ball/00.jpg,ball\n",
+    ),
+    row(
+        "labels: an escape code",
+        write(TABLE, LABELS + "train/ball/00.jpg,\x1b[31mball\n"),
+        "list test",
+    ),
+    coco("empty", "", "no JSON"),
+    coco("cut", json.dumps(one_object())[:90], "no JSON"),
+    coco("nested without end", "[" * 200_000, "no JSON"),
+    coco("a list", [], "expected images"),
+    coco("no categories", {"images": [], "annotations": []}, "categories"),
+    coco("no images", {"images": [], "annotations": [], "categories": []}, "names no photo"),
+    coco("another category", one_object(category_id=2), "annotations[0].category_id"),
+    coco("a box of NaN", one_object(bbox=[0, 0, float("nan"), 1]), "annotations[0].bbox"),
+    coco("a box outside", one_object(bbox=[0, 0, 90, 1]), "annotations[0].bbox", "48x48"),
+    coco(
+        "half a corner", one_object(segmentation=[[1, 2, 3, 4, 5]]), "annotations[0].segmentation"
+    ),
+    coco(
+        "runs without end",
+        one_object(segmentation={"counts": [2**60, 2**60], "size": [48, 48]}),
+        "annotations[0].segmentation.counts",
+    ),
+    coco(
+        "a packed text that is none",
+        one_object(segmentation={"counts": "\x1b[31m", "size": [48, 48]}),
+        "annotations[0].segmentation.counts",
+    ),
+    row("no folder of masks", None, "data.masks", words=train("--config.data.masks=nowhere")),
+    row("a layout that is none", None, "data.layout", words=train("--config.data.layout=tree")),
+    row(
+        "a table that is a pipe",
+        fifo("t.csv"),
+        "t.csv",
+        words=train("--config.data.labels=t.csv"),
+    ),
+    row(
+        "a table that is not there", None, "none.csv", words=train("--config.data.labels=none.csv")
+    ),
+    row(
+        "a COCO file that is not there",
+        None,
+        "none.json",
+        words=train("--config.data.coco=none.json"),
+    ),
+    row(
+        "two files of labels",
+        None,
+        "data.labels",
+        "data.coco",
+        words=train("--config.data.coco=a.json", "--config.data.labels=b.csv"),
     ),
 ]
 

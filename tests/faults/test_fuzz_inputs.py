@@ -4,6 +4,7 @@ Small valid files are mutated from a seed and read by the package's own readers,
 """
 
 import io
+import json
 import pathlib
 import resource
 import signal
@@ -24,8 +25,12 @@ from wsol_jax.data.index_png import read_index_png
 from wsol_jax.data.label_formats import regions
 from wsol_jax.data.pseudo_labels import LabelFolder
 from wsol_jax.data.sources.annotations import read_annotation
+from wsol_jax.data.sources.coco_masks import paint
 from wsol_jax.data.sources.cub import open_cub
 from wsol_jax.data.sources.folder_boxes import read_boxes
+from wsol_jax.data.sources.folder_coco import read_coco
+from wsol_jax.data.sources.folder_table import Photos, read_table
+from wsol_jax.data.sources.left_out import PassedOver
 from wsol_jax.data.sources.voc import open_voc
 from wsol_jax.data.sources.voc_labels import read_image_labels
 from wsol_jax.evaluate.stored.layout import BadFile, load_map, read_metadata
@@ -107,6 +112,17 @@ def read_photo(path: pathlib.Path) -> None:
     assert decode_rgb(str(path), "photo").shape[1::-1] == image_size(str(path))
 
 
+def photos() -> Photos:
+    return Photos([name for name in EXTRA if name.endswith(".jpg")], ("",))
+
+
+def read_objects(path: pathlib.Path) -> None:
+    names, found = read_coco(path, photos(), PassedOver())
+    for photo in found:
+        if photo.size is not None and photo.objects is not None:
+            paint(photo.objects, names, photo.size)
+
+
 def read_map(path: pathlib.Path) -> None:
     assert np.isfinite(load_map(str(path), resize=True)).all()
 
@@ -125,6 +141,20 @@ CUB = {
     "image_class_labels": "1 1\n2 1\n",
     "train_test_split": "1 1\n2 0\n",
     "bounding_boxes": "1 1.0 2.0 9.0 8.0\n2 1.0 2.0 9.0 8.0\n",
+}
+OBJECT = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 5.5, 6]}
+RUNS = {"counts": [20, 30, 142], "size": [12, 16]}
+COCO = {
+    "images": [
+        {"id": 1, "file_name": "cub/images/001.Crow/a.jpg", "width": 16, "height": 12},
+        {"id": 2, "file_name": "cub/images/001.Crow/b.jpg", "width": 16, "height": 12},
+    ],
+    "annotations": [
+        {**OBJECT, "segmentation": [[1, 2, 6.5, 2, 6.5, 8, 1, 8]]},
+        {**OBJECT, "segmentation": RUNS, "iscrowd": 1},
+        {**OBJECT, "segmentation": {**RUNS, "counts": "d0n0^4"}, "image_id": 2},
+    ],
+    "categories": [{"id": 3, "name": "crow"}],
 }
 EXTRA = {
     **{f"metadata/{name}.txt": text.encode() for name, text in META.items()},
@@ -169,6 +199,14 @@ def kinds() -> dict[str, Kind]:
             "b.csv",
             b"image,x0,y0,x1,y1,class\ncub/images/001.Crow/a.jpg,1,2,3,4,crow\n",
             lambda root: read_boxes(root / "b.csv", root, ("crow",)),
+        ),
+        "table of labels": Kind(
+            "t.csv",
+            b"image,labels,split\ncub/images/001.Crow/a.jpg,crow;wren,train\n",
+            lambda root: read_table(root / "t.csv", photos(), ("train", "test"), PassedOver()),
+        ),
+        "coco": Kind(
+            "c.json", json.dumps(COCO).encode(), lambda root: read_objects(root / "c.json")
         ),
         "index png": Kind(
             "i.png", picture("PNG", "P"), lambda root: read_index_png(root / "i.png")

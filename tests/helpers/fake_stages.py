@@ -5,6 +5,7 @@ import numpy as np
 from helpers.runs import LAST
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import OpenedRun
+from wsol_jax.stages import made
 from wsol_jax.stages import recipe as stages
 
 
@@ -20,7 +21,7 @@ class Fake:
         self.values = {"first": 1.0, "second": 2.0, "third": 3.0}
         self.steps = LAST
         monkeypatch.setattr(stages, "train_run", self.train_run)
-        monkeypatch.setattr(stages, "open_run", self.open_run)
+        monkeypatch.setattr(made, "open_run", self.open_run)
         monkeypatch.setattr(stages, "score_run", self.evaluate_run)
         monkeypatch.setattr(stages, "finish_run", lambda *args: None)
 

@@ -94,6 +94,7 @@ import importlib, json, os, sys
 from absl import flags
 from wsol_jax import main
 from wsol_jax.base.errors import UserError
+from wsol_jax.report import check_data
 from wsol_jax.runs import workdirs
 
 def stop(*_):
@@ -105,7 +106,7 @@ def read(module, words):
         importlib.import_module(module + ".__main__")
         assert flags.FLAGS(sys.argv) == [module], "no flag: a word without --"
         return
-    main._set_up_jax = workdirs.load = stop
+    main._set_up_jax = workdirs.load = check_data.check_data = stop
     assert main._parse_flags(sys.argv) == [module], "no flag: a word without --"
     try:
         main._dispatch()

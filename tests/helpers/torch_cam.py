@@ -12,6 +12,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import numpy as np
+
 from helpers import explained
 
 FILE = pathlib.Path(__file__).parents[1] / "explain" / "pytorch_grad_cam.npz"

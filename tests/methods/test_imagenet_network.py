@@ -29,6 +29,7 @@ def photo(shared):
     return cv2.resize(image, (160, 160))[None]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_logits_are_the_published_networks(weights, photo):
     network = pretrained("mobilenet_v2", weights, output_stride=32)
@@ -44,6 +45,7 @@ def test_logits_are_the_published_networks(weights, photo):
     assert len(imagenet_names()) == found.logits.shape[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_it_is_explained_like_any_run(weights, photo):
     network = pretrained("mobilenet_v2", weights)

@@ -13,7 +13,7 @@ from helpers.two_phase import PLAIN, built, outputs, softmax, tiny, trained
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
 from wsol_jax.runs import plan as assemble
-from wsol_jax.stages import recipe as stages
+from wsol_jax.stages.product import own_network
 
 # ---------------------------------------------------------------- training
 
@@ -62,7 +62,7 @@ def test_a_network_that_hid_another_is_handed_on_without_it():
     method = methods.build(config, 5)
     plan = assemble.Plan(12, 4, 4, 10, 0, 3)
     checkpoint = {**trained()["second"], "first": first}
-    handed = stages.own_network(checkpoint, tiny("second").reads)
+    handed = own_network(checkpoint, tiny("second").reads)
     assert handed is not checkpoint and handed.keys() == first.keys()
     start = lambda **given: assemble.create_state(config, method, plan, None, given)[0]
     shapes = jax.eval_shape(functools.partial(start, first=first, second=handed))

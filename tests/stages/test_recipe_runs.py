@@ -18,7 +18,7 @@ from wsol_jax.methods import two_phase
 from wsol_jax.metrics.maps import prepare_map
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.opened import open_run
-from wsol_jax.stages import recipe as stages
+from wsol_jax.stages.product import own_network
 
 FIELDS = ("--config.model.final_endpoint=block_1", "--config.train.eval_epochs=0.0")
 
@@ -185,7 +185,7 @@ def test_predict_uses_the_vote(finished, tmp_path):
     model = opened.config.model
     backbone, head = two_phase._parts(opened.config, len(tiny.CLASSES))
     network = two_phase.TwoPhaseNetwork(backbone, head, model.final_endpoint, model.preprocessing)
-    own = stages.own_network(opened.variables, ("first",))
+    own = own_network(opened.variables, ("first",))
     apart = []
     for image in result["images"]:
         pixels = cv2.imread(str(photos / image["file_name"]))[..., ::-1]

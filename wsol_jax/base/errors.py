@@ -18,14 +18,20 @@ class UserError(Exception):
 
 
 class Interrupted(BaseException):
-    """The stop of a run by a signal, after a whole checkpoint; ``signum`` is the signal's number.
+    """The stop of a run by a signal, after what was made is whole.
+
+    Args:
+      signum: the signal's number.
+      step: of the checkpoint; None where it is files that are kept.
 
     No Exception, like KeyboardInterrupt: nothing on the way up should take it for a failure.
     """
 
-    def __init__(self, signum: int, step: int):
+    def __init__(self, signum: int, step: int | None):
+        after = (
+            "; what is written is kept" if step is None else f" after step {step}, which is saved"
+        )
         super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}, which is saved; "
-            "the same command goes on from there."
+            f"stopped by {signal.Signals(signum).name}{after}; the same command goes on from there."
         )
         self.signum = signum

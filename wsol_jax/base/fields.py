@@ -75,6 +75,10 @@ def _is_finite(value: Json) -> bool:
 
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
+MAYBE = Kind(
+    "true or false, or none, which leaves it to the data",
+    lambda value: value is None or isinstance(value, bool),
+)
 NAMES = Kind("a list of names", lambda value: _is_list_of(value, str))
 ANY = Kind("finite numbers", _is_finite)  # of what the table has no more to say
 
@@ -104,7 +108,9 @@ FIELDS: Mapping[str, Range | Kind] = {
     "seed": Range(0, 2**32 - 1, whole=True),  # jax.random.key drops what is above
     **dict.fromkeys([f"data.{n}" for n in ("name", "root", "train", "tune", "test")], TEXT),
     **dict.fromkeys([f"data.{n}" for n in ("boxes", "labels", "resize_mode")], TEXT),
-    "data.multi_label": SWITCH,
+    **dict.fromkeys([f"data.{n}" for n in ("coco", "masks", "layout")], TEXT),
+    "data.multi_label": MAYBE,
+    "data.strict": SWITCH,
     "data.classes_per_batch": Range(0, 65536, whole=True),
     "data.images_per_class": Range(0, 65536, whole=True),
     "data.resize": _PIXELS,

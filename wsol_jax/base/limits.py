@@ -16,5 +16,8 @@ MAX_LINE = 1 << 20
 MAX_XML = 1 << 20
 """Bytes of an annotation: an object has 300, and an image of ILSVRC up to some dozens of them."""
 
+MAX_JSON = 1 << 29
+"""Bytes of a COCO file: COCO's own have 450 MB. Read, it takes up to six times as much."""
+
 MAX_COORDINATE = 1 << 24
 """Of a box, in pixels: beyond it float32, which boxes are kept in, no longer tells them apart."""

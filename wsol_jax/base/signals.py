@@ -15,17 +15,18 @@ class StopRequest:
 
     Args:
       saved_step: where everything is saved already: the first one, too, stops the run at once.
+      at_once: the same where no checkpoint is written but files, each of them whole.
     """
 
-    def __init__(self, saved_step: int | None = None):
+    def __init__(self, saved_step: int | None = None, at_once: bool = False):
         self.signum: int | None = None
-        self._saved_step = saved_step
+        self._saved_step, self._at_once = saved_step, at_once or saved_step is not None
         self._old: dict[int, Callable[[int, types.FrameType | None], object] | int | None] = {}
 
     def _remember(self, signum, frame):
         self.signum = signum
         signal.signal(signum, self._old[signum])
-        if self._saved_step is not None:
+        if self._at_once:
             raise Interrupted(signum, self._saved_step)
 
     def __enter__(self):

@@ -36,8 +36,8 @@ def open_lists(data: Config) -> Lists:
     several = [name for name, row in sources.DATASETS.items() if row.several]
     if data.multi_label and data.name not in several:
         raise UserError(
-            f"data.multi_label: the {data.name} data have one label an image; several have "
-            f"{' and '.join(several)}."
+            f"data.multi_label: the {data.name} data have one label an image; several may have "
+            f"{', '.join(several)}."
         )
     opened = sources.opener(data)
     tests = [opened(name) for name in data.test.split("+") if name]
@@ -69,8 +69,12 @@ def open_present(data: Config, name: str) -> Source:
 def _check_labels(data: Config, train: Source) -> None:
     """Whether the file of image labels is one of this list's images."""
     if not sources.DATASETS[data.name].label_file:
-        raise UserError(f"data.labels: a file of image labels is VOC's, not for {data.name}.")
-    known = train.labelled
+        having = [name for name, row in sources.DATASETS.items() if row.label_file]
+        raise UserError(
+            f"data.labels: the {data.name} data take no file of image labels; "
+            f"{' and '.join(having)} do."
+        )
+    known = getattr(train, "labelled", len(train))
     if not known:
         raise UserError(f"data.labels={data.labels} names no image of list {train.name!r}.")
     if known < len(train):

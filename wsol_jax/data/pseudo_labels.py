@@ -208,8 +208,11 @@ _SUMMARY = {"sha256": str, "images": int, "unreadable": list}
 
 def read_summary(folder: pathlib.Path) -> dict[str, Json] | None:
     """What a label stage left; None where it is not done, or the file is damaged."""
+    path = summary_path(folder)
+    if not path.is_file():  # a pipe would keep its reader waiting
+        return None
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-        found = json.loads(summary_path(folder).read_text())
+        found = json.loads(path.read_text())
         whole = {"sha256": "", "images": 0, "unreadable": [], **found}
         if "sha256" in found and all(isinstance(whole[n], kind) for n, kind in _SUMMARY.items()):
             return found

@@ -34,6 +34,22 @@ class Record:
     box_labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0,), np.int32))
 
 
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Files, rows or objects that a source passes over, and why.
+
+    Attributes:
+      reason: follows the number in a sentence, such as "hidden".
+      examples: some of their names.
+      fault: whether it is an error where the source is strict.
+    """
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+    fault: bool = False
+
+
 class Source(Protocol):
     """An indexed list of records; picklable, since worker processes read it.
 
@@ -42,7 +58,8 @@ class Source(Protocol):
       class_names: a name for each class index.
 
     A large list may also have ``labels``, (N,) int, each record's one class: what would otherwise
-    be read record by record (``data.orders``).
+    be read record by record (``data.orders``). One that reads an own folder has ``left_out``, a
+    tuple of LeftOut, and ``about``, a sentence on what was found there.
     """
 
     name: str

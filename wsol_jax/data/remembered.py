@@ -8,13 +8,16 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.stored import read_json, reading
+from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Source
 
 NAME = ".photos.json"
+LISTS = ".lists.json"
 SIZES, CONTENTS = 4096, 64  # photos, spread over the list, whose size and content are remembered
 
 
@@ -98,4 +101,84 @@ def _read(path: pathlib.Path) -> dict | None:
         if not all(isinstance(size, int) for size in found["bytes"].values()):
             raise ValueError("a size is no number")
         found["sha256"].items()
+    return found
+
+
+def check_lists(workdir: pathlib.Path, lists: Lists, begun: bool) -> None:
+    """Remembers which images and labels the lists of a run hold, or tells where they are others.
+
+    A list to score may grow, which a warning says; to train on others needs another workdir. Of
+    lists whose records are not in memory nothing is remembered.
+
+    Args:
+      begun: whether the folder holds a run that may go on; a run of a time before this file did
+        remembers what it finds now.
+
+    Raises:
+      UserError: the training list has as many images as then, and others or other labels. One of
+        another length the checkpoint refuses.
+    """
+    if jax.process_index() != 0:
+        return
+    path, now = workdir / LISTS, _contents(lists)
+    before = _read_lists(path) if begun else {}
+    train = lists.train.name
+    other = train in before and before[train] != now.get(train)
+    if other and _same_length(before[train], now.get(train)):
+        raise UserError(
+            f"list {train!r} has other images, or other labels of them, than when the run in "
+            f"{workdir} began: put them back, or take another workdir."
+        )
+    _warn(workdir, before, now)
+    if {**now, **before} != before:
+        write_whole(path, json.dumps({**now, **before}))
+
+
+def warn_of_lists(workdir: pathlib.Path, lists: Lists) -> None:
+    """Says which lists are others than those that a run began with; see ``check_lists``."""
+    if jax.process_index() == 0:
+        _warn(workdir, _read_lists(workdir / LISTS), _contents(lists))
+
+
+def _warn(workdir: pathlib.Path, before: dict, now: dict) -> None:
+    for name, was in before.items():
+        if name in now and now[name] != was:
+            logging.warning(
+                "list %s is not what it was when the run in %s began: %d images then, %d now%s",
+                name,
+                workdir,
+                was["records"],
+                now[name]["records"],
+                ", others or with other labels" if _same_length(was, now[name]) else "",
+            )
+
+
+def _same_length(one: dict, other: dict | None) -> bool:
+    return other is not None and one["records"] == other["records"]
+
+
+def _contents(lists: Lists) -> dict[str, dict]:
+    """{list: how many images, and a hash of their ids and labels}."""
+    found = {}
+    for source in filter(None, (lists.train, lists.tune, *lists.tests.values())):
+        records = getattr(source, "records", None)
+        if records is None:  # each would be read from a file
+            continue
+        digest = hashlib.sha256()
+        for record in records:
+            line = f"{record.image_id}\0{record.labels}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+        found[source.name] = {"records": len(records), "sha256": digest.hexdigest()}
+    return found
+
+
+def _read_lists(path: pathlib.Path) -> dict[str, dict]:
+    if not path.is_file():
+        return {}
+    again = "remove it to go on with the lists as they are now"
+    found = read_json(path, again)
+    with reading(path, again):
+        for content in found.values():
+            if not isinstance(content["records"], int) or not isinstance(content["sha256"], str):
+                raise ValueError("it holds no lists")
     return found

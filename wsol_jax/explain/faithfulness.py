@@ -183,7 +183,8 @@ def _enlarged(maps: jax.Array, images: jax.Array) -> jax.Array:
     """(B, h, w) at the size of the images."""
     if maps.ndim != 3 or len(maps) != len(images):
         raise UserError(
-            f"faithfulness: expected a map (h, w) for each of {len(images)} images, got {maps.shape}."
+            f"faithfulness: expected a map (h, w) for each of {len(images)} images, got "
+            f"{maps.shape}."
         )
     return resize_maps(maps.astype(jnp.float32), images.shape[1:3])
 

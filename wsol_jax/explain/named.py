@@ -88,7 +88,7 @@ def class_maps(
         return _own_maps(method, variables, images, classes, layer)
     network = of_method(method, variables, layer)
     one = lambda classes: explanation(network, images, ClassScore(classes))
-    # Side by side, classes share the passes that depend on none of them, such as all of Score-CAM's.
+    # Side by side, classes share the passes that depend on none of them: all of Score-CAM's.
     found = jax.lax.map(one, classes.T, batch_size=min(_TOGETHER, classes.shape[1]))
     return jnp.moveaxis(found, 0, 1)
 
@@ -122,7 +122,8 @@ def maps(
     classes = np.asarray(classes)
     if classes.shape not in ((), shape[:1]):
         raise UserError(
-            f"explain: expected one class, or one for each of {shape[0]} images, got {classes.shape}."
+            f"explain: expected one class, or one for each of {shape[0]} images, got "
+            f"{classes.shape}."
         )
     classes = np.broadcast_to(classes, shape[:1])
     count = check(method, variables, name, layer, shape[1])

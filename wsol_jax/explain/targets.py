@@ -85,7 +85,8 @@ class Region:
         mask = jnp.asarray(self.mask, jnp.float32)
         if mask.shape[-2:] != scores.shape[1:3]:
             raise UserError(
-                f"region: the mask has shape {mask.shape}, expected the scores' {scores.shape[1:3]}."
+                f"region: the mask has shape {mask.shape}, expected the scores' "
+                f"{scores.shape[1:3]}."
             )
         return jnp.sum(_of_class(scores, self.classes) * mask, axis=(1, 2))
 

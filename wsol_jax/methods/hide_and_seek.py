@@ -33,8 +33,8 @@ from wsol_jax.methods import (
     shared,
     siamese,
 )
-from wsol_jax.methods.taps import tapper
 from wsol_jax.methods.siamese import Seen, Training
+from wsol_jax.methods.taps import tapper
 from wsol_jax.ops import attention, hiding
 from wsol_jax.ops.cam import min_max, select_map
 from wsol_jax.ops.crf import CrfSettings

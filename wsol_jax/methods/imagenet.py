@@ -1,4 +1,4 @@
-"""A trunk with its publisher's own ImageNet classifier: class maps of 1,000 classes, untrained here.
+"""A trunk with its publisher's own ImageNet classifier: class maps of 1,000 classes.
 
 The classifier is linear and stands behind the mean of the trunk's last features; before it, it
 gives class maps (Zhou et al. 2016), whose mean is the class score.

@@ -89,6 +89,8 @@ def saliency(config: Config, num_classes: int) -> Labeller:
             f"mcof.saliency: expected {COMPUTED!r}, {NONE!r} or a folder of grey PNGs, got "
             f"{source!r}."
         )
+    if folder is not None and not any(folder.glob("**/*.png")):
+        raise UserError(f"mcof.saliency: {source!r} holds no PNG.")
 
     def finish(photo, made, earlier):
         del made, earlier

@@ -21,7 +21,7 @@ _WRITTEN += ("checkpoints", "tensorboard", "scores")
 # May differ when a run goes on: where things lie, how fast they are read, how they are scored. A
 # method's own fields of that kind stand in its config's ``free``.
 _FREE = ("data.root", "data.workers", "data.threads", "data.max_corrupt", "data.test", "data.boxes")
-_FREE += ("data.labels", "early", "free")
+_FREE += ("data.labels", "data.coco", "data.masks", "data.strict", "early", "free")
 _FREE += ("model.weights", "features.weights", "train.log_every", "train.keep")
 _FREE += ("train.checkpoint_steps", "train.checksum", "eval", "settled", "before")
 
@@ -171,7 +171,15 @@ _NEWER = {
         "early": [],
         "free": ["two_phase.phases", "two_phase.voters", "cues"],
     },
-    "data": {"labels": "", "classes_per_batch": 0, "images_per_class": 0},
+    "data": {
+        "labels": "",
+        "classes_per_batch": 0,
+        "images_per_class": 0,
+        "coco": "",
+        "masks": "",
+        "layout": "flat",  # how class folders were read, which were the one layout
+        "strict": True,
+    },
     "model": {"scores": "auto", "dense_layers": False, "map_mean": 0.0, "positive_maps": False},
     "train": {"checksum": True},
     "optimizer": {"rule": "sgd"},
@@ -197,6 +205,8 @@ _NEWER = {
 
 def with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
     """Adds, in place, the fields that a config of earlier days lacks, as they were meant."""
+    if "data" in config and config["data"].get("name") != "folder":
+        config["data"].setdefault("layout", "auto")  # there is one layout
     for section, newer in _NEWER.items():
         if section in ("", *config):
             place = config[section] if section else config

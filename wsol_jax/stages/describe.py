@@ -15,6 +15,7 @@ from wsol_jax.base.types import Config, Json
 from wsol_jax.data import sources
 from wsol_jax.networks import backbones
 from wsol_jax.networks.backbones import convolution
+from wsol_jax.runs.data_choices import choose
 from wsol_jax.runs.plan import Plan, abstract_state, lower_step, without_weights
 from wsol_jax.stages.sections import stage_config, trainings
 
@@ -32,6 +33,7 @@ def describe(config: Config, workdir: pathlib.Path) -> dict[str, Json]:
       None where the backend does not tell.
     """
     fields.check(config)
+    config = _decided(config)
     num_classes = _classes(config)
     if config.stages:  # the last training's network holds the earlier ones
         last = trainings(config)[-1]
@@ -74,6 +76,14 @@ def describe(config: Config, workdir: pathlib.Path) -> dict[str, Json]:
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}.") from None
     return result
+
+
+def _decided(config: Config) -> Config:
+    """The config with what its data decide, where these are here."""
+    try:
+        return choose(config)
+    except UserError:
+        return config  # no data needed
 
 
 def _classes(config: Config) -> int:

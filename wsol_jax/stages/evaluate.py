@@ -13,10 +13,12 @@ from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.lists import open_lists
 from wsol_jax.data.pseudo_labels import LabelFolder
+from wsol_jax.data.remembered import warn_of_lists
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.report import collect
 from wsol_jax.runs import figures as stored_figures
+from wsol_jax.runs.data_choices import choose
 from wsol_jax.runs.opened import OpenedRun, open_run
 
 
@@ -62,7 +64,9 @@ def evaluate_workdir(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """
     start = time.monotonic()
     fields.check(config)
+    config = choose(config, workdir)
     lists = open_lists(config.data)
+    warn_of_lists(workdir, lists)
     kinds.check_options(config, lists.class_names)
     run = open_run(config, workdir, lists=lists)
     figures = score_run(run, workdir)

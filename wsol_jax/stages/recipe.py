@@ -21,10 +21,12 @@ from wsol_jax.base.signals import StopRequest
 from wsol_jax.base.types import Config, Json
 from wsol_jax.data.lists import open_lists
 from wsol_jax.data.pseudo_labels import read_summary
-from wsol_jax.data.remembered import check_photos
+from wsol_jax.data.remembered import check_lists, check_photos, warn_of_lists
+from wsol_jax.data.summary import say_lists
 from wsol_jax.evaluate.label_scores import score_labels
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.runs import lock, workdirs
+from wsol_jax.runs.data_choices import choose
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import checks, label, product, settled
 from wsol_jax.stages.evaluate import finish_run, score_run
@@ -64,15 +66,18 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
     wanted = tuple(only) or tuple(config.stages)
     check_names(config, wanted)
     settled.check_rules(config)
+    config = choose(config, workdir)
     lists = open_lists(config.data)
+    say_lists(lists)
+    checks.check_folders(config, workdir, lists)  # first, as it is told at once
     checks.check_evaluation(config, lists)
     labellers = checks.open_labellers(config, lists)
     for name in trainings(config):  # not after the hours of the stages before it
         checks.check_training(config, name, workdir, lists, labellers)
-    checks.check_folders(config, workdir, lists)
     checks.check_weights(config, wanted)
     made = Made(config, workdir, lists, labellers)
     if wanted == (EVALUATE,):  # it needs no lock, and so writes no config
+        warn_of_lists(workdir, lists)
         return _run_stages(made, wanted)
     workdirs.check_ours(workdir)
     with lock.held(workdir):
@@ -80,6 +85,7 @@ def run(config: Config, workdir: str | pathlib.Path, only: Sequence[str] = ()) -
         workdirs.write(workdir, config, lists.class_names)
         begun = any(product.has_begun(workdir / name) for name in config.stages)
         check_photos(workdir, lists.train, begun)
+        check_lists(workdir, lists, begun)
         return _run_stages(made, wanted)
 
 
@@ -130,8 +136,7 @@ def _label(made: Made, name: str) -> None:
     logging.info("stage %s: %s", name, folder)
     done = read_summary(folder) is not None
     stage = made.label_stage(name)
-    steps = [run.step for run in stage.networks.values()]
-    with StopRequest(saved_step=max(steps, default=0)):  # what is written is whole
+    with StopRequest(at_once=True):  # what is written is whole
         found = label.make_labels(stage, stage.inputs())
     made.checked[name] = found["sha256"]
     for opened in [key for key in made.opened if key[0] in reads]:
@@ -211,12 +216,16 @@ def train_and_evaluate(config: Config, workdir: str | pathlib.Path) -> dict[str,
     start = time.monotonic()
     workdir = pathlib.Path(workdir)
     fields.check(config)
+    config = choose(config, workdir)
     lists = open_lists(config.data)
+    say_lists(lists)
     checks.check_evaluation(config, lists)
     checks.check_single(config, lists)
     workdirs.check_ours(workdir)
     with lock.held(workdir):
-        check_photos(workdir, lists.train, workdirs.has_checkpoint(workdir))
+        begun = workdirs.has_checkpoint(workdir)
+        check_photos(workdir, lists.train, begun)
+        check_lists(workdir, lists, begun)
         run = train_run(config, workdir, lists)
         trained = time.monotonic()
         with StopRequest(saved_step=run.step):

@@ -55,10 +55,14 @@ def test_a_new_data_set_opens_by_config_alone(dots):
 def test_what_a_row_denies_is_refused(dots):
     data = cam.get_config("dots,weights=none").data
     data.multi_label = True
-    with pytest.raises(UserError, match="one label an image; several have embedded and voc"):
+    with pytest.raises(
+        UserError, match="one label an image; several may have embedded, folder, voc"
+    ):
         open_lists(data)
     data.multi_label, data.labels = False, "cls_labels.npy"
-    with pytest.raises(UserError, match="a file of image labels is VOC's, not for dots"):
+    with pytest.raises(
+        UserError, match="the dots data take no file of image labels; folder and voc do"
+    ):
         open_lists(data)
 
 

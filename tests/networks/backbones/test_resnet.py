@@ -11,8 +11,8 @@ from helpers.compiling import quick
 from configs import sec as sec_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
-from wsol_jax.methods.taps import gradient_saliency
 from wsol_jax.methods.shared import layers_until
+from wsol_jax.methods.taps import gradient_saliency
 from wsol_jax.networks.backbones.resnet import ResNet, ResNet50, ResNet101
 from wsol_jax.networks.backbones.table import BACKBONES
 from wsol_jax.stages.sections import stage_config

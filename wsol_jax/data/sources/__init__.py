@@ -25,6 +25,7 @@ class DataSet:
       needs_root: whether ``data.root`` must name its folder.
       several: whether an image may have several labels (``data.multi_label``).
       label_file: whether a file of image labels may be given (``data.labels``).
+      decides: whether the data say themselves how they are laid out; see ``choices``.
     """
 
     module: str
@@ -35,6 +36,7 @@ class DataSet:
     needs_root: bool = True
     several: bool = False
     label_file: bool = False
+    decides: bool = False
 
     @property
     def lists(self) -> dict[str, str]:
@@ -47,7 +49,16 @@ DATASETS: dict[str, DataSet] = {
     "embedded": DataSet(
         "wsol_jax.data.embedded", "train", "tune", "test", 8, needs_root=False, several=True
     ),
-    "folder": DataSet(f"{_HERE}.folder", "train", "tune", "test", 10),
+    "folder": DataSet(
+        f"{_HERE}.folder",
+        "train",
+        "tune",
+        "test",
+        10,
+        several=True,
+        label_file=True,
+        decides=True,
+    ),
     # CUB has no validation list: a tenth of each training class is held out for the threshold.
     "cub": DataSet(f"{_HERE}.cub", "fit", "tune", "test", 200, needs_root=False),
     # ILSVRC's training boxes cover half of it: a tenth of val chooses, the rest of it is scored.
@@ -66,6 +77,20 @@ def opener(data: Config, fetch: bool = True) -> Callable[[str], Source]:
     Raises:
       UserError: no such data set, its folder is not named, or (without ``fetch``) it is not here.
     """
+    return importlib.import_module(_row(data).module).opener(data, fetch)
+
+
+def choices(data: Config) -> dict[str, str | bool]:
+    """Values of fields of a ``data`` section that the data themselves decide; none as a rule.
+
+    Raises:
+      UserError: as ``opener``; what decides is malformed.
+    """
+    row = _row(data)
+    return importlib.import_module(row.module).choices(data) if row.decides else {}
+
+
+def _row(data: Config) -> DataSet:
     if data.name not in DATASETS:
         raise UserError(f"data.name: {data.name!r} is not one of {', '.join(DATASETS)}.")
     row = DATASETS[data.name]
@@ -74,4 +99,4 @@ def opener(data: Config, fetch: bool = True) -> Callable[[str], Source]:
             f"data.root is empty: name the folder of the {data.name} data, e.g. "
             f"--config=configs/spg.py:{data.name},root=/data/{data.name}"
         )
-    return importlib.import_module(row.module).opener(data, fetch)
+    return row

@@ -1,37 +1,46 @@
-"""An own folder of photos, one sub-folder a class, with boxes from an optional CSV."""
+"""An own folder of photos: class folders, a table of labels, or a COCO file; boxes and masks."""
 
 import dataclasses
-import difflib
 import functools
-import hashlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
-from wsol_jax.data.records import Record, no_boxes
-from wsol_jax.data.sources.folder_boxes import check_boxes, read_boxes
+from wsol_jax.data import decode
+from wsol_jax.data.records import LeftOut, Record, no_boxes
+from wsol_jax.data.sources import folder_masks, folder_table
+from wsol_jax.data.sources.coco_masks import CocoObject, paint
+from wsol_jax.data.sources.folder_boxes import Row, check_boxes, read_boxes
+from wsol_jax.data.sources.folder_files import EXTENSIONS
+from wsol_jax.data.sources.folder_layout import Layout, Options
+from wsol_jax.data.sources.folder_layouts import find_layout, open_layout
+from wsol_jax.data.sources.folder_table import Labelled
+from wsol_jax.data.sources.left_out import PassedOver
 
-EXTENSIONS = (
-    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
-)  # fmt: skip
-"""What counts as an image, in any case; other files and hidden ones are passed over."""
-
-HASHED_LISTS = {"train": (0, 80), "tune": (80, 90), "test": (90, 100)}
-"""The shares in percent, where the folder itself does not say which image is for what."""
+__all__ = ["EXTENSIONS", "FolderSource", "choices", "open_folder", "opener"]
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-    """A list of a folder of photos as a Source; made by open_folder."""
+    """A list of a folder of photos as a Source; made by open_folder.
+
+    Attributes:
+      masks: of each record: a PNG's path, the objects of a COCO file, or None.
+      left_out: what of the folder is in no list, and why.
+      about: where labels, boxes and masks come from, a sentence.
+    """
 
     name: str
     class_names: tuple[str, ...]
     records: tuple[Record, ...]
+    masks: tuple[str | tuple[CocoObject, ...] | None, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    about: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -39,9 +48,23 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         return self.records[index]
 
-    def mask(self, index: int) -> None:
-        """None: folders carry no masks."""
-        return None
+    def mask(self, index: int) -> np.ndarray | None:
+        """(H, W) uint8: 0 background, 1 + c class c, 255 ignore; None where the photo has none.
+
+        Raises UserError for a PNG of another kind, size or classes.
+        """
+        mask, record = self.masks[index], self.records[index]
+        if mask is None:
+            return None
+        size = record.size
+        if size is None:
+            try:
+                size = decode.image_size(record.image, record.image_id)
+            except decode.CorruptImage:
+                return None  # decoding names and skips it
+        if isinstance(mask, str):
+            return folder_masks.read_mask(mask, size, self.class_names)
+        return paint(mask, self.class_names, size)
 
 
 def open_folder(
@@ -50,157 +73,170 @@ def open_folder(
     *,
     boxes_csv: str | os.PathLike | None = None,
     train_list: str = "train",
+    **options,
 ) -> FolderSource:
-    """Opens root/LIST/CLASS/*.jpg, or cuts root/CLASS/*.jpg into lists.
+    """Opens a list of an own folder.
 
-    Without list folders the lists "train" (80%), "tune" (10%) and "test" (10%) are cut by a hash
-    of the image's id: adding a photo moves no other one.
+    The layouts (``folder_layout.LAYOUTS``): root/LIST/CLASS/*.jpg; root/CLASS/*.jpg, which is cut
+    into the lists "train" (80%), "tune" and "test" (10% each); a table labels.csv; a COCO file.
 
     Args:
-      root: the folder of lists, or of classes.
-      list_name: the list's folder, or one of HASHED_LISTS.
+      root: the folder of lists, of classes, or of the photos that the table or COCO file names.
+      list_name: the list's folder or split, or one of those that are cut.
       boxes_csv: a file with the header image,x0,y0,x1,y1 or image,x0,y0,x1,y1,class and a line a
         box: the photo's path below root with "/" (its image_id), corners in pixels from 0, both
-        inside the object; without a class, that of the photo's folder. A line may concern another
-        list. Boxes do not change a photo's label.
-      train_list: the list whose class folders, sorted by name, number the classes of all lists.
+        inside the object; without a class, that of the photo. A line may concern another list.
+        Boxes do not change a photo's label.
+      train_list: the list that says which classes there are, and their order.
+      options: further fields of ``folder_layout.Options``.
 
     Raises UserError naming the folder that is missing or empty, the class that the training list
-    lacks, or the line of the CSV and what was expected there.
+    lacks, or the line or entry of a file and what was expected there.
     """
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise UserError(
-            f"folder {root} is missing: expected a folder with a sub-folder of photos for each "
-            "class, or with such folders below train, tune and test"
-        )
-    if any(_folders(root / name) for name in (list_name, train_list)):
-        class_names, found = _read_split(root, list_name, train_list)
-    else:
-        class_names, found = _cut_by_hash(root, list_name)
-    boxes = {} if not boxes_csv else read_boxes(pathlib.Path(boxes_csv), root, class_names)
-    records = []
-    for image_id, label in found:
-        rows = boxes.get(image_id, [])
-        image = str(root / image_id)
-        labels = [label if row.label is None else row.label for row in rows]
-        records.append(
-            Record(
-                image_id=image_id,
-                image=image,
-                labels=(label,),
-                size=check_boxes(image, rows) if rows else None,
-                boxes=np.array([row.box for row in rows], np.float32) if rows else no_boxes(),
-                box_labels=np.array(labels, np.int32),
-            )
-        )
-    if boxes_csv and not any(len(record.boxes) for record in records):
-        logging.warning("%s has no box for the list %s.", boxes_csv, list_name)
-    return FolderSource(list_name, class_names, tuple(records))
+    lists = tuple(dict.fromkeys((train_list, list_name)))
+    boxes = os.fspath(boxes_csv) if boxes_csv else ""
+    settings = Options(train=train_list, lists=lists, boxes=boxes, **options)
+    return _Folder(pathlib.Path(root), settings).open(list_name)
 
 
 def opener(data: Config, fetch: bool) -> Callable[[str], FolderSource]:
     """A folder's row in ``data.sources``: list name -> Source; nothing is ever fetched."""
     del fetch
-    settings = dict(boxes_csv=data.boxes or None, train_list=data.train)
-    return lambda name: open_folder(data.root, name, **settings)
+    return _Folder(pathlib.Path(data.root), _options(data)).open
 
 
-def _folders(folder: pathlib.Path) -> list[str]:
-    """Names of the sub-folders, sorted; hidden ones are left out. Empty where folder is absent."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def choices(data: Config) -> dict[str, str | bool]:
+    """Fields of a config's ``data`` section that its folder decides: layout, and several labels."""
+    layout = find_layout(pathlib.Path(data.root), _options(data))
+    found: dict[str, str | bool] = {"layout": layout, "multi_label": False}
+    if layout in ("table", "coco"):
+        found["multi_label"] = _Folder(pathlib.Path(data.root), _options(data)).has_several()
+    return found
 
 
-def _images(folder: pathlib.Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".")]
-    images = sorted(name for name in names if name.lower().endswith(EXTENSIONS))
-    if not images:
-        raise UserError(
-            f"class folder {folder} holds no photo ({', '.join(EXTENSIONS)}; sub-folders are not "
-            "searched): fill it or remove it"
-        )
-    return images
-
-
-def _read_split(
-    root: pathlib.Path, list_name: str, train_list: str
-) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
-    """(class names, [(image id, label)]) where each list has a folder."""
-    folders = _folders(root / list_name)
-    if not folders:
-        there = [name for name in _folders(root) if _folders(root / name)]
-        near = difflib.get_close_matches(list_name, there, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(there)}"
-        raise UserError(f"{root / list_name} is missing or has no class sub-folders; {hint}")
-    # A folder of test photos alone can be scored too: then it numbers the classes itself.
-    class_names = _folders(root / train_list) or folders
-    index = {name: c for c, name in enumerate(class_names)}
-    for name in folders:
-        if name not in index:
-            near = difflib.get_close_matches(name, class_names, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise UserError(
-                f"{root / list_name / name} is a class that {root / train_list} lacks{hint}"
-            )
-    found = [
-        (f"{list_name}/{name}/{file}", index[name])
-        for name in folders
-        for file in _images(root / list_name / name)
-    ]
-    return tuple(class_names), found
-
-
-def _cut_by_hash(
-    root: pathlib.Path, list_name: str
-) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
-    """(class names, [(image id, label)]) where root holds the classes themselves."""
-    class_names = _folders(root)
-    if not class_names:
-        raise UserError(
-            f"folder {root} has no sub-folders: expected one for each class, or such folders below "
-            "train, tune and test"
-        )
-    if list_name not in HASHED_LISTS:
-        raise UserError(
-            f"folder {root} has no list {list_name!r}: make {root / list_name} with class "
-            f"sub-folders, or take {', '.join(HASHED_LISTS)}, which are cut from {root} itself"
-        )
-    low, high = HASHED_LISTS[list_name]
-    found, total = [], 0
-    for label, name in enumerate(class_names):
-        ids = [f"{name}/{file}" for file in _images(root / name)]
-        chosen = [image_id for image_id in ids if low <= _percentile(image_id) < high]
-        if list_name == "train" and not chosen:
-            raise UserError(
-                f"class folder {root / name} has {len(ids)} photo(s), too few to cut lists from: "
-                "add photos, or make the folders train, tune and test yourself"
-            )
-        found += [(image_id, label) for image_id in chosen]
-        total += len(ids)
-    if not found:
-        raise UserError(
-            f"list {list_name} of {root} is empty, {total} photos are too few to cut it from: add "
-            "photos, or make the folders train, tune and test yourself"
-        )
-    _say_cut(str(root))
-    return tuple(class_names), found
-
-
-def _percentile(image_id: str) -> int:
-    """0 to 99, the same for an id on every machine and in every run."""
-    # A name that is no UTF-8 comes as surrogates.
-    digest = hashlib.sha256(image_id.encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % 100
-
-
-@functools.cache
-def _say_cut(root: str) -> None:
-    logging.info(
-        "%s has no train, tune and test folders: photos are assigned 80/10/10 by a hash of "
-        "their path, the same in every run.",
-        root,
+def _options(data: Config) -> Options:
+    lists = [name for name in (data.train, data.tune, *data.test.split("+")) if name]
+    return Options(
+        train=data.train,
+        lists=tuple(dict.fromkeys(lists)),
+        layout=data.layout,
+        table=data.labels,
+        coco=data.coco,
+        masks=data.masks,
+        boxes=data.boxes,
+        multi_label=bool(data.multi_label),
+        strict=data.strict,
     )
+
+
+class _Folder:
+    """A folder whose files are read once for all of its lists."""
+
+    def __init__(self, root: pathlib.Path, options: Options):
+        if not root.is_dir():
+            raise UserError(
+                f"folder {root} is missing: expected a folder with a sub-folder of photos for each "
+                "class, or with such folders below train, tune and test"
+            )
+        self._root, self._options = root, options
+        self._passed = PassedOver(options.strict)
+        self._opened: dict[str, FolderSource] = {}
+
+    @functools.cached_property
+    def _layout(self) -> Layout:
+        return open_layout(self._root, self._options, self._passed)
+
+    @functools.cached_property
+    def _boxes(self) -> dict[str, list[Row]]:
+        if not self._options.boxes:
+            return {}
+        path = pathlib.Path(self._options.boxes)
+        return read_boxes(path, self._root, self._layout.class_names, self._passed)
+
+    @functools.cached_property
+    def _masks(self) -> dict[str, str]:
+        folder = self._layout.masks
+        return {} if folder is None else folder_masks.mask_files(folder)
+
+    def has_several(self) -> bool:
+        """Whether some photo has several labels."""
+        return any(len(photo.labels) > 1 for photo in self._layout.known())
+
+    def open(self, name: str) -> FolderSource:
+        """A list as a source."""
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def _open(self, name: str) -> FolderSource:
+        photos, classes = self._layout.photos(name), self._layout.class_names
+        index = {name: c for c, name in enumerate(classes)}
+        records, masks = [], []
+        for photo in photos:
+            labels = self._labels(photo, index)
+            if labels is None:
+                continue
+            records.append(self._record(photo, labels, index))
+            png = folder_masks.mask_of(photo.image_id, self._masks) if self._masks else None
+            masks.append(png or photo.objects)
+        if self._options.boxes and not any(len(record.boxes) for record in records):
+            logging.warning("%s has no box for the list %s.", self._options.boxes, name)
+        if self._options.masks and not any(masks):
+            logging.warning("%s has no mask for the list %s.", self._options.masks, name)
+        left_out, about = self._passed.rows(), self._layout.about
+        return FolderSource(name, classes, tuple(records), tuple(masks), left_out, about)
+
+    def _labels(self, photo: Labelled, index: dict[str, int]) -> tuple[int, ...] | None:
+        """A photo's labels as numbers; None where it is left out."""
+        where = photo.where or str(self._root / photo.image_id)
+        for name in photo.labels:
+            if name not in index:
+                self._passed.refuse(
+                    "labels that the training list lacks",
+                    f"{photo.image_id} ({name})",
+                    f"{where}: {folder_table.no_class(name, tuple(index), self._options.train)}",
+                )
+        labels = tuple(sorted(index[name] for name in photo.labels if name in index))
+        if self._options.multi_label:
+            return labels
+        if len(labels) > 1:
+            shown = " and ".join(self._layout.class_names[c] for c in labels)
+            raise UserError(
+                f"{where}: {photo.image_id} shows {shown[:200]}, but data.multi_label=False needs "
+                "one label an image: write multi_label=true after the data set"
+            )
+        if not labels:
+            self._passed.refuse(
+                "photos without a label",
+                photo.image_id,
+                f"{where}: {photo.image_id} has no label: name its class, or write "
+                "multi_label=true after the data set, where photos may show none",
+            )
+            return None
+        return labels
+
+    def _record(self, photo: Labelled, labels: tuple[int, ...], index: dict[str, int]) -> Record:
+        image = str(self._root / photo.image_id)
+        rows = self._boxes.get(photo.image_id, [])
+        if not rows:
+            kept = [i for i, name in enumerate(photo.box_labels) if name in index]
+            own = [index[photo.box_labels[i]] for i in kept]
+            boxes, size = photo.boxes[kept], photo.size
+            return Record(photo.image_id, image, labels, size, boxes, np.array(own, np.int32))
+        size, rows = check_boxes(image, rows, self._passed)
+        own = [_box_label(row, photo, labels) for row in rows]
+        boxes = np.array([row.box for row in rows], np.float32) if rows else no_boxes()
+        return Record(
+            photo.image_id, image, labels, size or photo.size, boxes, np.array(own, np.int32)
+        )
+
+
+def _box_label(row: Row, photo: Labelled, labels: Sequence[int]) -> int:
+    if row.label is not None:
+        return row.label
+    if len(labels) != 1:
+        raise UserError(
+            f"{row.where}: {photo.image_id} has {len(labels)} labels, so that its boxes need a "
+            "class: expected the header image,x0,y0,x1,y1,class"
+        )
+    return labels[0]

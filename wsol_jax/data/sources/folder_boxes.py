@@ -6,10 +6,12 @@ import difflib
 import math
 import pathlib
 
+from wsol_jax.base.arrays import Unreadable, check_regular
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, shorten
 from wsol_jax.base.limits import MAX_COORDINATE, MAX_LINE
 from wsol_jax.data import decode
+from wsol_jax.data.sources.left_out import PassedOver
 
 _HEADER = ("image", "x0", "y0", "x1", "y1")
 
@@ -24,12 +26,20 @@ class Row:
 
 
 def read_boxes(
-    path: pathlib.Path, root: pathlib.Path, class_names: tuple[str, ...]
+    path: pathlib.Path,
+    root: pathlib.Path,
+    class_names: tuple[str, ...],
+    passed: PassedOver | None = None,
 ) -> dict[str, list[Row]]:
-    """{image id: its rows}, every line checked whether or not its photo is in the list."""
+    """{image id: its rows}, every line checked whether or not its photo is in the list.
+
+    A row without a photo is left out where ``passed`` is not strict.
+    """
+    passed = passed or PassedOver()
     boxes: dict[str, list[Row]] = {}
     known: set[str] = set()
     try:
+        check_regular(path)  # a pipe would let us wait for ever
         # Excel writes a byte order mark, which utf-8-sig drops.
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.reader(iter(lambda: f.readline(MAX_LINE), ""))
@@ -44,14 +54,20 @@ def read_boxes(
                     continue
                 row, image_id = _parse(words, len(header), f"{path}, line {reader.line_num}")
                 if image_id not in known and not (root / image_id).is_file():
-                    raise UserError(
+                    passed.refuse(
+                        f"rows of {path.name} without a photo",
+                        image_id,
                         f"{row.where}: there is no photo {root / image_id}; the first column is "
-                        f"the path below {root}"
+                        f"the path below {root}",
                     )
+                    continue
                 known.add(image_id)
                 boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
-    except OSError as e:
-        raise UserError(f"boxes file {path} cannot be read: {e.strerror}") from None
+    except OSError as e:  # of the file, or of a photo that it names
+        photo = "" if e.filename in (None, str(path)) else f": {shorten(str(e.filename))}"
+        raise UserError(f"boxes file {path} cannot be read: {e.strerror}{photo}") from None
+    except Unreadable as e:
+        raise UserError(f"boxes file {path} {e}") from None
     except (UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"boxes file {path} is no CSV in UTF-8: {e}") from None
     return boxes
@@ -93,16 +109,23 @@ def _with_label(
     return dataclasses.replace(row, label=class_names.index(name))
 
 
-def check_boxes(image: str, rows: list[Row]) -> tuple[int, int] | None:
-    """The photo's (width, height), having checked that its boxes lie in it."""
+def check_boxes(
+    image: str, rows: list[Row], passed: PassedOver
+) -> tuple[tuple[int, int] | None, list[Row]]:
+    """The photo's (width, height), None where it cannot be read, and the boxes that lie in it."""
     try:
         width, height = decode.image_size(image)
     except decode.CorruptImage:
-        return None  # decoding names and skips it
+        return None, rows  # decoding names and skips it
+    inside = []
     for row in rows:
-        if row.box[2] > width - 1 or row.box[3] > height - 1:
-            raise UserError(
-                f"{row.where}: the box ends at {row.box[2]:g}, {row.box[3]:g}, but {image} is "
-                f"{width}x{height}, so x1 is at most {width - 1} and y1 at most {height - 1}"
-            )
-    return width, height
+        if row.box[2] <= width - 1 and row.box[3] <= height - 1:
+            inside.append(row)
+            continue
+        passed.refuse(
+            "boxes outside of their photo",
+            row.where,
+            f"{row.where}: the box ends at {row.box[2]:g}, {row.box[3]:g}, but {image} is "
+            f"{width}x{height}, so x1 is at most {width - 1} and y1 at most {height - 1}",
+        )
+    return (width, height), inside
