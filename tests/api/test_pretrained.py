@@ -40,6 +40,7 @@ def test_photos_have_their_imagenet_names(model, photos):
     assert all(len(r.boxes) for r in results)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_class_scores_are_the_means_of_the_class_maps(model, photos):
     network = model.network
@@ -53,6 +54,7 @@ def test_class_scores_are_the_means_of_the_class_maps(model, photos):
     assert float(jax.numpy.min(with_all.maps)) >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_it_is_explained_by_any_method(model, photos):
     _, image = photos[0]

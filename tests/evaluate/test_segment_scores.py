@@ -16,6 +16,7 @@ from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.evaluate.thresholded import MapThresholds
+from wsol_jax.report import tables
 from wsol_jax.runs.opened import Network
 
 NAMES = ("bird", "cat", "dog")
@@ -455,3 +456,23 @@ def test_a_run_without_masks_compares_without_a_traceback(tmp_path, capsys):
         write_run(tmp_path / name, 0.5, count=0)
     assert compare.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert "miou" not in capsys.readouterr().out
+
+
+def test_what_all_background_would_have_and_who_is_never_found():
+    scores = SegmentationScores(("cat", "dog", "cow"))
+    truth = np.zeros((4, 5), np.uint8)
+    truth[0], truth[1, 0] = 1, 2  # 14 pixels of background, 5 of cat, 1 of dog, no cow
+    found = np.zeros((4, 5), np.uint8)
+    found[0, :2] = 1
+    scores.update("a", truth, found)
+    figures = scores.figures()
+    assert figures["background_accuracy"] == 14 / 20
+    assert figures["background_miou"] == pytest.approx(14 / 20 / 3)
+    assert figures["never_found"] == ["dog"] and figures["classes"] == 2
+    blank = SegmentationScores(("cat", "dog", "cow"))
+    blank.update("a", truth, np.zeros_like(truth))
+    alone = blank.figures()
+    assert alone["miou"] == pytest.approx(figures["background_miou"])
+    assert alone["pixel_accuracy"] == figures["background_accuracy"]
+    told = tables.never_found([("val", "", alone)])
+    assert told == ["val: 2 of 2 classes are never found: cat, dog."]

@@ -64,6 +64,7 @@ class SegmentationScores(Results):
             return {**dict.fromkeys(FIGURES), "images": 0}
         values = self.confusion.compute(**self.options())
         figures: dict[str, Any] = {name: known(values[name]) for name in FIGURES}
+        figures |= self._all_background()
         figures["images"] = len(self)
         if intervals:
             spans = self.confusion.intervals(**self.options())
@@ -78,6 +79,20 @@ class SegmentationScores(Results):
                 "images": {name: int(count) for name, count in shown},
             }
         return figures
+
+    def _all_background(self) -> dict[str, Any]:
+        """What an answer of nothing but background would have, and the classes never found."""
+        counts = self.confusion.counts
+        true = counts.sum(axis=1)
+        share = known(float(true[0] / true.sum())) if true.sum() else None
+        classes = [c for c in self.options().get("classes", range(len(true))) if true[c]]
+        missed = [c for c in classes if c and not counts[:, c].sum()]
+        return {
+            "background_miou": None if share is None else share / max(len(classes), 1),
+            "background_accuracy": share,
+            "never_found": [self.class_names[c - 1] for c in missed],
+            "classes": len([c for c in classes if c]),
+        }
 
     def _shown(self) -> np.ndarray:
         """(1 + C,) how many images' truth has each class."""

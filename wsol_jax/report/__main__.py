@@ -42,7 +42,7 @@ def _run(flags: argparse.Namespace) -> None:
         raise UserError(f"--out={flags.out}: {error.strerror or error}.") from None
     columns = page.columns_of(runs)
     print(tables.text_table(columns))
-    for sentence in [*pairs.obstacles(runs), *tables.without_truth(columns)]:
+    for sentence in [*pairs.obstacles(runs), *tables.remarks(columns)]:
         print(printable(sentence))
     print(f"\nreport: {os.path.abspath(flags.out)}")
 

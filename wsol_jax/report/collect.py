@@ -209,7 +209,7 @@ def write_page(
     )
     columns = page.with_parts(figures, words={})
     print(tables.text_table(columns))
-    for sentence in tables.without_truth(columns):
+    for sentence in tables.remarks(columns):
         print(printable(sentence))
     if by_stage := staged.text_table(figures):
         print(f"\n{by_stage}\n")

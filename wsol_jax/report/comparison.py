@@ -65,7 +65,7 @@ def write_comparison(
     lists = lists_of(runs)
     differences = [(n, pairs.difference_table(n, runs)) for n in lists]
     warned = shell.notes(pairs.obstacles(runs), "warning")
-    told = [*tables.without_truth(columns), *notes]
+    told = [*tables.remarks(columns), *notes]
     alike = pairs.comparable(runs)
     body = [
         shell.part(

@@ -78,7 +78,7 @@ def write_report(
     )  # fmt: skip
     maps = cards.MapStore()
     cards_part = strips.part(rows, run) if classes else _cards_part(rows, run, maps, command)
-    body = _body(run, [*tables.without_truth(with_parts(figures)), *notes], cards_part)
+    body = _body(run, [*tables.remarks(with_parts(figures)), *notes], cards_part)
     words, files = shelves.counted(shown, totals), downloads.payload({"": run})
     document = shell.document(title, _facts(run), body, maps, [threshold], words, files)
     write_whole(path, document)

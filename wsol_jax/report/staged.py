@@ -40,9 +40,9 @@ class Row:
 
 
 def rows(figures: Mapping) -> list[Row]:
-    """The stages of which more than their time is known, in order.
+    """The stages but the evaluation, in order; none where only times are known but of the last one.
 
-    None where that is the last network alone: its figures are the run's.
+    Its figures are the run's.
 
     Args:
       figures: metrics.json's content.
@@ -50,15 +50,18 @@ def rows(figures: Mapping) -> list[Row]:
     stages = figures.get("stages", {})
     trained = [name for name, own in stages.items() if "train_seconds" in own]
     last = trained[-1] if trained else ""
-    found = []
+    found, told = [], []
     for name, own in stages.items():
         if name == last:
             own = {**own, **{key: figures.get(key, {}) for key in ("test", "parts")}}
-        for product, cells in _cells(own):
-            base, number = _split(name)
-            kind = base + product
-            found.append(Row(name + product, kind, number, cells))
-    return found if any(row.name != last for row in found) else []
+        base, number = _split(name)
+        scored = list(_cells(own))
+        told += [name + product for product, _ in scored]
+        if name == "evaluate" and not scored:
+            continue
+        for product, cells in scored or [("", {_TIME: _time(own)})]:
+            found.append(Row(name + product, base + product, number, cells))
+    return found if any(name != last for name in told) else []
 
 
 def part(figures: Mapping) -> str:
@@ -129,8 +132,12 @@ def _cells(own: Mapping) -> Iterable[tuple[str, dict[Column, float | None]]]:
         cells = {(_LABELS, label): scored.get(key) for key, label in _OF_LABELS.items()}
         cells = {**(cells if scored else {}), **more}
         if any(value is not None for value in cells.values()):
-            cells[_TIME] = own.get("train_seconds", own.get("seconds"))
+            cells[_TIME] = _time(own)
             yield f"/{product}" if product else "", cells
+
+
+def _time(own: Mapping) -> float | None:
+    return own.get("train_seconds", own.get("seconds"))
 
 
 def _network(own: Mapping) -> dict[Column, float | None]:

@@ -97,6 +97,23 @@ def without_truth(columns: Columns) -> list[str]:
     return [f"{told}."]
 
 
+def never_found(columns: Columns) -> list[str]:
+    """The classes that a segmenter found in no image, though some show them: a sentence each."""
+    said = []
+    for name, column, figures in columns:
+        missed, classes = figures.get("never_found") or (), figures.get("classes", 0)
+        if missed:
+            shown = ", ".join(missed[:10]) + ", ..." * (len(missed) > 10)
+            where = ", ".join(filter(None, (name, column)))
+            said.append(f"{where}: {len(missed)} of {classes} classes are never found: {shown}.")
+    return said
+
+
+def remarks(columns: Columns) -> list[str]:
+    """What has to be known to read the figures, in sentences."""
+    return [*without_truth(columns), *never_found(columns)]
+
+
 def _needing(kind: str) -> list[Figure]:
     """The figures that need boxes, or masks."""
     named = groups()
