@@ -91,7 +91,9 @@ def write_messy(root):
     frames[1].convert("L").save(cat / "grey.jpg")
     deep = rng.integers(0, 65535, (32, 40), dtype=np.uint16)
     Image.fromarray(deep).save(cat / "sixteen.png")
-    Image.open(cat / "print.jpg").convert("CMYK").save(cat / "print.jpg")
+    with Image.open(cat / "print.jpg") as opened:
+        printed = opened.convert("CMYK")
+    printed.save(cat / "print.jpg")
     frames[2].convert("RGBA").save(cat / "clear.png")
     Image.fromarray(np.array([[[9, 8, 7]]], np.uint8)).save(cat / "dot.png")
     photo(cat / "large.jpg", size=(6000, 4000), seed=101)

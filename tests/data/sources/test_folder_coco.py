@@ -215,3 +215,21 @@ def test_categories_have_names_and_numbers_of_their_own(tmp_path):
     own_data.write_coco(tmp_path / "annotations.json", content)
     with pytest.raises(UserError, match=r"categories\[1\].name: expected a name of its own"):
         _open(tmp_path)
+
+
+def test_a_photo_of_another_size_than_the_file_says(tmp_path):
+    """As of a tool that drew on the photo as EXIF turns it."""
+    own_data.photo(tmp_path / "a.jpg", size=(32, 40))
+    one = _one(bbox=[4, 4, 8, 8], segmentation=SQUARE)
+    own_data.write_coco(tmp_path / "annotations.json", own_data.coco([("a.jpg", 40, 32)], [one]))
+    expected = r"images\[0\]: the photo a.jpg is 32x40 as it is stored, not 40x32; .* EXIF"
+    with pytest.raises(UserError, match=expected):
+        _open(tmp_path)
+    source = _open(tmp_path, strict=False)
+    assert source[0].labels == (0,) and not len(source[0].boxes) and source.mask(0) is None
+    assert any("another size" in row.reason and row.fault for row in source.left_out)
+    own_data.photo(tmp_path / "a.jpg", size=(40, 32))
+    source = _open(tmp_path)
+    own_data.photo(tmp_path / "a.jpg", size=(32, 40))  # one that was not compared
+    with pytest.raises(UserError, match=r"the photo a.jpg is 32x40"):
+        source.mask(0)

@@ -24,6 +24,8 @@ from wsol_jax.data.sources.left_out import PassedOver
 
 __all__ = ["EXTENSIONS", "FolderSource", "choices", "open_folder", "opener"]
 
+_CHECKED = 4096  # photos of a list, spread over it, whose size is compared with what was said
+
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
@@ -56,12 +58,12 @@ class FolderSource:
         mask, record = self.masks[index], self.records[index]
         if mask is None:
             return None
-        size = record.size
-        if size is None:
-            try:
-                size = decode.image_size(record.image, record.image_id)
-            except decode.CorruptImage:
-                return None  # decoding names and skips it
+        try:
+            size = decode.image_size(record.image, record.image_id)
+        except decode.CorruptImage:
+            return None  # decoding names and skips it
+        if record.size not in (None, size):
+            raise UserError(_other_size(record.image_id, record.size, size))
         if isinstance(mask, str):
             return folder_masks.read_mask(mask, size, self.class_names)
         return paint(mask, self.class_names, size)
@@ -172,7 +174,11 @@ class _Folder:
         photos, classes = self._layout.photos(name), self._layout.class_names
         index = {name: c for c, name in enumerate(classes)}
         records, masks = [], []
-        for photo in photos:
+        sized = [place for place, photo in enumerate(photos) if photo.size is not None]
+        checked = frozenset(sized[:: 1 + len(sized) // _CHECKED])
+        for place, photo in enumerate(photos):
+            if place in checked:
+                photo = self._sized(photo)
             labels = self._labels(photo, index)
             if labels is None:
                 continue
@@ -185,6 +191,21 @@ class _Folder:
             logging.warning("%s has no mask for the list %s.", self._options.masks, name)
         left_out, about = self._passed.rows(), self._layout.about
         return FolderSource(name, classes, tuple(records), tuple(masks), left_out, about)
+
+    def _sized(self, photo: Labelled) -> Labelled:
+        """A photo whose file has the size that was said, or one without boxes and masks."""
+        try:
+            size = decode.image_size(str(self._root / photo.image_id), photo.image_id)
+        except decode.CorruptImage:
+            return photo  # decoding names and skips it
+        if size == photo.size:
+            return photo
+        self._passed.refuse(
+            "photos of another size than was said, whose boxes and masks are left out",
+            photo.image_id,
+            f"{photo.where}: {_other_size(photo.image_id, photo.size, size)}",
+        )
+        return dataclasses.replace(photo, size=None, boxes=no_boxes(), box_labels=(), objects=None)
 
     def _labels(self, photo: Labelled, index: dict[str, int]) -> tuple[int, ...] | None:
         """A photo's labels as numbers; None where it is left out."""
@@ -229,6 +250,12 @@ class _Folder:
         return Record(
             photo.image_id, image, labels, size or photo.size, boxes, np.array(own, np.int32)
         )
+
+
+def _other_size(image_id: str, said: tuple[int, int], size: tuple[int, int]) -> str:
+    turned = "; its boxes seem to count the photo as EXIF turns it" if said == size[::-1] else ""
+    stored = f"{size[0]}x{size[1]} as it is stored"
+    return f"the photo {image_id} is {stored}, not {said[0]}x{said[1]}{turned}"
 
 
 def _box_label(row: Row, photo: Labelled, labels: Sequence[int]) -> int:
