@@ -6,7 +6,8 @@ wsol_jax: train a network on image labels alone; get back where things are: heat
 Try it, without a download or a GPU (a few minutes; then open runs/cam/report.html):
   python -m wsol_jax.main --config=configs/cam.py:embedded --workdir=runs/cam
 
-Your own photos, a folder a class (photos/cat/1.jpg, photos/dog/2.jpg):
+Your own photos, a folder a class (photos/cat/1.jpg, photos/dog/2.jpg); docs/own_data.md has more:
+  python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=photos --out=look
   python -m wsol_jax.main --workdir=runs/mine \\
       --config=configs/cam.py:folder,root=photos,backbone=mobilenet_v2,weights=imagenet
 
@@ -15,6 +16,7 @@ With a finished run (wsol_jax.load opens it from Python: docs/python.md):
   python -m wsol_jax.main --mode=evaluate --workdir=runs/mine   # score its checkpoint again
   python -m wsol_jax.report runs/cam runs/spg --out=both.html   # runs side by side, as a page
   python -m wsol_jax.compare runs/cam runs/spg                  # the same in a table, intervals
+  wsol_jax.load("runs/mine")("dog.jpg").boxes                   # in Python: docs/python.md
 
 Without a run:
   python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W  # sizes, FLOPs
@@ -30,7 +32,7 @@ A method is a file of configs/, whose first lines have its commands, times and f
 
 A data set stands after its colon, then keys such as root=, backbone=, weights=, epochs=, seed=:
   embedded         drawn on first use
-  folder           your photos: class folders, labels.csv or COCO; --mode=check_data looks at them
+  folder           your photos; boxes=FILE.csv (image,x0,y0,x1,y1[,class]), masks=FOLDER for scores
   cub, ilsvrc, voc as published; cub downloads itself
 
 Every other field is a flag, such as --config.optimizer.momentum=0.8: configs/common.py lists them.

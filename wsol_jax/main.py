@@ -3,16 +3,16 @@
 python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg
 python -m wsol_jax.main --mode=evaluate --workdir=runs/spg
 python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes
-python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=photos --out=look
 python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W
+python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=photos --out=look
 
 --config=configs/METHOD.py:DATASET,key=value,...
   METHOD   cam, spg, cams2i, two_phase, sec, hide_and_seek or mcof; the first lines of its file have
            its commands, how long they take, and what to expect
   DATASET  embedded (drawn on first use), folder (your photos), cub, ilsvrc or voc
-  key      root, train, tune, test, boxes, labels, coco, masks, layout, multi_label, strict (of the
-           data); backbone, weights, width, output_stride (of the network); size, batch, accumulate,
-           epochs, lr, seed, dtype, recipe
+  key      of the data: root, train, tune, test, boxes, masks, coco, labels, layout, multi_label,
+           strict; of the network: backbone, weights, width, output_stride; of the training: size,
+           batch, accumulate, epochs, lr, seed, dtype, recipe
 
 Every other field is a flag, such as --config.optimizer.momentum=0.8: configs/common.py lists them
 with their meaning. python -m wsol_jax prints what else there is to do, README.md has the layouts.

@@ -1,7 +1,7 @@
 // Shows a picture large in a dialog: by click, Enter or Space; arrows lead to the next one in sight.
 (() => {
   const dialog = document.getElementById("large");
-  const every = [...document.querySelectorAll(".card .stage, .card .extras img, .strip img")];
+  const every = [...document.querySelectorAll(".card .stage, .part figure img")];
   if (!dialog.showModal || !every.length) return;
   let current = null;
 
@@ -13,6 +13,7 @@
   function words(picture) {
     const card = picture.closest(".card, .strip");
     const kind = picture.closest("figure")?.querySelector("figcaption").textContent;
+    if (!card) return kind;
     const panel = picture.closest(".panel");
     const parts = [
       card.querySelector("h4").textContent,
@@ -44,7 +45,7 @@
   }
 
   for (const picture of every) {
-    const name = picture.querySelector(".photo")?.alt ?? picture.alt;
+    const name = (picture.querySelector(".photo") ?? picture).alt || words(picture);
     picture.classList.add("enlarges");
     picture.tabIndex = 0;
     picture.setAttribute("role", "button");

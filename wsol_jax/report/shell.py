@@ -18,20 +18,21 @@ def document(
     body: Sequence[str],
     maps,
     thresholds: Sequence[float],
-    shown: str,
+    shown: int | str,
     files: str = "",
 ) -> str:
     """The document: its header, sections and data.
 
     Args:
       thresholds: those of the sliders.
-      shown: how many images, in words.
+      shown: how many images, or that in words.
       files: what its buttons save, from ``downloads.payload``.
     """
     here = resources.files("wsol_jax.report")
     data = {"thresholds": [float(t) for t in thresholds], **maps.payload(), "files": files}
     # "</script" inside the JSON would end it; "<" is the only character that needs care here.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    shown = f"{shown:,} images" if isinstance(shown, int) else shown
     written = "".join(body)
     written, own = _without_styles(_contents(written) + written)
     css = f"\n{(here / 'page.css').read_text('utf-8')}{own}\n"

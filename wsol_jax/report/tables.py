@@ -13,6 +13,12 @@ DELTA = "\N{GREEK CAPITAL LETTER DELTA}"  # the second run minus the first
 
 Columns = Sequence[tuple[str, str, Mapping]]  # (list's name, run's name, its figures)
 
+# How a folder of photos comes by truth.
+_WAYS = {
+    "boxes": "boxes=FILE.csv (the columns image,x0,y0,x1,y1[,class])",
+    "masks": "masks=FOLDER (a PNG a photo)",
+}
+
 
 def percent(value, digits: int = 1) -> str:
     """A fraction as per cent, anything unknown (None, NaN) as a dash, counts as they are."""
@@ -84,11 +90,10 @@ def without_truth(columns: Columns) -> list[str]:
         return []
     said = "; ".join(f"{name} has no {' and no '.join(kinds)}" for name, kinds in lacks.items())
     told = f"{said}: the figures that need them are left out"
-    if any("boxes" in kinds for kinds in lacks.values()):
-        told += (
-            "; to add boxes to a folder of photos, write boxes=FILE.csv after its root, a file of "
-            "the columns image,x0,y0,x1,y1[,class]"
-        )
+    missing = {kind for kinds in lacks.values() for kind in kinds}
+    if "boxes" in missing:
+        ways = " and ".join(way for kind, way in _WAYS.items() if kind in missing)
+        told += f"; a folder of photos takes {ways} after its root: docs/own_data.md"
     return [f"{told}."]
 
 
