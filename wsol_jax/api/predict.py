@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 import time
 from collections.abc import Sequence
 
@@ -85,7 +86,11 @@ def predict(
     whole = {"info": info, **content, "categories": coco.categories(model.class_names)}
     _write(out / "predictions.json", json.dumps(whole, indent=1))
     skipped = len(source) - count
-    _write_page(out, model, wanted.threshold, shown, count, skipped)
+    places = {"workdir": workdir, "images": images, "out": out}
+    words = [f"--{name}={shlex.quote(str(place))}" for name, place in places.items()]
+    command = " ".join(["python -m wsol_jax.main --mode=predict", *words])
+    command += " --threshold={threshold}"
+    _write_page(out, model, wanted.threshold, shown, count, skipped, command)
     rate = f"{seconds:.1f} s, {count / seconds:.1f} a second"
     print(f"{count} photos ({rate}) -> {out / 'predictions.json'}, {out / 'index.html'}")
     if skipped:
@@ -100,7 +105,9 @@ def _write_page(
     shown: Sequence[Example],
     count: int,
     skipped: int,
+    command: str,
 ) -> None:
+    """``command``: that makes these files, with "{threshold}" in it for the slider's."""
     segmented = any("segmentation" in example.pictures for example in shown)
     facts = {"Run": str(model.workdir), "Method": model.config.method, "Step": str(model.step)}
     page.write_report(
@@ -115,6 +122,7 @@ def _write_page(
         sample=_SHOWN,
         totals={"Photos": count},
         drawn="the first by name",
+        command=command,
         facts=facts,
         classes=model.class_names if segmented else (),
         notes=[f"{skipped} unreadable photos were skipped."] if skipped else [],

@@ -272,7 +272,7 @@ class DetectionAP(FigureAccumulator):
             np.asarray(arrays["ious"]).tolist(),
             None if np.isnan(nms_iou) else nms_iou,
         )
-        made.images = RaggedPerImage.from_arrays(arrays)
+        made.images = made.images.read(arrays)
         made.objects = RaggedPerImage.from_arrays(
             {k: arrays[f"object_{k}"] for k in ("ids", "lengths", "rows")}
         )

@@ -162,7 +162,7 @@ class BoxAccuracy(Accumulator):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoxAccuracy":
         """The inverse of ``to_arrays``."""
         made = cls(arrays["thresholds"], np.asarray(arrays["deltas"]).tolist())
-        made.images = PerImage.from_arrays(arrays)
+        made.images = made.images.read(arrays)
         if made.images.rows().dtype != np.uint8:
             raise ValueError("rows of bits are expected as bytes")
         return made
@@ -336,5 +336,5 @@ class HitRates(Accumulator):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "HitRates":
         """The inverse of ``to_arrays``."""
         made = cls([str(n) for n in arrays["names"]])
-        made.images = PerImage.from_arrays(arrays)
+        made.images = made.images.read(arrays)
         return made

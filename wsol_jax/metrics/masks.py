@@ -169,7 +169,7 @@ class PixelAP(Accumulator):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "PixelAP":
         """The inverse of ``to_arrays``."""
         made = cls(np.asarray(arrays["edges"])[:-1])
-        made.images = PerImage.from_arrays(arrays)
+        made.images = made.images.read(arrays)
         return made
 
 

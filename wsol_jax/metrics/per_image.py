@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -47,6 +48,13 @@ class PerImage:
             if image_id in self._rows:
                 raise ValueError(f"image {image_id!r} is counted twice")
             self._rows[str(image_id)] = rows[i].astype(self.dtype)
+
+    def read(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """What ``from_arrays`` gives; ValueError where its rows have another shape than these."""
+        found = type(self).from_arrays(arrays)
+        if found.shape != self.shape:
+            raise ValueError(f"rows of shape {found.shape}, expected {self.shape}")
+        return found
 
     def merge(self, other: "PerImage", *, overlap: bool = False) -> "PerImage":
         """The images of both; with overlap, an image in both keeps this one's row.

@@ -171,7 +171,7 @@ class SaliencyAP(FigureAccumulator):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SaliencyAP":
         """The inverse of ``to_arrays``."""
         made = cls(int(arrays["num_classes"]), arrays["edges"])
-        made.images = RaggedPerImage.from_arrays(arrays)
+        made.images = made.images.read(arrays)
         return made
 
 
@@ -317,5 +317,5 @@ class LocationAP(FigureAccumulator):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LocationAP":
         """The inverse of ``to_arrays``."""
         made = cls(arrays["rows"].shape[1], float(arrays["tolerance"]))
-        made.images = PerImage.from_arrays(arrays)
+        made.images = made.images.read(arrays)
         return made

@@ -112,5 +112,5 @@ class ConfusionMatrix(FigureAccumulator):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ConfusionMatrix":
         """The inverse of ``to_arrays``."""
         made = cls(int(arrays["num_classes"]))
-        made.images = RaggedPerImage.from_arrays(arrays)
+        made.images = made.images.read(arrays)
         return made
