@@ -123,7 +123,7 @@ def road(
     *,
     shares: tuple[float, ...] = SHARES,
     noise: float = 0.01,
-    iterations: int = 60,
+    iterations: int = 200,
     seed: int = 0,
 ) -> Road:
     """ROAD (Rong et al. 2022): hidden pixels are imputed, so that the hole's shape says nothing.

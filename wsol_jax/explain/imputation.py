@@ -10,7 +10,7 @@ _NEIGHBOURS = (
 )
 
 
-def impute(images: jax.Array, hidden: jax.Array, iterations: int = 60) -> jax.Array:
+def impute(images: jax.Array, hidden: jax.Array, iterations: int = 200) -> jax.Array:
     """Fills hidden pixels so that each is the weighted mean of its eight neighbours.
 
     That is a sparse system of linear equations, which ROAD solves exactly. Here a pyramid of means
@@ -20,8 +20,9 @@ def impute(images: jax.Array, hidden: jax.Array, iterations: int = 60) -> jax.Ar
     Args:
       images: (B, H, W, C).
       hidden: (B, H, W) bool.
-      iterations: steps; 60 leave a mean error below a grey level on photos of 224 pixels with
-        90% hidden.
+      iterations: steps. On a photo of 224 pixels with 90% hidden in blocks of 40, 200 leave a mean
+        error of 1.3 grey levels and 60 leave 10; with half of it hidden so, 0.01 and 1.3; where
+        single pixels are hidden, 60 leave none.
 
     Returns:
       (B, H, W, C) float32; what is not hidden is as it was. An image that is hidden whole is its
