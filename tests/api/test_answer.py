@@ -143,3 +143,19 @@ def test_a_notebook_shows_the_photo_and_no_foreign_html(maps):
     page = result._repr_html_()
     assert "data:image/jpeg;base64," in page and "<b>dog" not in page and "&lt;b&gt;dog" in page
     assert "1 box" in repr(result) and "80x40" in repr(result)
+
+
+def test_more_classes_than_a_byte_names():
+    names = tuple(f"c{i}" for i in range(300))
+    probabilities, maps = np.zeros(300, np.float32), np.zeros((8, 8, 300), np.float32)
+    probabilities[299], maps[:, :4, 299] = 1.0, 1.0
+    result = answer(said(probabilities, maps), photo(), names, Wanted(0.5), CRF)
+    assert result.mask.dtype == np.uint16 and result.mask.max() == 300
+    assert result.to_coco()["annotations"][0]["category_id"] == 300
+
+
+def test_what_is_found_is_nobodys_to_change(maps):
+    result = look(said([0.3, 0.6, 0.1], maps))
+    for array in (result.mask, result.boxes):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0

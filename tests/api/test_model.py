@@ -16,6 +16,7 @@ from PIL import Image
 import wsol_jax
 from wsol_jax.api import answer, predict
 from wsol_jax.evaluate.rescore import rescore
+from wsol_jax.runs.figures import write as write_figures
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,9 @@ def test_unreadable_photos(model, files, tmp_path):
         (lambda m, f: m(f[0], classes=["zebra"]), "zebra"),
         (lambda m, f: m.heatmap(f[0], "zebra"), "zebra"),
         (lambda m, f: m(np.zeros((8, 8, 3))), "uint8"),
+        (lambda m, f: m(f[0], threshold="high"), "threshold"),
+        (lambda m, f: m.heatmap(f), "one photo"),
+        (lambda m, f: m.heatmap(f[0].parent), "one photo"),
         (lambda m, f: wsol_jax.load(f[0].parent), "config.json"),
         (lambda m, f: wsol_jax.load(tiny.finished(), dtype="float8"), "dtype"),
         (lambda m, f: wsol_jax.load(tiny.finished(), checkpoint="bset"), "best"),
@@ -166,6 +170,21 @@ def test_mistakes_are_one_sentence(model, files, call, words):
 def test_half_precision_is_near(model, files):
     half = wsol_jax.load(tiny.finished(), dtype="bfloat16", batch=2)
     assert half(files[0]).score == pytest.approx(model(files[0]).score, abs=0.05)
+
+
+def test_a_photo_that_is_gone_is_a_sentence(model, files, tmp_path):
+    shutil.copy(files[0], tmp_path / "a.jpg")
+    result = model(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(wsol_jax.UserError, match=r"a\.jpg"):
+        result.plot()
+
+
+def test_the_maps_are_those_that_the_threshold_was_chosen_on(tmp_path):
+    workdir = tiny.copy_finished(tmp_path / "run")
+    figures = {**tiny.metrics(workdir), "explain": {"name": "layer_cam", "layer": ""}}
+    write_figures(workdir, figures)
+    assert wsol_jax.load(workdir).config.eval.explain == "layer_cam"
 
 
 def test_pictures_are_saved(model, files, tmp_path):

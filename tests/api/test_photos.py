@@ -77,3 +77,13 @@ def test_a_place_that_is_not_there(place, tmp_path):
         place = tmp_path
     with pytest.raises(UserError, match=r"no such folder or file|no photo in it"):
         photos.find(place, NAMES)
+
+
+def test_names_that_collide_with_what_others_became(tmp_path, picture):
+    files = []
+    for name in ("x/a.png", "y/a.png", "0_a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / name)
+        files.append(tmp_path / name)
+    names = [record.image_id for record in photos.given(files, NAMES).records]
+    assert len(set(names)) == 3

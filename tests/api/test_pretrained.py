@@ -65,7 +65,11 @@ def test_it_is_explained_by_any_method(model, photos):
 
 @pytest.mark.parametrize(
     ("backbone", "weights", "words"),
-    [("vgg", "x", "vgg16"), ("mobilenet_v2", "nowhere.npz", "nowhere")],
+    [
+        ("vgg16", "x", "mobilenet_v2"),
+        ("mobilenet_v2", "nowhere.npz", "nowhere"),
+        ("resnet50", "imagenet", "no classifier"),
+    ],
 )
 def test_mistakes_are_one_sentence(backbone, weights, words):
     with pytest.raises(wsol_jax.UserError, match=words):

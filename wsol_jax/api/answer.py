@@ -1,15 +1,16 @@
 """From what a network gives of a photo to what is in it: labels, maps, boxes."""
 
 import dataclasses
+import numbers
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from wsol_jax.api import photos
 from wsol_jax.api.result import Result
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
-from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.records import Record
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.photo_size import apply_crf, segment_probabilities
@@ -58,17 +59,21 @@ def wanted(
     Raises:
       UserError: a value out of its range, or a class that the run does not know.
     """
-    if not 0 <= threshold < 1:
+    if not _is_number(threshold) or not 0 <= threshold < 1:
         raise UserError(f"threshold={threshold}: expected 0 to below 1.")
     if boxes not in BOXES:
         raise UserError(f"boxes={boxes!r} is not one of {', '.join(map(repr, BOXES))}.")
     if min_score is None:
         min_score = _SEVERAL if several else 0.0
-    if not 0 <= min_score <= 1:
+    if not _is_number(min_score) or not 0 <= min_score <= 1:
         raise UserError(f"min_score={min_score}: expected 0 to 1.")
-    classes = [classes] if isinstance(classes, str) else classes
+    classes = [classes] if isinstance(classes, str) else classes or ()
     indices = tuple(class_index(name, class_names) for name in classes)
     return Wanted(threshold, boxes, several, min_score, indices)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real)
 
 
 def class_index(name: str, class_names: Sequence[str]) -> int:
@@ -110,13 +115,15 @@ def answer(
     except NotFinite as error:
         raise UserError(f"{photo.image_id}: {error}: the run's network has diverged.") from None
     found = [_boxes(maps[c], c, segmentation, wanted, image.size) for c in present]
+    boxes = np.concatenate([np.zeros((0, 4)), *found])
+    boxes.setflags(write=False)
     return Result(
         name=photo.image_id,
         size=image.size,
         class_names=class_names,
         probabilities=image.probabilities,
         classes=tuple(present),
-        boxes=np.concatenate([np.zeros((0, 4)), *found]),
+        boxes=boxes,
         box_classes=np.repeat(np.array(present, np.int64), [len(boxes) for boxes in found]),
         threshold=wanted.threshold,
         score_maps=maps,
@@ -155,7 +162,6 @@ def _boxes(
 
 def _segment(image: LocalizedImage, photo: Record, crf: Config) -> np.ndarray:
     """(h, w) uint8 classes of a photo, found on at most _SEGMENTED pixels a side."""
-    pixels = decode_rgb(photo.image, photo.image_id, exif=True)
-    small = encode.shrink(pixels, _SEGMENTED)
+    small = encode.shrink(photos.pixels(photo), _SEGMENTED)
     probabilities = segment_probabilities(image.maps, small.shape[1::-1])
     return apply_crf(probabilities, small, crf).argmax(axis=-1).astype(np.uint8)

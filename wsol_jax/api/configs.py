@@ -3,23 +3,27 @@
 import importlib.util
 import os
 import pathlib
+import sys
 import types
 from collections.abc import Iterable, Mapping
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Json
 
+_BESIDE = pathlib.Path(__file__).parents[2]
 
-def read_config(words: str) -> Config:
+
+def read_config(words: str, own: bool = False) -> Config:
     """The config of "configs/spg.py:folder,root=photos"; the file is run as Python.
 
-    A file that is not found from here is looked for beside the installed package.
+    A file that is not found from here is looked for beside the installed package; ``own``: there
+    alone.
 
     Raises:
       UserError: no such file, one that is no config, or words that it does not know.
     """
     path, _, argument = str(words).partition(":")
-    module = _module(_find(path), path)
+    module = _module(_BESIDE / path if own else _find(path), path)
     if not callable(getattr(module, "get_config", None)):
         raise UserError(
             f"config={path}: expected a file with get_config(), such as configs/cam.py."
@@ -63,12 +67,11 @@ def check_overrides(fields: Iterable[str], early: Iterable[str]) -> None:
 
 
 def _find(path: str) -> pathlib.Path:
-    beside = pathlib.Path(__file__).parents[2]
-    for place in (pathlib.Path(path), beside / path):
+    for place in (pathlib.Path(path), _BESIDE / path):
         if place.is_file():
             return place
     known = sorted(
-        x.name for x in (beside / "configs").glob("*.py") if "get_config" in x.read_text()
+        x.name for x in (_BESIDE / "configs").glob("*.py") if "get_config" in x.read_text()
     )
     raise UserError(f"config={path}: there is no such file; in configs/: {', '.join(known)}.")
 
@@ -78,8 +81,11 @@ def _module(place: pathlib.Path, path: str) -> types.ModuleType:
     if spec is None or spec.loader is None:
         raise UserError(f"config={path}: expected a Python file.")
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(place.resolve().parents[1]))  # where its "configs" is imported from
     try:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError) as error:
         raise UserError(f"config={path}: {error}") from error
+    finally:
+        del sys.path[0]
     return module

@@ -1,8 +1,8 @@
 """A trained run that looks at photos: what ``wsol_jax.load`` gives."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,7 @@ from wsol_jax.runs.opened import Network
 from wsol_jax.runs.plan import restore_variables, without_weights
 
 Out = TypeVar("Out")
+_WARNING = 30  # logging's number of it
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -61,8 +62,8 @@ class Model:
         Args:
           photo: a path, an encoded file's bytes, an array (H, W, 3) uint8 RGB or a Pillow image,
             for a ``Result``; a list or tuple of these, for a list; a folder's path, for an iterator
-            over its photos (sub-folders too), which reads ahead, keeps few in memory, and skips
-            unreadable ones with a line in the log.
+            over its photos (sub-folders too), which reads ahead, keeps few in memory, and names and
+            skips unreadable ones, up to the run's ``data.max_corrupt``.
           threshold: of the boxes, 0 to below 1; default: the run's.
           boxes: "largest" of each class, or "all".
           min_score: the least probability of a class that is in the photo; default 0.5 where an
@@ -87,14 +88,16 @@ class Model:
         Args:
           photo: one, as for a call.
           label: the class; "" is the likeliest.
-          method: "" is the run's own class map; "grad_cam", "layer_cam" and so on explain the class
-            score at a layer (``explain.named``).
+          method: "" is what the run was scored by, its class map as a rule; "grad_cam",
+            "layer_cam" and so on explain the class score at a layer (``explain.named``).
           layer: its name; "" is the one that the class maps come from.
 
         Raises:
           UserError: as a call; no such class, method or layer.
         """
         result = self(photo, classes=[label] if label else ())
+        if not isinstance(result, Result):
+            raise UserError("heatmap: expected one photo, got several or a folder.")
         if not method:
             return result.heatmap
         size = eval_size(self.config)
@@ -152,7 +155,7 @@ class Model:
         if len(results) < len(source):
             seen = {result.name for result in results}
             reasons = (photos.reason(r) for r in source.records if r.image_id not in seen)
-            raise UserError(next(filter(None, reasons)))
+            raise UserError(next(filter(None, reasons), "a photo could not be read."))
         return results
 
     def __repr__(self) -> str:
@@ -179,20 +182,21 @@ def load(
     workdir = pathlib.Path(workdir)
     folder = workdirs.network_folder(workdir)
     config, class_names = workdirs.load_to_run(folder)
-    if batch < 0:
+    if not isinstance(batch, int) or batch < 0:
         raise UserError(f"batch={batch}: expected 1 or more, or 0.")
     config = without_weights(config)  # the checkpoint has them
     with config.unlocked():
         config.eval = workdirs.load(workdir)[0].eval  # as the run was scored last
         config.eval.class_scores = ""
+        config.eval.update(_explained(workdir))
         config.eval.checkpoint = checkpoint or config.eval.checkpoint
         config.eval.batch_size = batch or config.eval.batch_size
         config.data.workers = 0  # processes start too slowly for one photo
         config.data.threads = max(config.data.threads, usable_cores())
     mesh = sharding.data_mesh()
     method = methods.build(config, len(class_names))
-    with _quiet():
-        variables, step = restore_variables(config, folder, method, mesh)
+    _quieten()
+    variables, step = restore_variables(config, folder, method, mesh)
     if dtype:
         with config.unlocked():
             config.dtype = dtype
@@ -201,15 +205,23 @@ def load(
     return Model(network, class_names, run_threshold(config, workdir), step, workdir)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Orbax's warnings that a folder is only read out of a notebook."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+def _explained(workdir: pathlib.Path) -> dict[str, str]:
+    """What the run was scored by last, whose box threshold stands in metrics.json."""
+    found = figures.read(workdir)
+    if found is None:
+        return {}
+    said = found.get("explain")
+    said = said if isinstance(said, dict) else {}
+    fields = {"explain": said.get("name", ""), "explain_layer": said.get("layer", "")}
+    return {name: str(value) for name, value in fields.items()}
+
+
+@functools.cache
+def _quieten() -> None:
+    """Keeps Orbax's warnings that a folder is only read out of notebooks."""
+    orbax = f"{os.sep}orbax{os.sep}"
+    ours = lambda record: record.levelno > _WARNING or orbax not in record.pathname
+    logging.get_absl_logger().addFilter(ours)
 
 
 def run_threshold(config: Config, workdir: pathlib.Path) -> float:

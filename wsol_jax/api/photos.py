@@ -72,10 +72,14 @@ def given(photos: Sequence[Photo], class_names: Sequence[str]) -> Photos:
       UserError: something that is no photo, such as an array of floats.
     """
     records = [_given(photo, f"photo{i}") for i, photo in enumerate(photos)]
-    often = collections.Counter(record.image_id for record in records)
-    for i, record in enumerate(records):
-        if often[record.image_id] > 1:  # of two folders: what is saved of one is not the other's
-            records[i] = dataclasses.replace(record, image_id=f"{i}_{record.image_id}")
+    while True:
+        often = collections.Counter(record.image_id for record in records)
+        twice = [i for i, record in enumerate(records) if often[record.image_id] > 1]
+        if not twice:
+            break
+        for i in twice:  # of two folders: what is saved of one is not the other's
+            name = f"{i}_{records[i].image_id}"
+            records[i] = dataclasses.replace(records[i], image_id=name)
     return Photos(tuple(records), tuple(class_names))
 
 
@@ -83,6 +87,8 @@ def _given(photo: Photo, name: str) -> Record:
     if isinstance(photo, str | os.PathLike):
         return _record(os.path.basename(photo) or str(photo), os.fspath(photo))
     if isinstance(photo, Image.Image):
+        if 0 in photo.size:
+            raise UserError(f"{name}: a Pillow image of no pixel.")
         try:
             name = os.path.basename(getattr(photo, "filename", "")) or name
             return _record(name, pillow_rgb(photo, exif=True))
@@ -114,6 +120,14 @@ def _pixels(photo: np.ndarray, name: str) -> np.ndarray:
 
 def _record(name: str, image: str | bytes | np.ndarray) -> Record:
     return Record(image_id=name, image=image, labels=(0,))
+
+
+def pixels(record: Record) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned as the camera says. Raises UserError where it cannot be read."""
+    try:
+        return decode_rgb(record.image, record.image_id, exif=True)
+    except CorruptImage as error:
+        raise UserError(f"{error}.") from None
 
 
 def reason(record: Record) -> str:

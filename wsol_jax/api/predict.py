@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from wsol_jax.api import coco, photos
+from wsol_jax.api import answer, coco, photos
 from wsol_jax.api.model import Model, load
 from wsol_jax.api.result import Result
 from wsol_jax.base.errors import UserError
@@ -17,6 +17,7 @@ from wsol_jax.base.files import write_whole
 from wsol_jax.base.types import Json
 from wsol_jax.report import encode, overlays, page
 from wsol_jax.report.example import PHOTO_SIDE, Example
+from wsol_jax.runs import workdirs
 
 _SHOWN = 48  # photos on the page
 # What ``Result.save`` leaves of a photo, as a card links it.
@@ -57,10 +58,12 @@ def predict(
       UserError: no run, no photos, more unreadable ones than data.max_corrupt, an option out of
         its range, or ``out`` refuses.
     """
-    model = load(workdir)
     options = {"boxes": boxes, "min_score": min_score, "classes": classes}
+    _, class_names = workdirs.load(workdir)  # mistakes are told before the network is restored
+    answer.wanted(class_names, False, 0.0 if threshold is None else threshold, **options)
+    source = photos.find(images, class_names, f"--images={images}")
+    model = load(workdir)
     wanted = model.wanted(threshold, **options)
-    source = photos.find(images, model.class_names, f"--images={images}")
     method = model.config.method
     logging.info("%s at step %d, box threshold %.3f", method, model.step, wanted.threshold)
     content: coco.Content = {"images": [], "annotations": []}
@@ -82,11 +85,17 @@ def predict(
     info = {
         "description": f"wsol_jax {method}, {workdir}, step {model.step}",
         "threshold": wanted.threshold,
+        "boxes": wanted.boxes,
+        "min_score": wanted.min_score,
+        "classes": list(classes),
     }
     whole = {"info": info, **content, "categories": coco.categories(model.class_names)}
     _write(out / "predictions.json", json.dumps(whole, indent=1))
     skipped = len(source) - count
     places = {"workdir": workdir, "images": images, "out": out}
+    asked = {"boxes": boxes if boxes != "largest" else "", "classes": ",".join(classes)}
+    asked["min_score"] = "" if min_score is None else min_score
+    places |= {name: value for name, value in asked.items() if value != ""}
     words = [f"--{name}={shlex.quote(str(place))}" for name, place in places.items()]
     command = " ".join(["python -m wsol_jax.main --mode=predict", *words])
     command += " --threshold={threshold}"

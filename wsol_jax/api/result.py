@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from wsol_jax.api import coco
+from wsol_jax.api import coco, photos
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Json
-from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.label_pictures import encode_classes
 from wsol_jax.data.records import Record
 from wsol_jax.metrics.boxes import least_score
@@ -115,24 +115,33 @@ class Result:
 
     @functools.cached_property
     def mask(self) -> np.ndarray:
-        """(H, W) uint8: 0 background, 1 + c class c.
+        """(H, W) uint8, of a run of more than 254 classes uint16: 0 background, 1 + c class c.
 
         Of a segmenter, what it says; else where the heat of a class in ``labels`` is above the
         threshold, of several the hottest.
         """
         if self.segmentation is not None:
-            return cv2.resize(self.segmentation, self.size, interpolation=cv2.INTER_NEAREST)
-        mask, hottest = np.zeros(self.size[::-1], np.uint8), np.zeros(self.size[::-1], np.float32)
+            found = cv2.resize(self.segmentation, self.size, interpolation=cv2.INTER_NEAREST)
+            found.setflags(write=False)
+            return found
+        few = len(self.class_names) < UNLABELLED
+        mask = np.zeros(self.size[::-1], np.uint8 if few else np.uint16)
+        hottest = np.zeros(self.size[::-1], np.float32)
         for c in self.classes:
             heat = self.heat(c)
             own = (heat >= least_score(self.score_maps[c], self.threshold)) & (heat > hottest)
             mask[own], hottest[own] = 1 + c, heat[own]
+        mask.setflags(write=False)
         return mask
 
     @property
     def image(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB: the photo; read again from its file."""
-        return decode_rgb(self.photo.image, self.name, exif=True)
+        """(H, W, 3) uint8 RGB: the photo; read again from its file.
+
+        Raises:
+          UserError: it is gone or damaged by now.
+        """
+        return photos.pixels(self.photo)
 
     def plot(self) -> Image.Image:
         """The photo with heat and boxes, or a segmenter's mask over it."""
@@ -151,8 +160,8 @@ class Result:
         """Writes the pictures below a folder, and gives their paths.
 
         ``heatmaps/NAME.png`` (8 bits, the photo's size), ``overlays/NAME.jpg`` and ``masks/
-        NAME.png``, the class of each pixel in the VOC colours, 0 background. The suffix stays in
-        the name: a.jpg and a.png are two photos.
+        NAME.png``, the class of each pixel in the VOC colours (of more than 254 classes 16 bits
+        without colours), 0 background. The suffix stays in the name: a.jpg and a.png are two.
 
         Raises:
           UserError: they cannot be written.
@@ -165,7 +174,7 @@ class Result:
             folder / "overlays" / f"{self.name}.jpg": encode.encode(
                 self.drawn(pixels), ".jpg", quality=95
             ),
-            folder / "masks" / f"{self.name}.png": encode_classes(self.mask),
+            folder / "masks" / f"{self.name}.png": _encode_mask(self.mask),
         }
         for path, data in files.items():
             try:
@@ -229,6 +238,10 @@ class Result:
             f'<figure style="margin:0"><img alt="{title}" src="data:image/jpeg;base64,{data}">'
             f"<figcaption><b>{title}</b><br><small>{said}</small></figcaption></figure>"
         )
+
+
+def _encode_mask(mask: np.ndarray) -> bytes:
+    return encode_classes(mask) if mask.dtype == np.uint8 else encode.encode(mask, ".png")
 
 
 def _percent(share: float) -> str:

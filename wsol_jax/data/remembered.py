@@ -13,6 +13,7 @@ from absl import logging
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.stored import read_json, reading
+from wsol_jax.data.decode import CorruptImage, read_file
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Source
 
@@ -86,8 +87,8 @@ def _size(image: str | bytes) -> int:
 
 def _digest(image: str | bytes) -> str:
     try:
-        content = image if isinstance(image, bytes) else pathlib.Path(image).read_bytes()
-    except OSError:
+        content = read_file(image, "")
+    except CorruptImage:  # a pipe, which would keep its reader waiting, too
         content = b""
     return hashlib.sha256(content).hexdigest()
 

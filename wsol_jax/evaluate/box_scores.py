@@ -145,6 +145,10 @@ class BoxScores(Results):
         truths = [{i: s.class_names[c[0]] for i, c in s.classes.items()} for s in (self, other)]
         if any(truths[0][i] != truths[1][i] for i in truths[0].keys() & truths[1].keys()):
             return "give the same images other classes"
+        boxes = [dict(scores.truth.items()) for scores in (self, other)]
+        both = boxes[0].keys() & boxes[1].keys()
+        if not all(np.array_equal(boxes[0][i], boxes[1][i]) for i in both):
+            return "were scored against other boxes"
         return ""
 
     @classmethod

@@ -106,7 +106,8 @@ def select_examples(
 
 
 def _hash(image_id: str) -> str:
-    return hashlib.sha256(image_id.encode()).hexdigest()
+    name = image_id.encode(errors="surrogateescape")  # a file's name may be no UTF-8
+    return hashlib.sha256(name).hexdigest()
 
 
 def drawn(source: Source, wanted: int) -> frozenset[int]:

@@ -1,5 +1,6 @@
 """A run's folder: which config it belongs to, and how later modes find it again."""
 
+import copy
 import json
 import os
 import pathlib
@@ -211,7 +212,7 @@ def with_newer_fields(config: dict[str, Json]) -> dict[str, Json]:
         if section in ("", *config):
             place = config[section] if section else config
             for name, value in newer.items():
-                place.setdefault(name, value)
+                place.setdefault(name, copy.deepcopy(value))
     for place in (config, *config["stage"].values()):
         _with_named_labels(place)
     if "cues" in config["stages"]:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from wsol_jax.api.configs import read_config
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.sources import folder, folder_split
 
@@ -267,3 +268,38 @@ def test_a_class_may_be_called_masks(plain):
     (plain / "zebra").rename(plain / "masks")
     train = folder.open_folder(plain, "train")
     assert train.class_names == ("masks", "train") and "masks of" not in train.about
+
+
+@pytest.mark.parametrize("lists", [("train/", "test/"), ("",)], ids=["lists", "cut"])
+def test_masks_within_class_folders_are_no_photos(tmp_path, lists):
+    """The truth would be trained on."""
+    for place in lists:
+        for name in ("cat", "dog"):
+            for i in range(30 if not place else 3):
+                _photo(tmp_path / f"{place}{name}/{i}.jpg")
+                _photo(tmp_path / f"{place}{name}/masks/{i}.png")
+    names = ("train", "test")
+    found = [i for n in names for i in _ids(folder.open_folder(tmp_path, n))]
+    assert found and not [i for i in found if "masks" in i]
+
+
+def test_a_named_folder_of_masks_is_no_class(tmp_path):
+    for name in ("cat", "dog", "truth"):
+        for i in range(3):
+            _photo(tmp_path / f"train/{name}/{i}.png")
+            _photo(tmp_path / f"test/{name}/{i}.png")
+    (tmp_path / "test" / "truth").rename(tmp_path / "elsewhere")
+    options = {"masks": str(tmp_path / "train" / "truth")}
+    for name in ("train", "test"):
+        source = folder.open_folder(tmp_path, name, **options)
+        assert source.class_names == ("cat", "dog")
+        assert len(source) == 6
+
+
+def test_a_photo_without_a_label_makes_it_several(tmp_path):
+    for name in "abcd":
+        _photo(tmp_path / f"{name}.jpg")
+    rows = "image,labels,split\na.jpg,cat,train\nb.jpg,,train\nc.jpg,dog,train\nd.jpg,cat,test\n"
+    (tmp_path / "labels.csv").write_text(rows)
+    config = read_config(f"configs/cam.py:folder,root={tmp_path},backbone=mobilenet_v2")
+    assert folder.choices(config.data)["multi_label"] is True

@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config
 from wsol_jax.data import decode
 from wsol_jax.data.records import LeftOut, Record, no_boxes
@@ -161,8 +162,8 @@ class _Folder:
         return {} if folder is None else folder_masks.mask_files(folder)
 
     def has_several(self) -> bool:
-        """Whether some photo has several labels."""
-        return any(len(photo.labels) > 1 for photo in self._layout.known())
+        """Whether some photo has several labels, or none: it shows no class then."""
+        return any(len(photo.labels) != 1 for photo in self._layout.known())
 
     def open(self, name: str) -> FolderSource:
         """A list as a source."""
@@ -189,6 +190,12 @@ class _Folder:
             logging.warning("%s has no box for the list %s.", self._options.boxes, name)
         if self._options.masks and not any(masks):
             logging.warning("%s has no mask for the list %s.", self._options.masks, name)
+        if len(classes) >= UNLABELLED and any(isinstance(mask, tuple) for mask in masks):
+            logging.warning(
+                "%s: masks name %d classes at most, and there are %d: its outlines are not read.",
+                *(name, UNLABELLED - 1, len(classes)),
+            )
+            masks = [None if isinstance(mask, tuple) else mask for mask in masks]
         left_out, about = self._passed.rows(), self._layout.about
         return FolderSource(name, classes, tuple(records), tuple(masks), left_out, about)
 

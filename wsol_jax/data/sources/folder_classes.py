@@ -6,6 +6,7 @@ import pathlib
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.sources.folder_files import (
     EXTENSIONS,
+    MASKS,
     files_beside,
     folders,
     photos_below,
@@ -17,10 +18,13 @@ Classes = tuple[tuple[str, ...], list[Labelled]]  # names in order, and the phot
 
 
 def class_folders(
-    root: pathlib.Path, train_list: str, *, deep: bool, passed: PassedOver
+    root: pathlib.Path, train_list: str, *, deep: bool, passed: PassedOver, skip=()
 ) -> list[str]:
-    """The classes where each list has a folder: those of the training list, sorted by name."""
-    names = folders(root / train_list)
+    """The classes where each list has a folder: those of the training list, sorted by name.
+
+    ``skip``: paths below the root that are no classes.
+    """
+    names = [n for n in folders(root / train_list) if f"{train_list}/{n}" not in skip]
     if passed.strict:
         return names  # an empty one is an error when the list is read
     silent = PassedOver(strict=False)
@@ -36,13 +40,16 @@ def read_split(
     *,
     deep: bool,
     passed: PassedOver,
+    skip=(),
 ) -> Classes:
     """A list that has a folder.
 
-    ``class_names``: of the training list; where it has none, the list numbers the classes itself:
-    a folder of test photos alone can be scored too.
+    Args:
+      class_names: of the training list; where it has none, the list numbers the classes itself:
+        a folder of test photos alone can be scored too.
+      skip: paths below the root that hold no photos of the list.
     """
-    own = folders(root / list_name)
+    own = [name for name in folders(root / list_name) if f"{list_name}/{name}" not in skip]
     if not own:
         there = [name for name in folders(root) if folders(root / name)]
         near = difflib.get_close_matches(list_name, there, n=1)
@@ -61,7 +68,7 @@ def read_split(
                 f"{root / folder} is a class that {root / train_list} lacks{hint}",
             )
             continue
-        photos = _photos(root, folder, deep, passed)
+        photos = _photos(root, folder, deep, passed, skip)
         found += [Labelled(path, (name,), list_name) for path in photos]
     files_beside(root / list_name, f"{list_name}/", passed)
     return tuple(class_names), found
@@ -70,7 +77,7 @@ def read_split(
 def read_classes(root: pathlib.Path, *, deep: bool, passed: PassedOver, skip=()) -> Classes:
     """The photos of a root that holds the classes themselves, in no list yet.
 
-    ``skip``: names in the root that are no classes.
+    ``skip``: paths below the root that are no classes, or hold no photos.
     """
     names = [name for name in folders(root) if name not in skip]
     if not names:
@@ -81,7 +88,7 @@ def read_classes(root: pathlib.Path, *, deep: bool, passed: PassedOver, skip=())
     found: list[Labelled] = []
     kept = []
     for name in names:
-        photos = _photos(root, name, deep, passed)
+        photos = _photos(root, name, deep, passed, skip)
         kept += [name] if photos else []
         found += [Labelled(path, (name,)) for path in photos]
     files_beside(root, "", passed, known=skip)
@@ -96,9 +103,17 @@ def beside_lists(root: pathlib.Path, lists, known, passed: PassedOver) -> None:
             passed.add("folders of no list", name)
 
 
-def _photos(root: pathlib.Path, folder: str, deep: bool, passed: PassedOver) -> list[str]:
-    """The photos of a class folder; its lack of them is a fault."""
-    found = photos_below(root / folder, f"{folder}/", passed, deep=deep)
+def _photos(root: pathlib.Path, folder: str, deep: bool, passed: PassedOver, skip=()) -> list[str]:
+    """The photos of a class folder; its lack of them is a fault.
+
+    What lies in a folder of masks within is none of them: the truth would be trained on.
+    """
+    below = [path.removeprefix(f"{folder}/") for path in skip if path.startswith(f"{folder}/")]
+    inner = pathlib.Path(root / folder, MASKS)
+    if deep and inner.is_dir():
+        passed.add("folders of masks (no photos)", f"{folder}/{MASKS}")
+        below.append(MASKS)
+    found = photos_below(root / folder, f"{folder}/", passed, deep=deep, skip=below)
     if not found:
         searched = "nor do its sub-folders" if deep else "sub-folders are not searched"
         passed.refuse(

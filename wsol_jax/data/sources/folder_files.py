@@ -15,6 +15,7 @@ _UNREAD = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".tga", ".
 _UNREAD |= {".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
 _SYSTEM = {"thumbs.db", "desktop.ini", "__macosx"}
 
+MASKS = "masks"  # the usual name of their folder
 HIDDEN = "hidden"
 IN_NO_CLASS = "in no class's folder"
 

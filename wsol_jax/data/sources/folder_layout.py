@@ -5,6 +5,7 @@ import pathlib
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.sources import folder_coco, folder_split, folder_table
+from wsol_jax.data.sources.folder_files import MASKS
 from wsol_jax.data.sources.folder_table import Labelled
 from wsol_jax.data.sources.left_out import PassedOver
 
@@ -13,7 +14,6 @@ LAYOUTS = ("auto", "folders", "table", "coco", "flat")
 "flat" is how runs of earlier days read class folders: without their sub-folders, and cut by a hash
 of the path alone."""
 
-MASKS = "masks"
 _CUT = "no train, tune and test: 80/10/10 of each class by a hash of the path, the same in each run"
 _CUT_FLAT = "no train, tune and test: 80/10/10 by a hash of the path, the same in every run"
 

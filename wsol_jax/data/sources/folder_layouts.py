@@ -49,7 +49,7 @@ class _ListFolders(Layout):
     def __init__(self, root: pathlib.Path, options: Options, passed: PassedOver):
         super().__init__(root, options, passed)
         self._names = folder_classes.class_folders(
-            root, options.train, deep=self.deep, passed=passed
+            root, options.train, deep=self.deep, passed=passed, skip=self._skip()
         )
         self.class_names = tuple(self._names)
         folder_classes.beside_lists(root, options.lists, self._skip(), passed)
@@ -62,6 +62,7 @@ class _ListFolders(Layout):
             self._names,
             deep=self.deep,
             passed=self.passed,
+            skip=self._skip(),
         )
         self.class_names = self.class_names or names
         return found
