@@ -77,3 +77,13 @@ def test_empty_and_degenerate_boxes_do_not_fail():
     photo = np.zeros((8, 8, 3), np.uint8)
     for box in ([3, 3, 3, 3], [0, 0, 0, 0], [7, 7, 7, 7]):
         assert overlays.overlay(photo, np.zeros((4, 4)), [box]).shape == photo.shape
+
+
+def test_captions_of_boxes_that_begin_at_one_corner_stand_below_one_another():
+    photo = np.zeros((120, 200, 3), np.uint8)
+    boxes = np.array([[10, 10, 150, 100], [10, 10, 90, 60]], float)
+    both = overlays.overlay(photo, None, boxes, captions=["dog 72 %", "cat 62 %"])
+    one = overlays.overlay(photo, None, boxes, captions=["dog 72 %"])
+    # Whatever the second caption changed, the first one's place is as it was.
+    changed = (both != one).any(axis=-1)
+    assert changed.any() and not changed[12:20, 14:60].any()

@@ -6,7 +6,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar, overload
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -52,11 +52,15 @@ class Model:
     step: int
     workdir: pathlib.Path
 
-    @overload
-    def __call__(self, photo: Sequence[Photo], **options) -> list[Result]: ...
-    @overload
-    def __call__(self, photo: Photo, **options) -> Result | Iterator[Result]: ...
-    def __call__(self, photo, **options):
+    def __call__(
+        self,
+        photo: Photo | Sequence[Photo],
+        *,
+        threshold: float | None = None,
+        boxes: str = "largest",
+        min_score: float | None = None,
+        classes: Sequence[str] = (),
+    ) -> Result | list[Result] | Iterator[Result]:
         """Says what is in a photo, in several, or in a folder of them.
 
         Args:
@@ -73,7 +77,7 @@ class Model:
         Raises:
           UserError: a photo that cannot be read, no photo, or an option out of its range.
         """
-        options = self.wanted(**options)
+        options = self.wanted(threshold, boxes=boxes, min_score=min_score, classes=classes)
         if isinstance(photo, list | tuple):
             return self._list(photos.given(photo, self.class_names), options)
         if isinstance(photo, str | os.PathLike) and os.path.isdir(photo):

@@ -111,7 +111,11 @@ def _pixels(photo: np.ndarray, name: str) -> np.ndarray:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
     fits = pixels.ndim == 3 and pixels.shape[-1] in (3, 4) and 0 not in pixels.shape
     if not fits or pixels.dtype != np.uint8:
-        more = "; floats in [0, 1] are made so by (255 * x).astype('uint8')" if fits else ""
+        more = (
+            "; floats in [0, 1] are made so by (255 * x).astype('uint8')"
+            if fits and pixels.dtype.kind == "f"
+            else ""
+        )
         raise UserError(
             f"{name}: expected (H, W, 3) uint8 RGB, got {pixels.shape} {pixels.dtype}{more}."
         )

@@ -20,6 +20,10 @@ from wsol_jax.report.example import PHOTO_SIDE, Example
 from wsol_jax.runs import workdirs
 
 _SHOWN = 48  # photos on the page
+_DRAWN = (
+    "A card draws the likeliest class and its largest region; predictions.json, overlays and masks "
+    "have all that was found."
+)
 # What ``Result.save`` leaves of a photo, as a card links it.
 _FILES = (
     ("heat map", "heatmaps", ".png"),
@@ -134,7 +138,7 @@ def _write_page(
         command=command,
         facts=facts,
         classes=model.class_names if segmented else (),
-        notes=[f"{skipped} unreadable photos were skipped."] if skipped else [],
+        notes=[_DRAWN, *([f"{skipped} unreadable photos were skipped."] if skipped else [])],
     )
 
 
@@ -154,7 +158,7 @@ def _example(result: Result) -> Example:
         box=own[0] / np.array([*result.size, *result.size]) if len(own) else None,
         iou=None,
         label=found,
-        predicted=found or result.label,
+        predicted=found or ", ".join(result.labels) or "none",
         pictures=pictures,
         split="Photos",
         score=None if found else float(result.score),

@@ -196,6 +196,7 @@ def _own_maps(
 
 def _parts(network: HasNetwork) -> tuple[Method, Tree]:
     try:
+        network = getattr(network, "network", network)  # of what ``wsol_jax.load`` gives
         return network.method, network.variables
     except AttributeError:
         raise UserError(

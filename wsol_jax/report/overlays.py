@@ -122,10 +122,11 @@ def overlay(
     stroke = max(1, round(max(height, width) / 160))
     for box in np.reshape(() if true_boxes is None else true_boxes, (-1, 4)):
         _rectangle(draw, box, (width, height), TRUTH, stroke, dash=None)
+    drawn: list[tuple[float, float, float, float]] = []
     for index, box in enumerate(np.reshape(boxes, (-1, 4))):
         _rectangle(draw, box, (width, height), OURS, stroke, dash=5 * stroke)
         if index < len(captions):
-            _caption(draw, box, captions[index], (width, height))
+            drawn.append(_caption(draw, box, captions[index], (width, height), drawn))
     return np.asarray(canvas)
 
 
@@ -162,12 +163,20 @@ def _rectangle(draw, box, size, colour, stroke, dash) -> None:
                 draw.line([start, end], fill=colour, width=stroke)
 
 
-def _caption(draw, box, text, size) -> None:
-    """Dark text on the box's colour, at its upper left corner, kept inside the image."""
+def _caption(draw, box, text, size, others=()) -> tuple[float, float, float, float]:
+    """Dark text on the box's colour, at its upper left corner, kept inside the image.
+
+    ``others``: rectangles of captions, below which it goes. Returns its own.
+    """
     font = ImageFont.load_default(size=max(10, round(max(size) / 26)))
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     wide, tall = right - left + 8, bottom - top + 6
     x = min(max(float(box[0]), 0), max(size[0] - wide, 0))
-    y = min(max(float(box[1]), 0), max(size[1] - tall, 0))
+    y = max(float(box[1]), 0)
+    for x0, y0, x1, y1 in sorted(others, key=lambda other: other[1]):
+        if x < x1 and x0 < x + wide and y < y1 and y0 < y + tall:
+            y = y1
+    y = min(y, max(size[1] - tall, 0))
     draw.rectangle([x, y, x + wide - 1, y + tall - 1], fill=OURS)
     draw.text((x + 4 - left, y + 3 - top), text, fill=CASING, font=font)
+    return x, y, x + wide, y + tall

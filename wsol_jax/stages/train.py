@@ -34,6 +34,8 @@ from wsol_jax.runs.plan import Plan, create_state, lower_step, resolve
 from wsol_jax.runs.state import TrainState
 from wsol_jax.stages.wanted import batch_labels
 
+_FEW_STEPS = 50  # of a training; fewer are hardly a network's first look at the photos
+
 
 def train_run(
     config: Config,
@@ -62,6 +64,12 @@ def train_run(
     labels = batch_labels(config, method, folders)
     plan = Plan.of(config.train, len(lists.train), mesh)
     workdirs.claim(workdir, config, lists.class_names)
+    if plan.num_steps < _FEW_STEPS and not workdirs.has_checkpoint(workdir):
+        logging.warning(
+            "%d photos in batches of %d for %g epochs are %d steps in all, too few to learn much in: "
+            "epochs= after the data set sets more.",
+            *(len(lists.train), plan.batch_size, config.train.epochs, plan.num_steps),
+        )
     with contextlib.closing(Checkpoints(workdir, config)) as checkpoints:
         state, step, schedule = create_state(config, method, plan, mesh, networks, start)
         loop = _Loop(
