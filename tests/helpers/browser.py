@@ -49,9 +49,11 @@ class Browser:
         os.close(from_browser)
         os.set_blocking(self._read, False)
         self._buffer, self._count, self.events = b"", 0, []
+        self._silent = False  # for as long as one waits, and so for those that come after
 
     def send(self, method: str, session: str = "", **parameters) -> dict:
         """A command's answer; events that come before it are kept."""
+        assert not self._silent, "the browser answers no more"
         self._count += 1
         number = self._count
         message = {"id": number, "method": method, "params": parameters}
@@ -65,6 +67,7 @@ class Browser:
                     assert "error" not in answer, (method, answer["error"])
                     return answer["result"]
                 self.events.append(answer)
+        self._silent = True
         raise AssertionError(f"the browser did not answer {method}")
 
     def wait_for(self, event: str, session: str = "") -> dict:
@@ -76,6 +79,7 @@ class Browser:
                     self.events.remove(one)
                     return one["params"]
             self.events += self._received()
+        self._silent = True
         raise AssertionError(f"the browser told nothing of {event}")
 
     def _received(self) -> list[dict]:

@@ -4,6 +4,7 @@ import cv2
 import numba.core.caching
 import numpy as np
 import pytest
+from skimage.filters import threshold_otsu
 
 from wsol_jax.metrics.boxes import (
     THRESHOLDS,
@@ -11,6 +12,7 @@ from wsol_jax.metrics.boxes import (
     boxes_from_score_map,
     iou,
     largest_contours,
+    otsu_threshold,
     resize_box,
 )
 
@@ -311,3 +313,14 @@ def test_compiles_where_no_cache_can_be_written(monkeypatch):
         return 2 * x
 
     assert _contours._jit(double)(4) == 8
+
+
+def test_otsus_threshold_is_scikit_images_of_all_pixels():
+    rng = np.random.default_rng(0)
+    maps = [np.clip(rng.normal(m, 0.07, (40, 50)), 0, 1) for m in (0.2, 0.25, 0.8)]
+    found = otsu_threshold(maps)
+    pixels = np.concatenate([np.floor(255 * m).ravel() for m in maps]).astype(np.uint8)
+    cut = threshold_otsu(pixels)
+    assert int(found * 255) == cut and 0.3 < found < 0.7
+    with pytest.raises(ValueError, match="one value"):
+        otsu_threshold([np.zeros((3, 3))])

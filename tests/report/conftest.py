@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from helpers.browser import Browser
+from helpers.browser import Browser, Tab
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -19,7 +19,15 @@ def browser():
 
 @pytest.fixture(scope="session")
 def chromium(browser, tmp_path_factory):
-    """A running one, for all tests of a process."""
+    """A running one, for all tests of a process; skips them where it shows no page at all."""
     running = Browser(browser, tmp_path_factory.mktemp("browser"))
+    blank = tmp_path_factory.mktemp("page") / "blank.html"
+    blank.write_text("<title>blank</title>")
+    try:
+        with Tab(running, blank) as tab:
+            assert tab.ask("document.title") == "blank"
+    except AssertionError as error:
+        running.close()
+        pytest.skip(f"the browser here shows no page: {error}")
     yield running
     running.close()

@@ -23,6 +23,7 @@ from wsol_jax.metrics.boxes import (
     iou,
     largest_contours,
     nearest_threshold,
+    otsu_threshold,
 )
 from wsol_jax.metrics.localization import top_k_hits
 from wsol_jax.metrics.maps import prepare_map, resize_mask
@@ -100,15 +101,22 @@ class Boxes(Kind):
             read_class_scores(self.config.eval.class_scores, source)
 
     def choose_threshold(self, tune: BoxScores | None) -> tuple[float, str]:
-        """The config's, or the one of the highest GT-known accuracy on the tune list."""
+        """The config's, or the one of the highest GT-known accuracy on the tune list.
+
+        Where that has no boxes, Otsu's of its maps (docs/results.md compares it with 20%).
+        """
         options = self.config.eval
         if options.threshold >= 0:
             return nearest_threshold(options.threshold), "eval.threshold"
         if tune is not None and len(tune.boxes):
             reason = f"highest GT-known accuracy on {self.config.data.tune}"
             return tune.boxes.best_threshold(), reason
-        logging.warning("no tune list with boxes: the box threshold is %.1f", DEFAULT_THRESHOLD)
-        return DEFAULT_THRESHOLD, "default, for want of a tune list with boxes"
+        maps = list(tune.true_maps.values()) if tune is not None else []
+        if any(np.ptp(raw) > 0 for raw in maps):
+            found = otsu_threshold(map(prepare_map, maps))
+            return found, f"Otsu's of the maps of {self.config.data.tune}, which has no boxes"
+        logging.warning("no tune list: the box threshold is %.1f", DEFAULT_THRESHOLD)
+        return DEFAULT_THRESHOLD, "default, for want of a tune list"
 
     def central_box(self, run: OpenedRun) -> np.ndarray | None:
         """The best fixed box of the training list."""

@@ -1,6 +1,6 @@
 """Boxes from score maps, as the community defines them (Choe et al. 2020, wsolevaluation)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -170,6 +170,23 @@ def least_score(score_map: np.ndarray, threshold: float) -> float:
     """The least score that is foreground, by the rule of ``boxes_from_score_map``."""
     top = int(_quantise(score_map).max())
     return float(_cuts([threshold], top)[0] + 1) / 255
+
+
+def otsu_threshold(score_maps: Iterable[np.ndarray]) -> float:
+    """The threshold that parts the scores of all maps best into two kinds (Otsu 1979).
+
+    It looks at no truth: the one of THRESHOLDS between the two groups of values that vary least
+    within themselves.
+
+    Args:
+      score_maps: (H, W) in [0, 1] each, of whose highest values thresholds are shares.
+    """
+    from skimage.filters import threshold_otsu  # a second to import
+
+    counts = sum(np.bincount(_quantise(m).ravel(), minlength=256) for m in score_maps)
+    if np.count_nonzero(counts) < 2:
+        raise ValueError("all scores are one value")
+    return nearest_threshold((threshold_otsu(hist=(counts, np.arange(256))) + 0.5) / 255)
 
 
 def outer_boxes(score_map: np.ndarray, threshold: float, least: float = 0.01) -> np.ndarray:

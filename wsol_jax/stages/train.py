@@ -66,8 +66,8 @@ def train_run(
     workdirs.claim(workdir, config, lists.class_names)
     if plan.num_steps < _FEW_STEPS and not workdirs.has_checkpoint(workdir):
         logging.warning(
-            "%d photos in batches of %d for %g epochs are %d steps in all, too few to learn much in: "
-            "epochs= after the data set sets more.",
+            "%d photos in batches of %d for %g epochs are %d steps in all, too few to learn much "
+            "in: epochs= after the data set sets more.",
             *(len(lists.train), plan.batch_size, config.train.epochs, plan.num_steps),
         )
     with contextlib.closing(Checkpoints(workdir, config)) as checkpoints:
