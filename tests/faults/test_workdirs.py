@@ -132,7 +132,7 @@ ROWS = [
             ),
             write("data/boxes.csv", "image,x0,y0,x1,y1\n"),
         ),
-        "classes",
+        "labels",
     ),
     row("no config.json beside checkpoints", AGAIN, remove(CONFIG), "config.json"),
     row("a config.json of another seed", AGAIN, edit(CONFIG, "config/seed", 3), "seed"),

@@ -104,11 +104,15 @@ def test_saliency_of_a_folder_of_grey_pngs(tmp_path):
     own.products["saliency"].check(found, (8, 6))
     # Another folder's are other labels; computed ones too.
     (tmp_path / "other").mkdir()
+    Image.fromarray(255 - grey).save(tmp_path / "other" / "a.png")
     other = labeller_of("saliency", saliency=str(tmp_path / "other"))
     assert len({repr(x.settings) for x in (own, other, labeller_of("saliency"))}) == 3
 
 
 def test_a_map_that_is_missing_or_of_colours_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="holds no PNG"):
+        labeller_of("saliency", saliency=str(tmp_path))
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")
     own = labeller_of("saliency", saliency=str(tmp_path))
     with pytest.raises(UserError) as error:
         own.finish(photo(2, name="b"), {}, {})
@@ -135,6 +139,7 @@ def test_maps_that_were_replaced_are_other_labels_wherever_they_lie(tmp_path):
 @pytest.mark.parametrize("labels", [(), (0, 3)])
 def test_photos_of_several_classes_need_no_saliency(tmp_path, labels):
     """Not even a file."""
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "another.png")
     own = labeller_of("saliency", saliency=str(tmp_path))
     found = own.finish(photo(*labels), {}, {})["saliency"]
     assert not found.any()

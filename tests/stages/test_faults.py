@@ -36,7 +36,10 @@ def refused(words, *expected, **options):
         (["--config=configs/cam.py:embeded", "--workdir=W"], ["'embeded'", "'embedded'"]),
         (["--config=configs/cam.py:embedded,bakbone=x", "--workdir=W"], ["bakbone", "'backbone'"]),
         (["--config=configs/cam.py:embedded,backbone=vgg17", "--workdir=W"], ["vgg17", "'vgg16'"]),
-        (["--config=configs/cam.py:embedded,epochs=few", "--workdir=W"], ["epochs=few", "float"]),
+        (
+            ["--config=configs/cam.py:embedded,epochs=few", "--workdir=W"],
+            ["epochs=few", "a number"],
+        ),
         (["--config=configs/cam.py:embedded,epochs", "--workdir=W"], ["'epochs'", "key=value"]),
         (
             [
@@ -231,7 +234,7 @@ def test_workdir_on_other_data(tmp_path, root):
     shutil.rmtree(root / "test" / "ball")
     shutil.rmtree(root / "tune" / "ball")
     (root / "boxes.csv").write_text("image,x0,y0,x1,y1\n")
-    refused(tiny.flags(root, workdir), f"--workdir={workdir}", "other classes", "ball")
+    refused(tiny.flags(root, workdir), workdir, "'train'", "other images, or other labels")
 
 
 def test_workdir_whose_config_is_damaged(tmp_path):
