@@ -214,7 +214,7 @@ def test_training_from_python_is_the_commands(tmp_path):
         ("README.md", {}, "Python"),
         ("configs/common.py", {}, "get_config"),
         ("configs/cam.py:embeded", {}, "embedded"),
-        ("configs/cam.py:embedded", {"train.epoch": 1}, "train.epoch"),
+        ("configs/cam.py:embedded", {"train.epoch": 1}, "'train.epoch'; did you mean 'epochs'"),
         ("configs/cam.py:embedded", {"train.epochs": "many"}, "many"),
         ("configs/cam.py:embedded", {"data.name": "cub"}, "data set"),
     ],

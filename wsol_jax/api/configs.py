@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import re
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -47,8 +48,9 @@ def override(config: Config, fields: Mapping[str, Json]) -> None:
         try:
             config.update_from_flattened_dict({name: value})
         except (KeyError, AttributeError) as error:
-            text = str(error.args[0] if error.args else error).strip("\"'").replace("\n", " ")
-            raise UserError(f"overrides: no field {name!r}: {text}") from None
+            near = re.search(r"Did you mean \W?(\w+)", str(error))
+            hint = f"; did you mean {near[1]!r}?" if near else "."
+            raise UserError(f"overrides: no field {name!r}{hint}") from None
         except TypeError as error:
             raise UserError(f"overrides: {name}={value!r}: {error}") from None
 
