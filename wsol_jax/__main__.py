@@ -11,7 +11,7 @@ Your own photos, a folder a class (photos/cat/1.jpg, photos/dog/2.jpg); docs/own
   python -m wsol_jax.main --workdir=runs/mine \\
       --config=configs/cam.py:folder,root=photos,backbone=mobilenet_v2,weights=imagenet
 
-With a finished run (wsol_jax.load opens it from Python: docs/python.md):
+With a finished run:
   python -m wsol_jax.main --mode=predict --workdir=runs/mine --images=photos --out=found
   python -m wsol_jax.main --mode=evaluate --workdir=runs/mine   # score its checkpoint again
   python -m wsol_jax.report runs/cam runs/spg --out=both.html   # runs side by side, as a page

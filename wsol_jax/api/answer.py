@@ -13,6 +13,7 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data.records import Record
 from wsol_jax.evaluate.localize import LocalizedImage
+from wsol_jax.evaluate.multi_label_scores import PRESENT
 from wsol_jax.evaluate.photo_size import apply_crf, segment_probabilities
 from wsol_jax.metrics.boxes import boxes_from_score_map, outer_boxes
 from wsol_jax.metrics.maps import MAP_SIZE, NotFinite, prepare_map
@@ -20,7 +21,6 @@ from wsol_jax.report import encode
 
 BOXES = ("largest", "all")
 _SEGMENTED = 500  # pixels a side: what the CRF's defaults are meant for
-_SEVERAL = 0.5  # the least probability of a class, where an image may have several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def wanted(
     if boxes not in BOXES:
         raise UserError(f"boxes={boxes!r} is not one of {', '.join(map(repr, BOXES))}.")
     if min_score is None:
-        min_score = _SEVERAL if several else 0.0
+        min_score = PRESENT if several else 0.0
     if not _is_number(min_score) or not 0 <= min_score <= 1:
         raise UserError(f"min_score={min_score}: expected 0 to 1.")
     classes = [classes] if isinstance(classes, str) else classes or ()

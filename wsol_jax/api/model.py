@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -154,13 +155,23 @@ class Model:
         """Every photo's result; none may be unreadable."""
         if not len(source):
             return []
-        strict = dataclasses.replace(self, network=_forgiving(self.network, len(source)))
-        results = list(strict.each(source, wanted))
+        results = list(self._counting_none.each(source, wanted))
         if len(results) < len(source):
             seen = {result.name for result in results}
-            reasons = (photos.reason(r) for r in source.records if r.image_id not in seen)
-            raise UserError(next(filter(None, reasons), "a photo could not be read."))
+            for record in source.records:
+                if record.image_id not in seen:
+                    photos.pixels(record)  # it says why
+            raise UserError("a photo could not be read.")
         return results
+
+    @functools.cached_property
+    def _counting_none(self) -> "Model":
+        """The same, which names unreadable photos, however many, and goes on."""
+        config = self.config.copy_and_resolve_references()
+        with config.unlocked():
+            config.data.max_corrupt = sys.maxsize
+        network = dataclasses.replace(self.network, config=config)
+        return dataclasses.replace(self, network=network)
 
     def __repr__(self) -> str:
         classes = f"{len(self.class_names)} classes"
@@ -241,11 +252,3 @@ def run_threshold(config: Config, workdir: pathlib.Path) -> float:
         return float(config.eval.threshold)
     logging.warning("%s has no metrics.json: the box threshold is %.1f", workdir, DEFAULT_THRESHOLD)
     return DEFAULT_THRESHOLD
-
-
-def _forgiving(network: Network, count: int) -> Network:
-    """The network with a config that names unreadable photos, however many."""
-    config = network.config.copy_and_resolve_references()
-    with config.unlocked():
-        config.data.max_corrupt = count
-    return dataclasses.replace(network, config=config)

@@ -132,12 +132,3 @@ def pixels(record: Record) -> np.ndarray:
         return decode_rgb(record.image, record.image_id, exif=True)
     except CorruptImage as error:
         raise UserError(f"{error}.") from None
-
-
-def reason(record: Record) -> str:
-    """Why a photo cannot be read, in words; "" where it can."""
-    try:
-        decode_rgb(record.image, record.image_id)
-    except CorruptImage as error:
-        return str(error)
-    return ""

@@ -11,9 +11,8 @@ from absl import logging
 
 from wsol_jax.api import answer, coco, photos
 from wsol_jax.api.model import Model, load
-from wsol_jax.api.result import Result
+from wsol_jax.api.result import Result, write
 from wsol_jax.base.errors import UserError
-from wsol_jax.base.files import write_whole
 from wsol_jax.base.types import Json
 from wsol_jax.report import encode, overlays, page
 from wsol_jax.report.example import PHOTO_SIDE, Example
@@ -94,7 +93,7 @@ def predict(
         "classes": list(classes),
     }
     whole = {"info": info, **content, "categories": coco.categories(model.class_names)}
-    _write(out / "predictions.json", json.dumps(whole, indent=1))
+    write(out / "predictions.json", json.dumps(whole, indent=1), "--out: ")
     skipped = len(source) - count
     places = {"workdir": workdir, "images": images, "out": out}
     asked = {"boxes": boxes if boxes != "largest" else "", "classes": ",".join(classes)}
@@ -164,10 +163,3 @@ def _example(result: Result) -> Example:
         score=None if found else float(result.score),
         files={name: f"{place}/{result.name}{suffix}" for name, place, suffix in _FILES},
     )
-
-
-def _write(path: pathlib.Path, data: bytes | str) -> None:
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from None

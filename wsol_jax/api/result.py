@@ -177,10 +177,7 @@ class Result:
             folder / "masks" / f"{self.name}.png": _encode_mask(self.mask),
         }
         for path, data in files.items():
-            try:
-                write_whole(path, data)
-            except OSError as error:
-                raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+            write(path, data)
         return list(files)
 
     def to_coco(self) -> coco.Content:
@@ -238,6 +235,14 @@ class Result:
             f'<figure style="margin:0"><img alt="{title}" src="data:image/jpeg;base64,{data}">'
             f"<figcaption><b>{title}</b><br><small>{said}</small></figcaption></figure>"
         )
+
+
+def write(path: pathlib.Path, data: bytes | str, flag: str = "") -> None:
+    """Writes a file whole. Raises UserError, which begins with ``flag``."""
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise UserError(f"{flag}{path} cannot be written: {error.strerror}.") from None
 
 
 def _encode_mask(mask: np.ndarray) -> bytes:

@@ -74,6 +74,11 @@ class Source(Protocol):
         ...
 
 
+def has_masks(source: Source) -> bool:
+    """Whether the pixels of some image of a list are known."""
+    return any(source.mask(index) is not None for index in range(len(source)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Chosen:
     """Some records of a list, as a list without masks."""

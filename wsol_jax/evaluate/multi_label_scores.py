@@ -34,6 +34,7 @@ _BY_CLASS = {
 }
 
 
+PRESENT = 0.5  # class score from which a class of several is said to be there
 _MEASURED = ("saliency", "location", "centre", "presence", "detection", "central")
 
 

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from wsol_jax.base.errors import UserError
-from wsol_jax.data.records import Source
+from wsol_jax.data.records import Source, has_masks
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.boxes import BoxScores
 from wsol_jax.evaluate.kind import QUICK, Task
@@ -81,10 +81,10 @@ def _check_truth(source: Source, metrics: Sequence[str]) -> None:
     """Raises UserError for a metric that a list has no truth for."""
     for name in metrics:
         if name in NEED_BOXES:
-            kind, known = "boxes", (len(source[i].boxes) for i in range(len(source)))
+            kind, known = "boxes", any(len(source[i].boxes) for i in range(len(source)))
         elif name in NEED_MASKS:
-            kind, known = "masks", (source.mask(i) is not None for i in range(len(source)))
+            kind, known = "masks", has_masks(source)
         else:
             continue
-        if not any(known):
+        if not known:
             raise UserError(f"--metrics={name}: no image of {source.name} has {kind} to score by.")

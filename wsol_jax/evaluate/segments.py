@@ -9,7 +9,7 @@ from absl import logging
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.data.lists import Lists
-from wsol_jax.data.records import Source
+from wsol_jax.data.records import Source, has_masks
 from wsol_jax.evaluate.kind import Baseline, Kind, Row, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage
 from wsol_jax.evaluate.photo_size import apply_crf, segment_probabilities
@@ -68,7 +68,7 @@ class Segments(Kind):
         """A list needs masks; one without is told and goes unscored."""
         super().check(lists)
         for name, source in lists.tests.items():
-            if all(source.mask(index) is None for index in range(len(source))):
+            if not has_masks(source):
                 logging.warning("list %s has no masks: no segmentation is scored on it", name)
 
     def choose_threshold(self, tune: Results | None) -> tuple[float, str]:

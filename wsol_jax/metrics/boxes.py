@@ -154,16 +154,8 @@ def largest_contours(score_map: np.ndarray, threshold: float, count: int) -> np.
     Returns:
       (k, 4) int64 with 1 <= k <= count; [[0, 0, 0, 0]] where nothing is foreground.
     """
-    q = _quantise(score_map)
-    height, width = q.shape
-    above = (q > _cuts([threshold], int(q.max()))[0]).astype(np.uint8)
-    contours, _ = cv2.findContours(above, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
-        return np.zeros((1, 4), np.int64)
-    ranked = sorted(contours, key=cv2.contourArea, reverse=True)[:count]  # stable: first wins
-    boxes = np.array([cv2.boundingRect(c) for c in ranked], np.int64)
-    boxes[:, 2:] += boxes[:, :2] - 1
-    return _clamp(boxes, width, height)
+    ranked = _ranked(score_map, threshold, cv2.RETR_TREE)[:count]
+    return _bounds(ranked, score_map) if ranked else np.zeros((1, 4), np.int64)
 
 
 def least_score(score_map: np.ndarray, threshold: float) -> float:
@@ -198,13 +190,24 @@ def outer_boxes(score_map: np.ndarray, threshold: float, least: float = 0.01) ->
     Returns:
       (k, 4) int64, k = 0 where nothing is foreground.
     """
+    ranked = _ranked(score_map, threshold, cv2.RETR_EXTERNAL)
+    enough = least * np.size(score_map)
+    kept = ranked[:1] + [c for c in ranked[1:] if cv2.contourArea(c) >= enough]
+    return _bounds(kept, score_map)
+
+
+def _ranked(score_map: np.ndarray, threshold: float, mode: int) -> list[np.ndarray]:
+    """OpenCV's contours at one threshold, the largest first; of equals the first one."""
     q = _quantise(score_map)
-    height, width = q.shape
     above = (q > _cuts([threshold], int(q.max()))[0]).astype(np.uint8)
-    contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    ranked = sorted(contours, key=cv2.contourArea, reverse=True)  # stable: the first one wins a tie
-    kept = ranked[:1] + [c for c in ranked[1:] if cv2.contourArea(c) >= least * q.size]
-    boxes = np.array([cv2.boundingRect(c) for c in kept], np.int64).reshape(-1, 4)
+    contours, _ = cv2.findContours(above, mode, cv2.CHAIN_APPROX_SIMPLE)
+    return sorted(contours, key=cv2.contourArea, reverse=True)
+
+
+def _bounds(contours: Sequence[np.ndarray], score_map: np.ndarray) -> np.ndarray:
+    """(k, 4) boxes of contours."""
+    height, width = np.shape(score_map)
+    boxes = np.array([cv2.boundingRect(c) for c in contours], np.int64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2] - 1
     return _clamp(boxes, width, height)
 

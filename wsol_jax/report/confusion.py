@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wsol_jax.evaluate.box_scores import BoxScores
-from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
+from wsol_jax.evaluate.multi_label_scores import PRESENT, MultiLabelScores
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.segment_scores import BACKGROUND, SegmentationScores
 from wsol_jax.report import downloads, shell, tables
@@ -15,7 +15,6 @@ from wsol_jax.report.example import Run
 _MOST = 24  # classes of a matrix that can be read
 _MISTAKES = 20  # rows, where there are more classes
 _LEVELS = 9  # shades of a share
-_PRESENT = 0.5  # class score from which a class of several is said to be there
 
 
 def part(runs: Mapping[str, Run]) -> str:
@@ -110,7 +109,7 @@ def _of_several(results: MultiLabelScores) -> str:
     rows = results.presence.images.rows()
     if not len(rows):
         return ""
-    said, shown = rows[..., 0] >= _PRESENT, rows[..., 1] > 0
+    said, shown = rows[..., 0] >= PRESENT, rows[..., 1] > 0
     lines = []
     for c, name in enumerate(results.class_names):
         both = int((said[:, c] & shown[:, c]).sum())
@@ -121,7 +120,7 @@ def _of_several(results: MultiLabelScores) -> str:
             lines.append((name, str(images), str(named), str(both), *cells))
     heads = ("Class", "Images", "Said", "Of these right", "Precision", "Recall")
     words = (
-        f"A class is said to be there where its score is {_PRESENT:g} or more. Precision: how many "
+        f"A class is said to be there where its score is {PRESENT:g} or more. Precision: how many "
         "of these images show it; recall: how many of the images that show it are said; in per "
         "cent."
     )

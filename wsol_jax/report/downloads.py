@@ -10,15 +10,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 from wsol_jax.evaluate.box_scores import BoxScores
-from wsol_jax.evaluate.multi_label_scores import MultiLabelScores
+from wsol_jax.evaluate.multi_label_scores import PRESENT, MultiLabelScores
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.segment_scores import SegmentationScores
 from wsol_jax.report.example import Run
 
 Cell = str | int | float | bool | None
 Rows = list[dict[str, Cell]]
-
-_PRESENT = 0.5  # class score from which a class of several is said to be there
 
 
 def buttons(runs: Mapping[str, Run]) -> str:
@@ -127,7 +125,7 @@ def _several(results: MultiLabelScores) -> Rows:
             n for n, yes in zip(results.class_names, which, strict=True) if yes
         )
         entry: dict[str, Cell] = {"image": image_id, "classes": named(shown)}
-        entry["predicted"] = named(scores >= _PRESENT)
+        entry["predicted"] = named(scores >= PRESENT)
         each = zip(results.class_names, scores, strict=True)
         rows.append({**entry, **{f"score of {n}": _cell(float(s), 4) for n, s in each}})
     return rows

@@ -26,16 +26,10 @@ def choose(config: Config, workdir: pathlib.Path | None = None) -> Config:
     row = sources.DATASETS.get(config.data.name)
     if not left or row is None or not row.decides:
         return config
-    begun = workdir is not None and _begun(workdir)
+    begun = workdir is not None and workdirs.has_begun(workdir)
     found = workdirs.load(workdir)[0].data if begun else sources.choices(config.data)
     config = config.copy_and_resolve_references()
     with config.unlocked():
         for name in left:
             config.data[name] = found[name]
     return config
-
-
-def _begun(workdir: pathlib.Path) -> bool:
-    if not (workdir / workdirs.CONFIG).is_file():
-        return False
-    return workdirs.has_checkpoint(workdirs.network_folder(workdir))

@@ -47,7 +47,7 @@ def claim(workdir: pathlib.Path, config: Config, class_names: tuple[str, ...]) -
         the first differing field is named.
     """
     # A run that saved nothing (a wrong weights file, say) holds the folder against nobody.
-    if not (workdir / CONFIG).is_file() or not has_checkpoint(network_folder(workdir)):
+    if not has_begun(workdir):
         write(workdir, config, class_names)
         return
     before, names = _load(workdir)
@@ -151,6 +151,15 @@ def kept(workdir: pathlib.Path) -> str:
     except (OSError, ValueError):  # no folder, or none with a checkpoint
         return "No checkpoint was saved yet."
     return f"Step {step} in {place} is whole and kept; the same command goes on from there."
+
+
+def has_begun(workdir: pathlib.Path) -> bool:
+    """Whether a run holds this folder: its config lies there, and it has saved something whole.
+
+    Raises:
+      UserError: its config.json is damaged.
+    """
+    return (workdir / CONFIG).is_file() and has_checkpoint(network_folder(workdir))
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:

@@ -15,6 +15,7 @@ from wsol_jax.base.types import Config
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.pipeline import check_crop, check_readable, eval_size
 from wsol_jax.data.pseudo_labels import LabelFolder
+from wsol_jax.data.records import has_masks
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.label_scores import check_classes
 from wsol_jax.methods import Labeller, LabelSpec, Method, Variables
@@ -44,7 +45,7 @@ def check_evaluation(config: Config, lists: Lists) -> None:
             raise UserError("eval.labels: no stage of this run writes labels.")
         check_classes(len(lists.class_names))
         train = lists.train
-        if all(train.mask(index) is None for index in range(len(train))):
+        if not has_masks(train):
             raise UserError(f"eval.labels: list {train.name!r} has no masks to score them by.")
     for name in options.stages:
         if name not in names[:-1]:

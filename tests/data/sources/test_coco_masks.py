@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from wsol_jax.data import rle
 from wsol_jax.data.sources import coco_masks
 from wsol_jax.data.sources.coco_masks import CocoObject, paint
 
@@ -45,23 +46,23 @@ def _random_masks():
 @pytest.mark.parametrize("mask", _random_masks())
 def test_runs(mask):
     runs, size = _runs_by_hand(mask), mask.shape[::-1]
-    np.testing.assert_array_equal(coco_masks.fill_runs(np.array(runs), size), mask)
-    np.testing.assert_array_equal(coco_masks.unpack_runs(_packed_by_hand(runs)), runs)
+    np.testing.assert_array_equal(rle.fill_runs(np.array(runs), size), mask)
+    np.testing.assert_array_equal(rle.unpack_runs(_packed_by_hand(runs)), runs)
 
 
 def test_a_packed_mask_as_coco_writes_it():
     """By hand: 3x3, the middle pixel: runs 4, 1, 4; 4 and 1 and 4 are below 16, a letter each."""
-    np.testing.assert_array_equal(coco_masks.unpack_runs("414"), [4, 1, 4])
+    np.testing.assert_array_equal(rle.unpack_runs("414"), [4, 1, 4])
     # 100 = 0b11_00100: letters 4 | 32 and 3, 48 + 36 = "T" and "3"; then 1; then 5 - 0.
-    np.testing.assert_array_equal(coco_masks.unpack_runs("T315"), [100, 1, 5])
+    np.testing.assert_array_equal(rle.unpack_runs("T315"), [100, 1, 5])
     # The fourth is a difference to the second: 1 + -1 = 0; -1 is 31, its sign bit set: "O".
-    np.testing.assert_array_equal(coco_masks.unpack_runs("T315O"), [100, 1, 5, 0])
+    np.testing.assert_array_equal(rle.unpack_runs("T315O"), [100, 1, 5, 0])
 
 
 @pytest.mark.parametrize("text", ["\x00", "T", "\N{GREEK SMALL LETTER ALPHA}", "TTTTTTTTTTTTT3"])
 def test_a_text_that_is_no_mask(text):
     with pytest.raises(ValueError, match="packed mask"):
-        coco_masks.unpack_runs(text)
+        rle.unpack_runs(text)
 
 
 def _inside(corners, x, y):
@@ -110,12 +111,12 @@ def test_cocos_own_tools_agree():
         packed = tools.frPyObjects([corners.tolist()], 48, 56)
         found = coco_masks.fill_polygon(corners, (56, 48))
         np.testing.assert_array_equal(found, tools.decode(packed)[..., 0].astype(bool))
-        runs = coco_masks.unpack_runs(packed[0]["counts"].decode())
-        np.testing.assert_array_equal(coco_masks.fill_runs(runs, (56, 48)), found)
+        runs = rle.unpack_runs(packed[0]["counts"].decode())
+        np.testing.assert_array_equal(rle.fill_runs(runs, (56, 48)), found)
     for mask in _random_masks():
         packed = tools.encode(np.asfortranarray(mask.astype(np.uint8)))
         np.testing.assert_array_equal(
-            coco_masks.unpack_runs(packed["counts"].decode()), _runs_by_hand(mask)
+            rle.unpack_runs(packed["counts"].decode()), _runs_by_hand(mask)
         )
 
 

@@ -1,4 +1,4 @@
-"""COCO's outlines as pixels: polygons, and run lengths plain or packed into a text."""
+"""COCO's outlines as pixels: polygons, and run lengths."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wsol_jax.base.labels import BACKGROUND, UNLABELLED
+from wsol_jax.data.rle import fill_runs
 
 _SCALE = 5  # COCO's polygons are drawn five times as large
 
@@ -69,41 +70,6 @@ def paint(
             part = codes[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1]
             part[part == BACKGROUND] = UNLABELLED
     return codes
-
-
-def fill_runs(runs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool of run lengths that add up to the image's pixels."""
-    width, height = size
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(width, height).T
-
-
-def unpack_runs(text: str) -> np.ndarray:
-    """(N,) int64 run lengths of COCO's packed text.
-
-    Five bits a letter, the lowest first, the sixth for "goes on", signed; from the fourth on each
-    is the difference to the length before the last one.
-
-    Raises:
-      ValueError: it is no such text.
-    """
-    runs: list[int] = []
-    value = place = 0
-    for letter in text:
-        code = ord(letter) - 48
-        if not 0 <= code < 64 or place > 30:
-            raise ValueError(f"the letter {letter[:1]!r} is none of a packed mask")
-        value |= (code & 0x1F) << place
-        place += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:
-            value -= 1 << place
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = place = 0
-    if place:
-        raise ValueError("the packed mask ends within a number")
-    return np.array(runs, np.int64)
 
 
 def fill_polygon(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import shorten
 from wsol_jax.base.limits import MAX_COORDINATE, MAX_JSON, MAX_PIXELS
-from wsol_jax.data.sources.coco_masks import CocoObject, unpack_runs
+from wsol_jax.data.rle import unpack_runs
+from wsol_jax.data.sources.coco_masks import CocoObject
 from wsol_jax.data.sources.folder_table import Labelled, Photos
 from wsol_jax.data.sources.left_out import PassedOver
 
