@@ -1,6 +1,7 @@
 """The small commands: one parser, one way for a mistake to reach the user."""
 
 import importlib
+import logging
 
 import pytest
 
@@ -75,3 +76,12 @@ def test_the_short_help_has_the_flags_alone(capsys, name):
     whole, short = texts
     assert whole.startswith(short.rstrip()) and "--out" in short and "--helpshort" in short
     assert "METADATA/" not in short and "Kraehenbuehl" not in short
+
+
+def test_what_tasks_leave_behind_is_not_logged(monkeypatch):
+    """Orbax's tasks that fail beside the one whose error is raised: a trace each."""
+    handler = logging.Handler()
+    monkeypatch.setattr(commands.logging, "get_absl_handler", lambda: handler)
+    commands.clean_logs()
+    record = lambda name: logging.LogRecord(name, logging.ERROR, "f.py", 1, "said", (), None)
+    assert handler.filter(record("absl")) and not handler.filter(record("asyncio"))

@@ -109,5 +109,11 @@ def no_flags() -> None:
 
 
 def clean_logs() -> None:
-    """Keeps what names of files and classes may hold, such as escape codes, out of the log."""
-    logging.get_absl_handler().addFilter(clean_record)
+    """Keeps what names of files and classes may hold, such as escape codes, out of the log.
+
+    And the traces of asyncio's tasks: Orbax's fail many at once at a damaged file, of which it
+    raises one.
+    """
+    handler = logging.get_absl_handler()
+    handler.addFilter(clean_record)
+    handler.addFilter(lambda record: record.name != "asyncio")
