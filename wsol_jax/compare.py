@@ -66,6 +66,8 @@ def table(result: Mapping[str, Mapping[str, Figures]]) -> str:
                 f"{100 * pair['value']:+.1f} {_ends(pair['interval_95'], '+.1f')}" if pair else ""
             )
             lines.append(f"  {figure:24}{cells[0]:>24}{cells[1]:>24}{tail:>28}".rstrip())
+        if maps := entry.get("explained"):
+            lines.append(f"maps: a {printable(maps['a'])}, b {printable(maps['b'])}")
         if unpaired:
             lines.append(f"not paired: {printable(unpaired)}")
     return "\n".join(lines)

@@ -60,6 +60,9 @@ _MIN_SCORE = flags.DEFINE_float(
     "may have several, else 0.",
 )
 _CLASSES = flags.DEFINE_list("classes", [], "predict: these alone: --classes=cat,dog.")
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", None, ("best", "latest"), "predict: which; default: as the run was scored."
+)
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", "", "host:port of process 0, or 'auto' under Slurm and on TPU VMs."
 )
@@ -116,8 +119,12 @@ def _dispatch() -> None:
             boxes=_BOXES.value,
             min_score=_MIN_SCORE.value,
             classes=_CLASSES.value,
+            checkpoint=_CHECKPOINT.value or "",
         )
         return
+    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES, _CHECKPOINT):
+        if flag.present:
+            raise UserError(f"--{flag.name} goes with --mode=predict.")
     if mode == "check_data":
         from wsol_jax.report import check_data
 
@@ -130,9 +137,6 @@ def _dispatch() -> None:
         config, _ = workdirs.load_to_run(workdir)
     else:
         config = _given_config()
-    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES):
-        if flag.present:
-            raise UserError(f"--{flag.name} goes with --mode=predict.")
     if _STAGES.value and mode != "train_and_evaluate":
         raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:

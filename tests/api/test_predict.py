@@ -99,3 +99,17 @@ def test_heat_is_the_map_of_the_likeliest_class(predicted):
     _, out = predicted
     heat = cv2.imread(str(out / "heatmaps" / "a.png.png"), -1)
     assert heat.dtype == np.uint8 and heat.max() > 200 and heat.min() < 50
+
+
+def test_a_checkpoint_can_be_named(predicted, tmp_path):
+    _, out = predicted
+    words = [f"--workdir={tiny.finished()}", f"--images={out.parent / 'photos' / 'a.jpg'}"]
+    done = tiny.run(["--mode=predict", *words, f"--out={tmp_path / 'best'}", "--checkpoint=best"])
+    assert done.returncode == 0, done.stderr
+    assert "--checkpoint=best" in (tmp_path / "best" / "index.html").read_text("utf-8")
+
+
+def test_options_of_predict_go_with_no_other_mode():
+    for word in ("--threshold=0.3", "--checkpoint=best"):
+        done = tiny.run(["--mode=check_data", "--config=configs/cam.py:embedded", word])
+        assert f"{word.split('=')[0]} goes with --mode=predict." in tiny.error_sentence(done)

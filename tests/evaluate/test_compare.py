@@ -224,3 +224,15 @@ def test_runs_without_a_common_list_say_which_they_have(tmp_path):
     b, _ = boxes(tmp_path / "b", {"three": ["p"]})
     with pytest.raises(UserError, match=r"in common: \S+a has one, two; \S+b has three\."):
         compare.compare([a], [b])
+
+
+def test_a_side_whose_maps_are_explanations_is_told(tmp_path, capsys):
+    ids = [f"i{k}" for k in range(6)]
+    a, _ = boxes(tmp_path / "a", {"t": ids})
+    b, _ = boxes(tmp_path / "b", {"t": ids})
+    assert compare.main([a, b]) == 0 and "maps:" not in capsys.readouterr().out
+    path = tmp_path / "b" / "metrics.json"
+    explain = {"name": "layer_cam", "layer": "stage4"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "explain": explain}))
+    assert compare.main([a, b]) == 0
+    assert "maps: a class maps, b layer_cam at stage4\n" in capsys.readouterr().out

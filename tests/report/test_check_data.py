@@ -38,6 +38,11 @@ def test_what_a_training_refuses_is_counted(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "2 rows of labels.csv without a photo: gone.jpg, lost.jpg (a training refuses" in text
     assert "any number of labels an image" in text and "--out=FOLDER" in text
+    out = tmp_path / "page"
+    check_data.check_data(cam.get_config(f"folder,root={root},strict=false"), out)
+    text = capsys.readouterr().out + (out / check_data.PAGE).read_text("utf-8")
+    assert "gone.jpg, lost.jpg (a training skips them, as strict=false says)" in text
+    assert "a training refuses" not in text and "A training skips them, as strict=false says." in text
 
 
 def test_nothing_to_mend(tmp_path, capsys):

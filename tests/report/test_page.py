@@ -1,6 +1,7 @@
 """The HTML page: its figures, its escaping, what it embeds, and what it stores beside itself."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import math
@@ -372,3 +373,21 @@ def test_the_page_says_what_was_drawn(tmp_path):
     assert re.findall(r"</h4><code>(.*?)</code>", text) == ["p0", "p1", "p2"]
     text = write(tmp_path / "t", photos, totals={"Photos": 3}, worst=0, sample=48)
     assert drawn_words(text) == [("Photos: all 3 images", "")]
+
+
+def test_a_class_whose_name_has_a_comma_is_one_class(tmp_path):
+    """ImageNet has "tabby, tabby cat"; a photo of it that was called so is right."""
+    name = "tabby, tabby cat"
+    known = dataclasses.replace(example("a"), label=name, labels=(name,), predicted=name)
+    wrong = dataclasses.replace(example("b"), label=name, labels=(name,), predicted="tabby")
+    text = write(tmp_path / "run", [known, wrong])
+    cards = {part.split('"')[0]: part for part in text.split('data-name="')[1:]}
+    assert 'data-right="1"' in cards["a"] and 'data-right="0"' in cards["b"]
+    assert 'data-classes="[&quot;tabby, tabby cat&quot;]"' in cards["a"]
+    again = saved.load(str(tmp_path / "run")).examples
+    assert [e.classes for e in again] == [(name,), (name,)]
+
+
+def test_photos_without_truth_have_no_fold_of_figures(tmp_path):
+    text = write(tmp_path / "run", [example("a")], figures={"test": {}})
+    assert "All figures" not in text and "Configuration" in text

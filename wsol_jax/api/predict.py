@@ -40,6 +40,7 @@ def predict(
     boxes: str = "largest",
     min_score: float | None = None,
     classes: Sequence[str] = (),
+    checkpoint: str = "",
 ) -> dict[str, Json]:
     """Finds what is in every photo, and writes it down.
 
@@ -53,6 +54,7 @@ def predict(
       images: a folder, searched with its sub-folders, or one photo.
       out: made if absent; files of the same names are replaced.
       threshold, boxes, min_score, classes: as for a call of ``Model``.
+      checkpoint: as for ``load``.
 
     Returns:
       predictions.json's content.
@@ -65,7 +67,7 @@ def predict(
     _, class_names = workdirs.load(workdir)  # mistakes are told before the network is restored
     answer.wanted(class_names, False, 0.0 if threshold is None else threshold, **options)
     source = photos.find(images, class_names, f"--images={images}")
-    model = load(workdir)
+    model = load(workdir, checkpoint=checkpoint)
     wanted = model.wanted(threshold, **options)
     method = model.config.method
     logging.info("%s at step %d, box threshold %.3f", method, model.step, wanted.threshold)
@@ -97,6 +99,7 @@ def predict(
     skipped = len(source) - count
     places = {"workdir": workdir, "images": images, "out": out}
     asked = {"boxes": boxes if boxes != "largest" else "", "classes": ",".join(classes)}
+    asked["checkpoint"] = checkpoint
     asked["min_score"] = "" if min_score is None else min_score
     places |= {name: value for name, value in asked.items() if value != ""}
     words = [f"--{name}={shlex.quote(str(place))}" for name, place in places.items()]

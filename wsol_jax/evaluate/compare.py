@@ -59,7 +59,8 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
     Returns:
       {LIST: {"a" / "b": {figure: {"mean", "low", "high" of the seeds, how many "seeds"; of one
       seed its "interval_95" over images}}, "b-a": {figure: {"value", "interval_95"}},
-      "not_paired": a sentence}}; of figures that all runs know.
+      "not_paired": a sentence, "explained": {"a" / "b": what made the maps that were scored}, where
+      some are no class maps}}; of figures that all runs know.
 
     Raises:
       UserError: an unfinished run, no common test list, or none of the same images.
@@ -73,6 +74,8 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
     for name in lists:
         entry: dict[str, Any] = {"a": _spread(a, name), "b": _spread(b, name), "b-a": {}}
         result[name] = entry
+        if any("explain" in run["figures"] for run in [*a, *b]):
+            entry["explained"] = {"a": _maps(a), "b": _maps(b)}
         if why := _obstacle([*a, *b], name):
             entry["not_paired"] = why
             continue
@@ -84,6 +87,17 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
     if len(reasons) == len(result):
         raise UserError(f"nothing can be compared: {' '.join(reasons)}")
     return result
+
+
+def _maps(runs: Sequence[dict[str, Any]]) -> str:
+    """What made the maps of a side: explanations by name and layer, or the class maps."""
+    found = []
+    for run in runs:
+        said = run["figures"].get("explain")
+        said = said if isinstance(said, dict) else {}
+        layer = f" at {said['layer']}" if said.get("layer") else ""
+        found.append(f"{said['name']}{layer}" if said.get("name") else "class maps")
+    return " and ".join(dict.fromkeys(found))
 
 
 def _spread(runs: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:

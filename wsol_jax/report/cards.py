@@ -93,7 +93,7 @@ def _card(card: Mapping[str, Example], store: MapStore, run_index: Mapping[str, 
     )
     # Of a photo without labels what was said is its class, where its score stands apart.
     said = [first.predicted] if first.score is not None else []
-    labels = first.label.split(", ") if first.label else said
+    labels = first.classes or said
     right = all(_right(e) for e in card.values()) if first.label and first.predicted else None
     about = picks.attributes(first.image_id, labels, right, first.score)
     return (
@@ -133,7 +133,7 @@ def _panel(example: Example, store: MapStore, run: int, run_name: str) -> str:
 
 def _right(example: Example) -> bool:
     """Whether the predicted class is one of the photo's, or these are not known."""
-    return not example.label or example.predicted in example.label.split(", ")
+    return not example.label or example.predicted in example.classes
 
 
 def _rect(kind: str, box: np.ndarray | None) -> str:

@@ -93,6 +93,7 @@ def examples(
                 box=boxes_from_score_map(score_map, [run.threshold])[0, 0] / MAP_SIZE,
                 iou=float(ious[image_id]) if image_id in ious else None,
                 label=label,
+                labels=(label,),
                 predicted=predicted,
                 split=name,
             )

@@ -17,6 +17,7 @@ PAGE = "check_data.html"
 _NAMED = 5  # examples that are printed of each finding; the page has more
 _CLASSES = 40  # rows of a list's table that are printed
 MENDED = "a training refuses them; strict=false after the data set skips them"
+SKIPPED = "a training skips them, as strict=false says"
 
 
 def check_data(config: Config, out: str | pathlib.Path | None) -> Inspection:
@@ -35,38 +36,40 @@ def check_data(config: Config, out: str | pathlib.Path | None) -> Inspection:
     if path is not None:
         check_writable("--out", path)
     config = config.copy_and_resolve_references()
+    strict = config.data.strict
     with config.unlocked():
         config.data.strict = False
     lists = open_lists(choose(config).data)
     found, said = inspect(lists), summary.lines(lists)
-    for line in text(found, said):
+    faults = MENDED if strict else SKIPPED
+    for line in text(found, said, faults):
         print(line)
     if path is not None:
         title = f"{config.data.name}: {config.data.root or 'data'}"
-        write_out("--out", path, data_page.page(title, found, said))
+        write_out("--out", path, data_page.page(title, found, said, faults))
         print(f"page: {path}")
     else:
         print(f"--out=FOLDER writes this with photos, as FOLDER/{PAGE}")
     return found
 
 
-def text(found: Inspection, said: list[str]) -> Iterator[str]:
-    """The lines that are printed."""
+def text(found: Inspection, said: list[str], faults: str = MENDED) -> Iterator[str]:
+    """The lines that are printed; ``faults``: what a training makes of those."""
     yield from map(printable, said)
     for counts in found.lists:
         yield ""
         yield from _table(counts)
     for wrong, heading in ((True, "to mend"), (False, "good to know")):
         findings = [finding for finding in found.findings if finding.wrong == wrong]
-        faults = [row for row in found.left_out if row.fault and wrong]
-        if findings or faults:
+        rows = [row for row in found.left_out if row.fault and wrong]
+        if findings or rows:
             yield ""
             yield f"{heading}:"
         for finding in findings:
             names = _names(finding.examples, finding.count)
             yield f"  {finding.text} ({finding.count}): {names}"
-        for row in faults:
-            yield f"  {_left_out(row)} ({MENDED})"
+        for row in rows:
+            yield f"  {_left_out(row)} ({faults})"
     others = [row for row in found.left_out if not row.fault]
     if others:
         yield ""

@@ -105,6 +105,7 @@ def _label_cards(run: OpenedRun, workdir: pathlib.Path) -> list[Card]:
 def _example(source: Source, card: Card, pictures: Mapping[str, Picture]) -> Example:
     """A card with its photo, its segmentations and the pictures of classes painted over it."""
     record = source[card.index]
+    labels = tuple(source.class_names[c] for c in record.labels)
     image = encode.shrink(decode_rgb(record.image, record.image_id), PHOTO_SIDE)
     shown = {**{name: Classes(x) for name, x in card.layers.items()}, **pictures}
     for name, picture in shown.items():
@@ -118,7 +119,8 @@ def _example(source: Source, card: Card, pictures: Mapping[str, Picture]) -> Exa
         box=card.box,
         iou=card.iou,
         # Of several, the map is the first one's.
-        label=", ".join(source.class_names[c] for c in record.labels),
+        label=", ".join(labels),
+        labels=labels,
         predicted=", ".join(card.predicted),
         pictures=shown,
         split=card.split,
@@ -184,7 +186,8 @@ def write_page(
     """
     run = saved.load(str(workdir))
     title = f"{config.method.upper().replace('_', '-')} on {config.data.name}"
-    data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'}"
+    tests = config.data.test.strip("+").replace("+", ", ")
+    data = f"{config.data.name}: {config.data.train} / {config.data.tune or '-'} / {tests}"
     lists = max(len({example.split for example in run.examples}), 1)
     worst = round(config.eval.gallery * WORST_SHARE)  # as ``shown.choose`` took them
     page.write_report(

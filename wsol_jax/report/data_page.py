@@ -19,8 +19,13 @@ _STRIP = "display:flex;flex-wrap:wrap;gap:.6rem;margin:.5rem 0 1.2rem"
 _FIGURE = "width:150px;font-size:.74rem;overflow-wrap:anywhere"
 
 
-def page(title: str, found: Inspection, said: Sequence[str]) -> str:
-    """The document; ``said``: the lines that stand at the start of a training."""
+def page(title: str, found: Inspection, said: Sequence[str], mended: str) -> str:
+    """The document.
+
+    Args:
+      said: the lines that stand at the start of a training.
+      mended: what a training makes of faults.
+    """
     pictures = _Pictures(found)
     faults = [row for row in found.left_out if row.fault]
     others = [row for row in found.left_out if not row.fault]
@@ -28,7 +33,7 @@ def page(title: str, found: Inspection, said: Sequence[str]) -> str:
     known = [finding for finding in found.findings if not finding.wrong]
     body = [
         shell.notes([printable(line) for line in said]),
-        shell.part("To mend", _findings(wrong, pictures) + _left_out(faults))
+        shell.part("To mend", _findings(wrong, pictures) + _left_out(faults, mended))
         or shell.notes(["Nothing to mend was found."]),
         shell.part("Good to know", _findings(known, pictures)),
         shell.part("Left out", _left_out(others)),
@@ -107,7 +112,7 @@ def _findings(findings: Sequence[Finding], pictures: _Pictures) -> str:
     return "".join(parts)
 
 
-def _left_out(rows: Sequence[LeftOut]) -> str:
+def _left_out(rows: Sequence[LeftOut], mended: str = "") -> str:
     if not rows:
         return ""
     body = "".join(
@@ -116,8 +121,7 @@ def _left_out(rows: Sequence[LeftOut]) -> str:
         f"</small></th><td>{row.count:,}</td></tr>"
         for row in rows
     )
-    fault = any(row.fault for row in rows)
-    note = ["A training refuses these; strict=false after the data set skips them."] * fault
+    note = [f"{mended[:1].upper()}{mended[1:]}."] if mended else []
     return f'<div class="scroll"><table><tbody>{body}</tbody></table></div>{shell.notes(note)}'
 
 

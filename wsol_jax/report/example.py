@@ -24,12 +24,14 @@ class Example:
       box: (4,) ours at the chosen threshold, fractions; None where there is none.
       iou: best IoU of ``box`` with a true box, None where unknown.
       label: the true class by name; of several, joined by ", ", the first is the map's.
-      predicted: the predicted class by name.
+      predicted: the predicted class by name, or what was found, joined likewise.
       pictures: more pictures by name: (h, w) bool, or uint8 guidance masks with 0 background,
         1 object, 255 ignored; (h, w) float maps in [0, 1]; (h, w, 3) uint8 photos.
       split: the test list's name; examples are shown list by list.
       score: the predicted class's, in [0, 1]; None where unknown.
       files: links to the example's files by name, as paths from the page's folder.
+      labels: the true classes one by one, where their names may hold a ", " themselves; none: as
+        ``label`` says.
     """
 
     image_id: str
@@ -44,6 +46,12 @@ class Example:
     split: str = ""
     score: float | None = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    labels: Sequence[str] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The true classes by name; none where they are not known."""
+        return tuple(self.labels or filter(None, self.label.split(", ")))
 
     def __post_init__(self) -> None:
         name = f"example {self.image_id!r}"

@@ -197,4 +197,6 @@ def _facts(run: Run) -> str:
 
 
 def _folded_figures(figures: Mapping) -> str:
+    if not any(figures.values()):
+        return ""  # a page of photos without truth
     return shell.folded("All figures (metrics.json)", json.dumps(saved.plain(figures), indent=2))

@@ -34,6 +34,7 @@ def save(path: str, run: Run) -> None:
                 "image_id": example.image_id,
                 "split": example.split,
                 "label": example.label,
+                "labels": list(example.labels),
                 "predicted": example.predicted,
                 "box": None if example.box is None else [float(v) for v in example.box],
                 "iou": _number(example.iou),
@@ -116,6 +117,7 @@ def _example(i: int, entry: Mapping, arrays) -> Example:
         iou=_number(entry["iou"]),
         score=_number(entry.get("score")),
         label=_text(entry["label"]),
+        labels=tuple(map(_text, entry.get("labels", ()))),  # older runs lack them
         predicted=_text(entry["predicted"]),
         pictures=pictures,
         split=_text(entry["split"]),

@@ -108,6 +108,7 @@ def _strip(
         box=None,
         iou=iou,  # of the last stage
         label=", ".join(names[c] for c in record.labels),
+        labels=tuple(names[c] for c in record.labels),
         predicted=", ".join(names[c - 1] for c in sorted(painted - {BACKGROUND, UNLABELLED})),
         pictures=pictures,
         split=f"{source.name}, stage by stage",

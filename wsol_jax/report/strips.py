@@ -27,7 +27,7 @@ def part(shelves: Sequence[Shelf], run: Run, others: Mapping[str, Run] | None = 
     """
     shown = [e for shelf in shelves for e in shelf.examples]
     # What is painted; a loss paints the image's own classes.
-    names = {name for e in shown for text in (e.predicted, e.label) for name in text.split(", ")}
+    names = {name for e in shown for name in (*e.predicted.split(", "), e.predicted, *e.classes)}
     pictures = [p for e in shown for p in e.pictures.values()]
     more = ramp("map") if any(np.issubdtype(p.dtype, np.floating) for p in pictures) else ""
     more += mask_colours() if any(map(encode.is_mask, pictures)) else ""
@@ -129,7 +129,7 @@ def _row(example: Example) -> str:
     figures = "".join(_figure(html.escape(kind), p, name) for kind, p in pictures.items())
     columns = math.ceil(len(pictures) / math.ceil(len(pictures) / _ABREAST))
     ratio = example.image.shape[1] / example.image.shape[0]
-    about = picks.attributes(example.image_id, example.label.split(", "), iou=example.iou)
+    about = picks.attributes(example.image_id, example.classes, iou=example.iou)
     return (
         f'<article class="strip" {about}><header><h4>{label}</h4><code>{name}</code>{iou}</header>'
         f'<div class="pictures" style="--n:{columns};--ar:{ratio:.4f}">{figures}</div>'
