@@ -223,3 +223,13 @@ def test_bad_configs_are_one_sentence(config, fields, words, tmp_path):
     with pytest.raises(wsol_jax.UserError, match=words):
         wsol_jax.train(config, tmp_path / "w", fields)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_map_that_is_flat_is_said(model, files, monkeypatch, caplog):
+    """Without a word, a page of it looks like a defect."""
+    assert model.heatmap(files[0]).any() and "no place speaks" not in caplog.text
+    flat = np.zeros((1, 4, 4), np.float32)
+    monkeypatch.setattr("wsol_jax.api.model.named.maps", lambda *given: flat)
+    name = model.class_names[0]
+    assert not model.heatmap(files[0], label=name, method="grad_cam").any()
+    assert f"no place speaks for '{name}': its map is 0 all over" in caplog.text

@@ -42,7 +42,9 @@ def test_what_a_training_refuses_is_counted(tmp_path, capsys):
     check_data.check_data(cam.get_config(f"folder,root={root},strict=false"), out)
     text = capsys.readouterr().out + (out / check_data.PAGE).read_text("utf-8")
     assert "gone.jpg, lost.jpg (a training skips them, as strict=false says)" in text
-    assert "a training refuses" not in text and "A training skips them, as strict=false says." in text
+    assert (
+        "a training refuses" not in text and "A training skips them, as strict=false says." in text
+    )
 
 
 def test_nothing_to_mend(tmp_path, capsys):

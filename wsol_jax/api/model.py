@@ -103,8 +103,14 @@ class Model:
         result = self(photo, classes=[label] if label else ())
         if not isinstance(result, Result):
             raise UserError("heatmap: expected one photo, got several or a folder.")
-        if not method:
-            return result.heatmap
+        found = result.heatmap if not method else self._explained(result, method, layer)
+        if not found.any():
+            name = self.class_names[result.best]
+            logging.warning("%s: no place speaks for %r: its map is 0 all over.", result.name, name)
+        return found
+
+    def _explained(self, result: Result, method: str, layer: str) -> np.ndarray:
+        """A heat map of a photo's likeliest class by an explanation."""
         size = eval_size(self.config)
         image = resize(result.image, size, size)[None]
         raw = named.maps(self.network, image, result.best, method, layer)

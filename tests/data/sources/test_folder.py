@@ -146,7 +146,7 @@ def test_an_unreadable_csv_is_named(split):
     with pytest.raises(UserError, match=r"gone\.csv cannot be read: No such file"):
         folder.open_folder(split, "test", boxes_csv=split / "gone.csv")
     (split / "latin.csv").write_bytes(b"image,x0,y0,x1,y1\n\xff,0,0,1,1\n")
-    with pytest.raises(UserError, match=r"latin\.csv is no CSV in UTF-8"):
+    with pytest.raises(UserError, match=r"latin\.csv, line 2 is no UTF-8"):
         folder.open_folder(split, "test", boxes_csv=split / "latin.csv")
 
 

@@ -1,16 +1,15 @@
 """The CSV file of boxes of an own folder of photos."""
 
-import csv
 import dataclasses
 import difflib
 import math
 import pathlib
 
-from wsol_jax.base.arrays import Unreadable, check_regular
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, shorten
-from wsol_jax.base.limits import MAX_COORDINATE, MAX_LINE
+from wsol_jax.base.limits import MAX_COORDINATE
 from wsol_jax.data import decode
+from wsol_jax.data.sources import csv_files
 from wsol_jax.data.sources.left_out import PassedOver
 
 _HEADER = ("image", "x0", "y0", "x1", "y1")
@@ -38,38 +37,27 @@ def read_boxes(
     passed = passed or PassedOver()
     boxes: dict[str, list[Row]] = {}
     known: set[str] = set()
-    try:
-        check_regular(path)  # a pipe would let us wait for ever
-        # Excel writes a byte order mark, which utf-8-sig drops.
-        with open(path, newline="", encoding="utf-8-sig") as f:
-            reader = csv.reader(iter(lambda: f.readline(MAX_LINE), ""))
-            header = tuple(word.strip().lower() for word in next(reader, []))
-            if header not in (_HEADER, (*_HEADER, "class")):
-                raise UserError(
-                    f"{path}, line 1: expected the header image,x0,y0,x1,y1 with or without "
-                    f",class, not {shorten(','.join(header))}"
+    with csv_files.reading(path, "boxes file") as reader:
+        header = tuple(word.strip().lower() for word in next(reader, []))
+        if header not in (_HEADER, (*_HEADER, "class")):
+            raise UserError(
+                f"{path}, line 1: expected the header image,x0,y0,x1,y1 with or without "
+                f",class, not {shorten(','.join(header))}"
+            )
+        for words in reader:
+            if not words:
+                continue
+            row, image_id = _parse(words, len(header), f"{path}, line {reader.line_num}")
+            if image_id not in known and not (root / image_id).is_file():
+                passed.refuse(
+                    f"rows of {path.name} without a photo",
+                    image_id,
+                    f"{row.where}: there is no photo {root / image_id}; the first column is "
+                    f"the path below {root}",
                 )
-            for words in reader:
-                if not words:
-                    continue
-                row, image_id = _parse(words, len(header), f"{path}, line {reader.line_num}")
-                if image_id not in known and not (root / image_id).is_file():
-                    passed.refuse(
-                        f"rows of {path.name} without a photo",
-                        image_id,
-                        f"{row.where}: there is no photo {root / image_id}; the first column is "
-                        f"the path below {root}",
-                    )
-                    continue
-                known.add(image_id)
-                boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
-    except OSError as e:  # of the file, or of a photo that it names
-        photo = "" if e.filename in (None, str(path)) else f": {shorten(str(e.filename))}"
-        raise UserError(f"boxes file {path} cannot be read: {e.strerror}{photo}") from None
-    except Unreadable as e:
-        raise UserError(f"boxes file {path} {e}") from None
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"boxes file {path} is no CSV in UTF-8: {e}") from None
+                continue
+            known.add(image_id)
+            boxes.setdefault(image_id, []).append(_with_label(row, words, header, class_names))
     return boxes
 
 

@@ -1,6 +1,5 @@
 """The table of image labels of an own folder: labels.csv."""
 
-import csv
 import dataclasses
 import difflib
 import pathlib
@@ -9,11 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from wsol_jax.base.arrays import Unreadable, check_regular
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_inside, shorten
-from wsol_jax.base.limits import MAX_LINE
 from wsol_jax.data.records import no_boxes
+from wsol_jax.data.sources import csv_files
 from wsol_jax.data.sources.coco_masks import CocoObject
 from wsol_jax.data.sources.left_out import PassedOver
 
@@ -129,34 +127,24 @@ def _labels(text: str) -> tuple[str, ...]:
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[dict[str, str], str]]:
     """(values by column, file and line) of a table's lines."""
-    try:
-        check_regular(path)
-        # Excel writes a byte order mark, which utf-8-sig drops.
-        with open(path, newline="", encoding="utf-8-sig") as f:
-            reader = csv.reader(iter(lambda: f.readline(MAX_LINE), ""))
-            header = [word.strip().lower() for word in next(reader, [])]
-            if not set(_HEADER) <= set(header) or len(set(header)) < len(header):
-                hint = ", and commas between columns" if ";" in "".join(header) else ""
+    with csv_files.reading(path, "table") as reader:
+        header = [word.strip().lower() for word in next(reader, [])]
+        if not set(_HEADER) <= set(header) or len(set(header)) < len(header):
+            hint = ", and commas between columns" if ";" in "".join(header) else ""
+            raise UserError(
+                f"{path}, line 1: expected the header {_COLUMNS}{hint}, not "
+                f"{shorten(','.join(header))}"
+            )
+        for words in reader:
+            if not any(word.strip() for word in words):
+                continue
+            where = f"{path}, line {reader.line_num}"
+            if len(words) != len(header):
                 raise UserError(
-                    f"{path}, line 1: expected the header {_COLUMNS}{hint}, not "
-                    f"{shorten(','.join(header))}"
+                    f"{where}: expected {len(header)} values as in the header, not "
+                    f"{len(words)}; labels of one photo are separated by ;"
                 )
-            for words in reader:
-                if not any(word.strip() for word in words):
-                    continue
-                where = f"{path}, line {reader.line_num}"
-                if len(words) != len(header):
-                    raise UserError(
-                        f"{where}: expected {len(header)} values as in the header, not "
-                        f"{len(words)}; labels of one photo are separated by ;"
-                    )
-                yield dict(zip(header, words, strict=True)), where
-    except OSError as e:
-        raise UserError(f"table {path} cannot be read: {e.strerror}") from None
-    except Unreadable as e:
-        raise UserError(f"table {path} {e}") from None
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"table {path} is no CSV in UTF-8: {e}") from None
+            yield dict(zip(header, words, strict=True)), where
 
 
 def no_class(name: str, known: Sequence[str], train_list: str) -> str:
