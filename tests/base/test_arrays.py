@@ -111,6 +111,25 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     assert "CRC" in refused(read_npz, path)
 
 
+def long_end(place, size):
+    """zip64's record of a list of ``size`` bytes, and the locator that says where that is."""
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, 0)
+    return record + struct.pack("<4sIQI", b"PK\6\7", 0, place, 1)
+
+
+def test_an_archive_whose_sizes_have_64_bits(tmp_path):
+    """PyTorch writes every .pth so, however small it is."""
+    path = zipped(tmp_path / "a.npz", {"a.npy": header((3,)) + bytes(24)})
+    data = path.read_bytes()
+    end = data.rindex(b"PK\5\6")
+    count, size, start = struct.unpack_from("<HII", data, end + 10)
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    path.write_bytes(data[:end] + record + locator + data[end:])
+    assert zipfile.ZipFile(path).namelist() == ["a.npy"]
+    assert read_npz(path)["a"].size == 3
+
+
 def test_an_archive_of_a_million_members(tmp_path):
     # 46 bytes each, of which zipfile would make an object of 500.
     entry = b"PK\1\2" + bytes(42)
@@ -119,9 +138,10 @@ def test_an_archive_of_a_million_members(tmp_path):
     path.write_bytes(entry * 10**6 + end)
     assert "more members than such a file has" in refused(read_npz, path)
     short = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 65535, 65535, 46, 0, 0)
-    locator = b"PK\6\7" + bytes(16)  # points to a list of 64-bit sizes
-    path.write_bytes(entry + locator + short)
+    path.write_bytes(entry + long_end(46, 46 * 10**6) + short)  # a list of a 64-bit size
     assert "more members than such a file has" in refused(read_npz, path)
+    path.write_bytes(entry + long_end(45, 46) + short)  # said to be elsewhere: readers differ then
+    assert "no zip archive" in refused(read_npz, path)
     path.write_bytes(zipped(path, {"a.npy": header((3,)) + bytes(24)}).read_bytes() + b"behind")
     assert read_npz(path)["a"].size == 3
 

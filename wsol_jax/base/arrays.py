@@ -19,6 +19,7 @@ from wsol_jax.base.limits import MAX_BYTES
 _HEADERS = threading.Lock()
 _BLOCK = 1 << 20
 _END = 22  # bytes of a zip's last record
+_LOCATOR, _LONG_END = 20, 56  # those of zip64, and the record that it points to
 _MAX_LIST = 1 << 24  # bytes of a zip's list of members: 65,535 have 6 MB
 # The methods that NumPy and Keras write. zipfile unpacks the others without a bound on memory.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -153,9 +154,25 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
     if at < 0 or len(tail) < at + _END:
         raise Unreadable("is no zip archive, or a truncated one")
     size = struct.unpack_from("<I", tail, at + 12)[0]
-    if size > _MAX_LIST or tail[max(at - 20, 0) : at].startswith(b"PK\6\7"):
+    if tail[max(at - _LOCATOR, 0) : at].startswith(b"PK\6\7"):  # PyTorch writes one each time
+        place = start + at - _LOCATOR - _LONG_END
+        size = _long_size(file, place, struct.unpack_from("<Q", tail, at - _LOCATOR + 8)[0])
+    if size > _MAX_LIST:
         raise Unreadable("is a zip archive of more members than such a file has")
     return zipfile.ZipFile(file)
+
+
+def _long_size(file: BinaryIO, place: int, said: int) -> int:
+    """The size of the list as zip64's record has it, right before its locator, which says where.
+
+    Raises:
+      Unreadable: the two differ, so that readers would not agree on what the archive holds.
+    """
+    file.seek(max(place, 0))
+    record = file.read(_LONG_END)
+    if said != place or record[:4] != b"PK\6\6":
+        raise Unreadable("is no zip archive, or a truncated one")
+    return struct.unpack_from("<Q", record, 40)[0]
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
