@@ -40,6 +40,41 @@ NAMES = PublishedNames(
 )
 
 
+class _Conv(nn.Module):
+    """A 3x3 convolution with its bias apart, so that a pool can come before it: ``nn.Conv``'s sums.
+
+    max(y) + b = max(y + b), after rounding too, and relu commutes with the maximum as well. In
+    front of a pool both are then done on what the pool leaves, a quarter of the pixels, and what is
+    kept for the gradient is the convolution's output alone: on an accelerator the memory's traffic
+    is what binds this network's step.
+    """
+
+    channels: int
+    stride: int
+    dilation: int
+    kernel_init: nn.initializers.Initializer
+    dtype: DTypeLike | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) -> (B, H', W', D) without the bias, and the bias (D,)."""
+        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.channels))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            "SAME",
+            lhs_dilation=(1, 1),
+            rhs_dilation=(self.dilation, self.dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=1,
+            precision=None,
+        )
+        return y, bias
+
+
 class VGG16(nn.Module):
     """VGG16 trunk.
 
@@ -105,30 +140,23 @@ class VGG16(nn.Module):
             raise ValueError("num_classes needs the whole trunk: final_endpoint 'pool5'")
         # he_normal keeps the features' scale through thirteen layers without normalisation.
         init = nn.initializers.he_normal()
-        conv = functools.partial(
-            nn.Conv,
-            dtype=self.dtype,
-            kernel_init=init,
-            conv_general_dilated=conv_general_dilated,
-        )
-
         endpoints: dict[str, jax.Array] = {}
         x, stride, dilation = images, self.stem_stride, 1
         for block, (channels, depth) in enumerate(_BLOCKS, start=1):
             for index in range(1, depth + 1):
                 name = f"conv{block}_{index}"
-                rate = dilation if self.dilate else 1
-                layer = conv(
+                layer = _Conv(
                     round_channels(channels * self.width),
-                    (3, 3),
-                    strides=self.stem_stride if name == "conv1_1" else 1,
-                    kernel_dilation=rate,
+                    stride=self.stem_stride if name == "conv1_1" else 1,
+                    dilation=dilation if self.dilate else 1,
+                    kernel_init=init,
+                    dtype=self.dtype,
                     name=name,
                 )
-                x = layer(x)
+                x, bias = layer(x)
                 if self.normalise:
                     x = batch_norm(
-                        x,
+                        x + bias,
                         f"norm{block}_{index}",
                         mode=self.batch_norm,
                         train=train,
@@ -136,18 +164,24 @@ class VGG16(nn.Module):
                         momentum=0.9,
                         dtype=self.dtype,
                     )
-                x = endpoints[name] = nn.relu(x)
+                    bias = jnp.zeros((), x.dtype)
+                # Not yet the next layer's input in front of a pool; see ``_Conv``.
+                before, x = x, nn.relu(x + bias)
+                endpoints[name] = x
                 if name == self.final_endpoint:
                     return endpoints
             if stride < self.output_stride:
-                x = max_pool(
-                    x, self.pool_window, 2, padding=self.pool_window - 2, ceil_mode=self.ceil_mode
+                window = self.pool_window
+                pool = functools.partial(
+                    max_pool, window=window, stride=2, padding=window - 2, ceil_mode=self.ceil_mode
                 )
                 stride *= 2
             else:
-                if self.relaxed_pools == "stride1":
-                    x = max_pool(x, 3, 1, padding=1)
+                pool = functools.partial(max_pool, window=3, stride=1, padding=1)
+                if self.relaxed_pools == "absent":
+                    pool = None
                 dilation *= 2
+            x = nn.relu(pool(before) + bias) if pool else x
             endpoints[f"pool{block}"] = x
             if f"pool{block}" == self.final_endpoint:
                 break
