@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 import tiny
-from helpers.runs import start_pair
+from helpers.runs import start_pair, start_several
 
 # Rates at which rounding is not amplified over the steps: what is compared is the sums' order.
 GENTLE = (
@@ -59,6 +59,17 @@ def test_two_processes_agree(single, tmp_path):
         assert done.returncode == 0, done.stderr
         assert f"process {index} of 2" in done.stderr
         assert "8 device(s)" in done.stderr
+    assert_close(single, tmp_path)
+
+
+@pytest.mark.slow
+def test_eight_processes_agree(single, tmp_path):
+    """More than a batch has images, and than a list has batches: some have padding alone."""
+    words = tiny.flags(tiny.data(), tmp_path, *GENTLE, epochs=1)
+    ends = [run.wait(timeout=900) for run in start_several(words, 8)]
+    for index, done in enumerate(ends):
+        assert done.returncode == 0, done.stderr
+        assert f"process {index} of 8" in done.stderr and "8 device(s)" in done.stderr
     assert_close(single, tmp_path)
 
 

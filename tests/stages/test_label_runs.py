@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from helpers.labels import content, cue_folder
-from helpers.runs import figures_of, saved, start_pair, step_of, whole_run
+from helpers.runs import figures_of, saved, start_pair, start_several, step_of, whole_run
 from helpers.sec_runs import CELLS, words
 from helpers.voc import write_voc
 from PIL import Image
@@ -244,6 +244,35 @@ def test_two_processes_train_the_segmenter_of_one(finished, root, tmp_path):
         for name in ("train/loss", "train/seed", "train/expand", "train/constrain"):
             # The constrain loss is 1e-5 here, a thousandth of it the others' rounding.
             np.testing.assert_allclose(other[name], row[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_four_processes_run_the_whole_recipe(root, tmp_path):
+    """Two networks, cues between them, scores: as one process, but for the order of sums."""
+    gentle = (
+        "--config.stage.segment.sec.dropout=0.0",
+        "--config.optimizer.backbone_lr=0.001",
+        "--config.optimizer.head_lr=0.001",
+        "--config.model.batch_norm=inference",
+        "--config.model.dropout=0.0",
+    )
+    one, four = tmp_path / "one", tmp_path / "four"
+    done = tiny.run(words(root, one, *gentle))
+    assert done.returncode == 0, done.stderr
+    ends = [run.wait(timeout=900) for run in start_several(words(root, four, *gentle), 4)]
+    for done in ends:
+        assert done.returncode == 0, done.stderr
+        assert "4 device(s)" in done.stderr
+    assert content(four / "cues").keys() == content(one / "cues").keys()
+    for stage in ("first", "segment"):
+        rows, others = (tiny.history(w / stage) for w in (one, four))
+        assert [row["step"] for row in others] == [row["step"] for row in rows]
+        np.testing.assert_allclose(others[0]["train/loss"], rows[0]["train/loss"], rtol=1e-3)
+    figures, others = (tiny.metrics(w)["test"] for w in (one, four))
+    assert figures.keys() == others.keys()
+    for name, values in figures.items():
+        for figure in ("images", "miou"):
+            assert others[name][figure] == pytest.approx(values[figure], abs=0.02)
 
 
 @pytest.mark.slow
