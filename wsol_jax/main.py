@@ -3,6 +3,7 @@
 python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg
 python -m wsol_jax.main --mode=evaluate --workdir=runs/spg
 python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes
+python -m wsol_jax.main --mode=export --workdir=runs/spg --out=exported
 python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W
 python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=photos --out=look
 
@@ -34,7 +35,7 @@ from wsol_jax.base import commands, fields
 from wsol_jax.base.errors import Interrupted, UserError
 from wsol_jax.base.types import Config
 
-MODES = ("train_and_evaluate", "evaluate", "predict", "describe", "check_data")
+MODES = ("train_and_evaluate", "evaluate", "predict", "export", "describe", "check_data")
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -49,7 +50,10 @@ _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _STAGES = flags.DEFINE_list("stages", [], "A part of a run in stages: --stages=second,evaluate.")
 _IMAGES = flags.DEFINE_string("images", None, "predict: a folder of photos, or one photo.")
 _OUT = flags.DEFINE_string(
-    "out", None, "predict: where boxes, heat maps and overlays go. check_data: where its page goes."
+    "out",
+    None,
+    "predict: where boxes, heat maps and overlays go. export: where the network goes. check_data: "
+    "where its page goes.",
 )
 _THRESHOLD = flags.DEFINE_float("threshold", None, "predict: of the boxes; default: the run's.")
 _BOXES = flags.DEFINE_enum("boxes", "largest", ("largest", "all"), "predict: of each class.")
@@ -61,7 +65,10 @@ _MIN_SCORE = flags.DEFINE_float(
 )
 _CLASSES = flags.DEFINE_list("classes", [], "predict: these alone: --classes=cat,dog.")
 _CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", None, ("best", "latest"), "predict: which; default: as the run was scored."
+    "checkpoint",
+    None,
+    ("best", "latest"),
+    "predict, export: which; default: as the run was scored.",
 )
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", "", "host:port of process 0, or 'auto' under Slurm and on TPU VMs."
@@ -122,9 +129,19 @@ def _dispatch() -> None:
             checkpoint=_CHECKPOINT.value or "",
         )
         return
-    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES, _CHECKPOINT):
+    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES):
         if flag.present:
             raise UserError(f"--{flag.name} goes with --mode=predict.")
+    if mode == "export":
+        from wsol_jax.api import export
+
+        workdir = _need(_WORKDIR, "the folder of a trained run")
+        out = _need(_OUT, "the folder for the network")
+        _set_up_jax()
+        export.export_run(pathlib.Path(workdir), pathlib.Path(out), _CHECKPOINT.value or "")
+        return
+    if _CHECKPOINT.present:
+        raise UserError("--checkpoint goes with --mode=predict and --mode=export.")
     if mode == "check_data":
         from wsol_jax.report import check_data
 

@@ -118,6 +118,19 @@ class Model:
             prepare_map(np.asarray(raw)[0]), result.size, interpolation=cv2.INTER_LINEAR
         )
 
+    def export(self, out: str | os.PathLike) -> pathlib.Path:
+        """Writes the network as files that JAX alone runs: see ``wsol_jax.api.export``.
+
+        Args:
+          out: the folder; made if absent, an earlier export in it is replaced.
+
+        Raises:
+          UserError: ``out`` is something else, or the method cannot be exported.
+        """
+        from wsol_jax.api import export  # which is written on this module
+
+        return export.export(self, out)
+
     def wanted(self, threshold: float | None = None, **options) -> answer.Wanted:
         """Checks the options of a call."""
         threshold = self.threshold if threshold is None else threshold

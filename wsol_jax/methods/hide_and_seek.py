@@ -76,7 +76,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
 
     def attend(variables, images, hidden, training=None):
         """A class-map network's view, at its own size, of images with hidden patches if any."""
-        size = (len(images), options.cam_size, options.cam_size, 3)
+        size = (images.shape[0], options.cam_size, options.cam_size, 3)
         images = jax.image.resize(images.astype(jnp.float32), size, "bilinear", antialias=True)
         if hidden is not None:
             images = hiding.hide_patches(images, hidden, options.fill)
@@ -140,7 +140,7 @@ def hide_and_seek(config: Config, num_classes: int) -> Method:
 
     def localize(variables, images):
         # Nothing may be random here: the second network sees every other patch, a third the rest.
-        board = hiding.checkerboard(len(images), options.grid)
+        board = hiding.checkerboard(images.shape[0], options.grid)
         hidden = (None, board, ~board)[: options.cams]
         seen = [attend(maker_of(variables), images, x)[0] for x in hidden]
         logits = class_scores(seen[0].maps)

@@ -5,6 +5,7 @@ from typing import Literal
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Preprocessing = Literal["tf", "torch", "caffe"]
 
@@ -46,3 +47,33 @@ def resize_maps(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     """
     chex.assert_rank(maps, 3)
     return jax.image.resize(maps, (maps.shape[0], *size), "bilinear", antialias=False)
+
+
+def enlarge_cubic(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Resizes maps bicubically as OpenCV does: half-pixel centres, a = -0.75, edges repeated.
+
+    Args:
+      maps: (..., h, w), finite, any range.
+      size: (H, W) in pixels.
+
+    Returns:
+      (..., H, W) float32, which may leave maps' range.
+    """
+    rows, columns = map(_cubic_weights, maps.shape[-2:], size)
+    maps = maps.astype(jnp.float32)
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("ih,jw,...hw->...ij", rows, columns, maps, precision=highest)
+
+
+def _cubic_weights(given: int, wanted: int, a: float = -0.75) -> np.ndarray:
+    """(wanted, given) float32: each row samples one axis by Keys' cubic kernel."""
+    places = (np.arange(wanted) + 0.5) * given / wanted - 0.5
+    below = np.floor(places).astype(np.int64)
+    weights = np.zeros((wanted, given))
+    for tap in range(-1, 3):
+        t = np.abs(places - below - tap)
+        near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+        far = a * (t**3 - 5 * t**2 + 8 * t - 4)
+        cell = np.clip(below + tap, 0, given - 1)
+        np.add.at(weights, (np.arange(wanted), cell), np.where(t <= 1, near, far))
+    return weights.astype(np.float32)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wsol_jax.base import target
 from wsol_jax.networks.backbones.layers import same_padding
 
 # What a strip of rows unfolds to, so that it is still in the cache when it is multiplied.
@@ -73,7 +74,7 @@ def _is_plain(x, kernel, strides, pads, **options) -> bool:
     windows = zip(kernel.shape, pads, strict=False)
     return (
         not _AS_WRITTEN.get()
-        and jax.default_backend() == "cpu"
+        and target.platform() == "cpu"
         and x.ndim == 4
         and x.dtype == kernel.dtype == jnp.float32
         and tuple(strides) == (1, 1)

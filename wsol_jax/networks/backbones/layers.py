@@ -1,11 +1,14 @@
 """Layers of several backbones: normalisation that can be frozen, a depthwise convolution."""
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+
+from wsol_jax.base import target
 
 BatchNormMode = Literal["inference", "batch"]
 
@@ -83,7 +86,8 @@ def depthwise_conv(
       stride, dilation: in pixels, equal along both axes.
       padding: "SAME" (TensorFlow's rule) or the number of zeros on every side.
       implementation: "grouped" is XLA's convolution with C groups; "shifted" writes it as kh * kw
-        shifted multiply-adds, 3 to 30 times faster on CPU; "auto" takes "shifted" on CPU alone.
+        shifted multiply-adds, 3 to 30 times faster on CPU; "auto" takes "shifted" on CPU alone,
+        also where one program is traced for every platform (``base.target``).
 
     Returns:
       (B, H', W', C).
@@ -95,8 +99,17 @@ def depthwise_conv(
         )
     else:
         pads = ((padding, padding), (padding, padding))
+    if implementation == "auto" and target.platform() == target.EVERY:
+        form = lambda name: functools.partial(
+            depthwise_conv,
+            stride=stride,
+            dilation=dilation,
+            padding=padding,
+            implementation=name,
+        )
+        return jax.lax.platform_dependent(x, kernel, cpu=form("shifted"), default=form("grouped"))
     if implementation == "auto":
-        implementation = "shifted" if jax.default_backend() == "cpu" else "grouped"
+        implementation = "shifted" if target.platform() == "cpu" else "grouped"
     if implementation == "shifted":
         # A convolution rounds once; nine roundings to bfloat16 raise the error by a third.
         wide = jnp.promote_types(x.dtype, jnp.float32)

@@ -1,0 +1,80 @@
+"""Says what is in photos, and where: python run.py PHOTO [PHOTO ...]
+
+Prints the likeliest class and a box; writes, here, PHOTO_heat.png and of a segmenter PHOTO_mask.png
+(0 background, 1 + c class c; no CRF). Needs jax, flatbuffers, numpy, pillow and safetensors.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+from jax import export, jit
+from PIL import Image, ImageOps
+from safetensors.numpy import load_file
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def axis_weights(given: int, wanted: int, area: bool) -> np.ndarray:
+    """(wanted, given): what share of each old pixel a new one along an axis has."""
+    new, old, scale = np.arange(wanted)[:, None], np.arange(given), given / wanted
+    if area:
+        ends = np.minimum((new + 1) * scale, old + 1), np.maximum(new * scale, old)
+        return np.clip(ends[0] - ends[1], 0, None) / scale
+    centres = np.clip((new + 0.5) * scale - 0.5, 0, given - 1)
+    return np.clip(1 - abs(centres - old), 0, None)
+
+
+def warp(photo: Image.Image, size: int) -> np.ndarray:
+    """(size, size, 3) uint8: bilinear; the mean over areas where a side shrinks by more than half."""
+    area = max(photo.size) > 2 * size
+    columns, rows = (axis_weights(given, size, area) for given in photo.size)
+    pixels = np.einsum("ih,hwc,jw->ijc", rows, np.asarray(photo), columns, optimize=True)
+    return np.rint(pixels).astype(np.uint8)
+
+
+def largest_box(heat: np.ndarray, threshold: float) -> np.ndarray:
+    """x0 y0 x1 y1, edges as shares of the photo, of the largest region above the threshold."""
+    levels = (heat * 255).astype(np.uint8)
+    above = levels > int(threshold * levels.max())
+    (height, width), labels = above.shape, above * np.arange(1, above.size + 1).reshape(above.shape)
+    while True:  # each region takes the highest of its pixels' numbers
+        wide = np.pad(labels, 1)
+        near = [wide[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        labels, before = above * np.max(near, axis=0), labels
+        if (labels == before).all():
+            break
+    y, x = np.nonzero(above & (labels == np.bincount(labels[above], minlength=1).argmax()))
+    if not len(x):  # a flat map
+        return np.zeros(4)
+    ends = min(x.max() + 2, width), min(y.max() + 2, height)
+    return np.array([x.min(), y.min(), *ends]) / [width, height, width, height]
+
+
+def main(paths: list[str]) -> None:
+    """Runs the exported network on all photos at once."""
+    model = json.loads((HERE / "model.json").read_text())
+    network = jit(export.deserialize((HERE / "localize.stablehlo").read_bytes()).call)
+    weights = load_file(HERE / "weights.safetensors")
+    photos = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
+    images = np.stack([warp(photo, model["input"]["size"]) for photo in photos])
+    found = {name: np.asarray(x) for name, x in network(weights, images).items()}
+    for row, (path, photo) in enumerate(zip(paths, photos, strict=True)):
+        best, heat = int(found["ranked"][row, 0]), found["heat"][row, 0]
+        box = largest_box(heat, model["threshold"]) * [*photo.size, *photo.size]
+        score = found["probabilities"][row, best]
+        print(f"{path}: {model['classes'][best]} {score:.4f}, box {np.round(box, 1).tolist()}")
+        enlarge = lambda x: np.asarray(Image.fromarray(x).resize(photo.size, Image.BILINEAR))
+        place = pathlib.Path(path).stem
+        Image.fromarray((enlarge(heat) * 255).astype(np.uint8)).save(f"{place}_heat.png")
+        if model["segmenter"]:
+            maps = [
+                enlarge(np.ascontiguousarray(x)) for x in np.moveaxis(found["maps"][row], -1, 0)
+            ]
+            mask = np.argmax([1 - np.sum(maps, axis=0), *maps], axis=0)
+            Image.fromarray(mask.astype(np.uint8)).save(f"{place}_mask.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or sys.exit(__doc__))
