@@ -132,13 +132,15 @@ def _dispatch() -> None:
     for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES):
         if flag.present:
             raise UserError(f"--{flag.name} goes with --mode=predict.")
+    if _STAGES.value and mode != "train_and_evaluate":
+        raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if mode == "export":
         from wsol_jax.api import export
 
         workdir = _need(_WORKDIR, "the folder of a trained run")
         out = _need(_OUT, "the folder for the network")
         _set_up_jax()
-        export.export_run(pathlib.Path(workdir), pathlib.Path(out), _CHECKPOINT.value or "")
+        export.export(pathlib.Path(workdir), pathlib.Path(out), _CHECKPOINT.value or "")
         return
     if _CHECKPOINT.present:
         raise UserError("--checkpoint goes with --mode=predict and --mode=export.")
@@ -154,8 +156,6 @@ def _dispatch() -> None:
         config, _ = workdirs.load_to_run(workdir)
     else:
         config = _given_config()
-    if _STAGES.value and mode != "train_and_evaluate":
-        raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:
         raise UserError("--stages: this config's run has one stage; configs/two_phase.py has more.")
     _set_up_jax()

@@ -1,11 +1,12 @@
 """Pixel conventions and the bilinear resize, against published constants and PyTorch."""
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wsol_jax.ops.images import normalise, resize_maps
+from wsol_jax.ops.images import enlarge_cubic, normalise, resize_maps
 
 RNG = np.random.default_rng(0)
 
@@ -62,6 +63,16 @@ def test_resize_stays_in_range_and_keeps_constants():
 def test_resize_gradient_sums_to_the_pixels():
     gradient = jax.grad(lambda x: jnp.sum(resize_maps(x, (12, 12))))(jnp.zeros((1, 3, 4)))
     np.testing.assert_allclose(jnp.sum(gradient), 144, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size, to", [*SIZES, ((41, 41), (224, 224)), ((30, 28), (14, 14))])
+def test_cubic_equals_opencvs(size, to):
+    maps = RNG.normal(size=(2, 3, *size)).astype(np.float32)
+    found = jax.jit(enlarge_cubic, static_argnums=1)(maps, to)
+    assert found.shape == (2, 3, *to) and found.dtype == jnp.float32
+    for row in np.ndindex(2, 3):
+        expected = cv2.resize(maps[row], to[::-1], interpolation=cv2.INTER_CUBIC)
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)
 
 
 def test_normalise_by_the_published_constants():

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from wsol_jax import methods
-from wsol_jax.api import answer, photos
+from wsol_jax.api import answer, exported, photos
 from wsol_jax.api.photos import Photo, Photos
 from wsol_jax.api.result import Result
 from wsol_jax.base import commands, sharding
@@ -119,7 +119,7 @@ class Model:
         )
 
     def export(self, out: str | os.PathLike) -> pathlib.Path:
-        """Writes the network as files that JAX alone runs: see ``wsol_jax.api.export``.
+        """Writes the network as files that JAX alone runs: see ``wsol_jax.api.exported``.
 
         Args:
           out: the folder; made if absent, an earlier export in it is replaced.
@@ -127,9 +127,7 @@ class Model:
         Raises:
           UserError: ``out`` is something else, or the method cannot be exported.
         """
-        from wsol_jax.api import export  # which is written on this module
-
-        return export.export(self, out)
+        return exported.write(self, out)
 
     def wanted(self, threshold: float | None = None, **options) -> answer.Wanted:
         """Checks the options of a call."""

@@ -27,7 +27,7 @@ def axis_weights(given: int, wanted: int, area: bool) -> np.ndarray:
 
 
 def warp(photo: Image.Image, size: int) -> np.ndarray:
-    """(size, size, 3) uint8: bilinear; the mean over areas where a side shrinks by more than half."""
+    """(size, size, 3) uint8: bilinear, or means over areas if a side shrinks by more than half."""
     area = max(photo.size) > 2 * size
     columns, rows = (axis_weights(given, size, area) for given in photo.size)
     pixels = np.einsum("ih,hwc,jw->ijc", rows, np.asarray(photo), columns, optimize=True)
@@ -52,6 +52,11 @@ def largest_box(heat: np.ndarray, threshold: float) -> np.ndarray:
     return np.array([x.min(), y.min(), *ends]) / [width, height, width, height]
 
 
+def enlarge(values: np.ndarray, photo: Image.Image) -> np.ndarray:
+    """(h, w) float32 bilinearly at the photo's size."""
+    return np.asarray(Image.fromarray(values).resize(photo.size, Image.Resampling.BILINEAR))
+
+
 def main(paths: list[str]) -> None:
     """Runs the exported network on all photos at once."""
     model = json.loads((HERE / "model.json").read_text())
@@ -65,15 +70,13 @@ def main(paths: list[str]) -> None:
         box = largest_box(heat, model["threshold"]) * [*photo.size, *photo.size]
         score = found["probabilities"][row, best]
         print(f"{path}: {model['classes'][best]} {score:.4f}, box {np.round(box, 1).tolist()}")
-        enlarge = lambda x: np.asarray(Image.fromarray(x).resize(photo.size, Image.BILINEAR))
-        place = pathlib.Path(path).stem
-        Image.fromarray((enlarge(heat) * 255).astype(np.uint8)).save(f"{place}_heat.png")
+        pixels = (enlarge(heat, photo) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(f"{pathlib.Path(path).stem}_heat.png")
         if model["segmenter"]:
-            maps = [
-                enlarge(np.ascontiguousarray(x)) for x in np.moveaxis(found["maps"][row], -1, 0)
-            ]
-            mask = np.argmax([1 - np.sum(maps, axis=0), *maps], axis=0)
-            Image.fromarray(mask.astype(np.uint8)).save(f"{place}_mask.png")
+            maps = found["maps"][row].transpose(2, 0, 1).copy()
+            maps = np.stack([enlarge(x, photo) for x in maps])
+            mask = np.argmax([1 - maps.sum(axis=0), *maps], axis=0)
+            Image.fromarray(mask.astype(np.uint8)).save(f"{pathlib.Path(path).stem}_mask.png")
 
 
 if __name__ == "__main__":

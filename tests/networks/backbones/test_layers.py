@@ -1,10 +1,12 @@
 """Pools and depthwise convolutions against PyTorch, and both forms of the latter alike."""
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 from helpers.compiling import quick
 
+from wsol_jax.base import target
 from wsol_jax.networks.backbones.layers import depthwise_conv
 from wsol_jax.networks.backbones.pooling import max_pool
 from wsol_jax.networks.backbones.vgg import VGG16
@@ -113,3 +115,17 @@ def test_shifted_depthwise_rounds_bfloat16_once():
     ours = depthwise_conv(x, kernel, implementation="shifted")
     assert ours.dtype == x.dtype
     np.testing.assert_allclose(np.asarray(ours, np.float32), exact, rtol=2**-8, atol=1e-6)
+
+
+def test_one_program_for_every_platform_has_each_ones_depthwise_form():
+    shapes = [jax.ShapeDtypeStruct(s, np.float32) for s in ((2, 8, 8, 5), (3, 3, 1, 5))]
+
+    def lowered(*platforms):
+        with target.traced_for(target.EVERY):
+            run = jax.jit(lambda x, k: depthwise_conv(x, k))
+            return jax.export.export(run, platforms=platforms)(*shapes).mlir_module()
+
+    grouped = "feature_group_count = 5"
+    assert grouped in lowered("tpu") and grouped in lowered("cuda")
+    assert grouped not in lowered("cpu")
+    assert grouped in lowered("cpu", "tpu") and "stablehlo.case" in lowered("cpu", "tpu")

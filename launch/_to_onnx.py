@@ -1,0 +1,115 @@
+"""Converts an export to ONNX, and checks it: see to_onnx.sh, which makes the environment.
+
+The function is built again from the export's config, not read from its StableHLO, which jax2onnx
+does not take; the check is against that StableHLO.
+"""
+
+import argparse
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+import jax.export
+import numpy as np
+import onnxruntime
+from jax2onnx import to_onnx
+from jax2onnx.converter import ir_optimizations
+from ml_collections import ConfigDict
+from safetensors.numpy import load_file
+
+from wsol_jax import methods
+from wsol_jax.base import target
+from wsol_jax.evaluate import portable
+
+TOLERANCE = 1e-4  # of an output's peak
+_COUNTS = (1, 7)
+# It takes the layout of a residual's branches for one where a ReLU6 is between (jax2onnx 0.17.1:
+# MobileNetV2); onnxruntime takes the superfluous transposes out itself.
+_WRONG_PASS = "remove_redundant_transpose_pairs"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Writes DIR/model.onnx and prints how far it is from the export; 1 where that is too far."""
+    parser = argparse.ArgumentParser(prog="to_onnx.sh", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=pathlib.Path, help="what --mode=export wrote")
+    parser.add_argument("--opset", type=int, default=21, help="ONNX's version of operators")
+    options = parser.parse_args(words)
+    folder = options.folder
+    if not (folder / "model.json").is_file():
+        print(f"error: {folder} is no export: it has no model.json.", file=sys.stderr)
+        return 2
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # of shapes that nobody asked for
+    content = json.loads((folder / "model.json").read_text())
+    weights = load_file(folder / "weights.safetensors")
+    convert(folder / "model.onnx", content, weights, options.opset)
+    size = sum(path.stat().st_size for path in folder.glob("model.onnx*"))
+    print(f"{folder / 'model.onnx'}: {size / 1e6:.1f} MB, opset {options.opset}")
+    worst = check(folder, content, weights)
+    if worst > TOLERANCE:
+        print(f"error: more than {TOLERANCE} from the export.", file=sys.stderr)
+    return int(worst > TOLERANCE)
+
+
+def convert(path: pathlib.Path, content: dict, weights: dict[str, np.ndarray], opset: int) -> None:
+    """Writes an export's function, its weights inside, for any number of photos.
+
+    Args:
+      content: of model.json.
+    """
+    config, side = ConfigDict(content["config"]), content["input"]["size"]
+    method = methods.build(config, len(content["classes"]))
+    images = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
+    shapes = portable.flatten(jax.eval_shape(method.init, jax.random.key(0), images))
+    call = portable.look(method, config, shapes, content["explained"])
+    names = sorted(content["outputs"])
+
+    def outputs(images):
+        found = call(weights, images)
+        return tuple(found[name] for name in names)
+
+    passes = ir_optimizations._OPTIMIZER_PASSES
+    ir_optimizations._OPTIMIZER_PASSES = tuple(x for x in passes if x.name != _WRONG_PASS)
+    with target.traced_for("gpu"):  # no form that is for JAX's CPU backend
+        to_onnx(
+            outputs,
+            inputs=[jax.ShapeDtypeStruct(("b", side, side, 3), np.uint8)],
+            model_name=content["method"],
+            opset=opset,
+            input_names=["images"],
+            output_names=names,
+            return_mode="file",
+            output_path=str(path),
+        )
+
+
+def check(folder: pathlib.Path, content: dict, weights: dict[str, np.ndarray]) -> float:
+    """The largest difference between model.onnx and the export, as a share of an output's peak."""
+    session = onnxruntime.InferenceSession(
+        folder / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    network = jax.jit(jax.export.deserialize((folder / "localize.stablehlo").read_bytes()).call)
+    names, side, worst = [x.name for x in session.get_outputs()], content["input"]["size"], 0.0
+    for count in _COUNTS:
+        images = _images(count, side)
+        found = dict(zip(names, session.run(None, {"images": images}), strict=True))
+        expected = {name: np.asarray(x) for name, x in network(weights, images).items()}
+        far = {n: np.abs(found[n] - x).max() / np.abs(x).max() for n, x in expected.items()}
+        ranks = "unlike" if far.pop("ranked") else "as"
+        words = ", ".join(f"{name} {value:.1e}" for name, value in far.items())
+        print(f"{count} photos: {words} of the peak; ranked {ranks} the export")
+        worst = max(worst, *far.values())
+    return worst
+
+
+def _images(count: int, side: int) -> np.ndarray:
+    """(count, side, side, 3) uint8 of soft blobs: of noise, a network's maps are all but flat."""
+    cells = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3)).astype(np.float32)
+    large = jax.image.resize(cells, (count, side, side, 3), "cubic")
+    return np.clip(np.asarray(large), 0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

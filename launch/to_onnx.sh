@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# An export (--mode=export --out=DIR) as DIR/model.onnx: makes an environment of its own, .venv-onnx, since
+# jax2onnx asks for another orbax-checkpoint than this package; converts; checks with onnxruntime.
+#   ./launch/to_onnx.sh DIR [--opset=N]
+# WSOL_PYTHON names another interpreter; WSOL_ONNX_VENV another place.
+set -euo pipefail
+[ $# -ge 1 ] && [ "$1" != "--help" ] || { sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Paths of the command line are the caller's.
+WSOL_VENV=${WSOL_ONNX_VENV:-$here/../.venv-onnx}
+caller=$PWD
+source "$here/_environment.sh"
+packages=("jax2onnx==0.17.1" "onnxruntime>=1.20,<2")
+# Of this package's requirements, all that its networks import; not orbax-checkpoint.
+while read -r line; do
+  case $line in
+    "" | \#* | orbax* | tensorflow-datasets* | array_record* | clu* | tensorboardX* | tqdm* | scikit-image* | numba*) ;;
+    *) packages+=("$line") ;;
+  esac
+done < requirements.txt
+stamp="$venv/.wsol_jax_$(printf '%s\n' "${packages[@]}" | cksum | cut -d' ' -f1)"
+if [ ! -f "$stamp" ]; then
+  python=$(find_python) || exit 1
+  "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv "$venv" || fail "could not make $venv."
+  echo "Installing jax2onnx and onnxruntime into $venv: about 400 MB, a minute or two the first time ..."
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}" \
+    2> >(grep -v "^WARNING: Location" >&2) \
+    || fail "pip could not install the requirements (see above); is there a network?"
+  touch "$stamp"
+fi
+cd "$caller"
+PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" JAX_PLATFORMS=cpu exec "$venv/bin/python" "$here/_to_onnx.py" "$@"
