@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import jax
 import jax.export
 import numpy as np
+import onnx
 import onnxruntime
+from jax.extend.core import jaxpr_as_fun
 from jax2onnx import to_onnx
 from jax2onnx.converter import ir_optimizations
 from ml_collections import ConfigDict
@@ -26,9 +28,9 @@ from wsol_jax.evaluate import portable
 
 TOLERANCE = 1e-4  # of an output's peak
 _COUNTS = (1, 7)
-# It takes the layout of a residual's branches for one where a ReLU6 is between (jax2onnx 0.17.1:
-# MobileNetV2); onnxruntime takes the superfluous transposes out itself.
-_WRONG_PASS = "remove_redundant_transpose_pairs"
+# They mistake the layout of a residual's branches where a ReLU6 is between (jax2onnx 0.17.1:
+# MobileNetV2); onnxruntime takes superfluous transposes out itself.
+_WRONG_PASSES = "remove_redundant_transpose"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -45,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     content = json.loads((folder / "model.json").read_text())
     weights = load_file(folder / "weights.safetensors")
     convert(folder / "model.onnx", content, weights, options.opset)
-    size = sum(path.stat().st_size for path in folder.glob("model.onnx*"))
+    size = (folder / "model.onnx").stat().st_size
     print(f"{folder / 'model.onnx'}: {size / 1e6:.1f} MB, opset {options.opset}")
     worst = check(folder, content, weights)
     if worst > TOLERANCE:
@@ -71,18 +73,52 @@ def convert(path: pathlib.Path, content: dict, weights: dict[str, np.ndarray], o
         return tuple(found[name] for name in names)
 
     passes = ir_optimizations._OPTIMIZER_PASSES
-    ir_optimizations._OPTIMIZER_PASSES = tuple(x for x in passes if x.name != _WRONG_PASS)
+    ir_optimizations._OPTIMIZER_PASSES = tuple(
+        x for x in passes if not x.name.startswith(_WRONG_PASSES)
+    )
+    images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b"), side, side, 3), np.uint8)
     with target.traced_for("gpu"):  # no form that is for JAX's CPU backend
-        to_onnx(
-            outputs,
-            inputs=[jax.ShapeDtypeStruct(("b", side, side, 3), np.uint8)],
-            model_name=content["method"],
-            opset=opset,
-            input_names=["images"],
-            output_names=names,
-            return_mode="file",
-            output_path=str(path),
-        )
+        # Traced before jax2onnx puts functions of its own in Flax's place, of fewer options.
+        traced = jax.make_jaxpr(outputs)(images)
+    model = to_onnx(
+        jaxpr_as_fun(traced),
+        inputs=[images],
+        model_name=content["method"],
+        opset=opset,
+        input_names=["images"],
+        output_names=names,
+    )
+    pool_two_axes(model.graph)
+    onnx.save(model, path)
+
+
+def pool_two_axes(graph: onnx.GraphProto) -> None:
+    """Rewrites, in place, pools over (1, 1, b, h, w, c) as such over (b, c, h, w).
+
+    jax2onnx pools along all of an array's axes, b and c by windows of 1; onnxruntime takes three at
+    most.
+    """
+    axes = onnx.numpy_helper.from_array(np.array([0, 1]), "pool_two_axes")
+    nodes = []
+    for number, node in enumerate(graph.node):
+        options = {x.name: onnx.helper.get_attribute_value(x) for x in node.attribute}
+        if not node.op_type.endswith("Pool") or len(options.get("kernel_shape", ())) != 4:
+            nodes.append(node)
+            continue
+        # A value an axis, or the values before and then those behind.
+        middle = lambda x: [*x[1:3], *x[5:7]] if isinstance(x, list) else x
+        options = {name: middle(value) for name, value in options.items()}
+        names = [f"{node.name}_{number}_{i}" for i in range(4)]
+        nodes += [
+            onnx.helper.make_node("Squeeze", [node.input[0], axes.name], names[:1]),
+            onnx.helper.make_node("Transpose", names[:1], names[1:2], perm=(0, 3, 1, 2)),
+            onnx.helper.make_node(node.op_type, names[1:2], names[2:3], **options),
+            onnx.helper.make_node("Transpose", names[2:3], names[3:], perm=(0, 2, 3, 1)),
+            onnx.helper.make_node("Unsqueeze", [names[3], axes.name], node.output),
+        ]
+    graph.initializer.append(axes)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def check(folder: pathlib.Path, content: dict, weights: dict[str, np.ndarray]) -> float:

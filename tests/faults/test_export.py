@@ -2,7 +2,7 @@
 
 import pytest
 
-from faults.damage import both, closed, cut, edit, folder, remove, write
+from faults.damage import both, closed, cut, folder, remove, write
 from faults.places import CONFIG, STEP
 from faults.rows import Row, check, table
 
@@ -44,7 +44,6 @@ ROWS = [
     row("a threshold", None, "--threshold", given=[*words(), "--threshold=0.5"]),
     row("stages", None, "--stages", given=[*words(), "--stages=second"]),
     row("a checkpoint that is none", None, "checkpoint", given=[*words(), "--checkpoint=bset"]),
-    row("RegionNet", edit(CONFIG, "method", "region_net"), "region_net"),
 ]
 
 
