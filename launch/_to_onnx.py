@@ -116,7 +116,8 @@ def pool_two_axes(graph: onnx.GraphProto) -> None:
             onnx.helper.make_node("Transpose", names[2:3], names[3:], perm=(0, 2, 3, 1)),
             onnx.helper.make_node("Unsqueeze", [names[3], axes.name], node.output),
         ]
-    graph.initializer.append(axes)
+    if len(nodes) > len(graph.node):
+        graph.initializer.append(axes)
     del graph.node[:]
     graph.node.extend(nodes)
 

@@ -170,23 +170,29 @@ def test_run_py_finds_what_predict_finds(written, tmp_path):
     for line, file, result in zip(done.stdout.splitlines(), files, results, strict=True):
         said, _, box = line.removeprefix(f"{file}: ").partition(", box ")
         label, score = said.split()
-        assert label == result.label and float(score) == pytest.approx(result.score, abs=1e-3)
-        np.testing.assert_allclose(json.loads(box), result.boxes[0], atol=result.size[0] / 112)
+        assert label == result.label and float(score) == pytest.approx(result.score, abs=1e-4)
+        cell = max(result.size) / 224  # of this network, whose maps are all but flat
+        np.testing.assert_allclose(json.loads(box), result.boxes[0], atol=cell + 0.06)
         heat = np.asarray(
             Image.open(tmp_path / f"{file.rpartition('/')[2].partition('.')[0]}_heat.png")
         )
         assert heat.shape == result.heatmap.shape
 
 
-@pytest.mark.parametrize("size", [(32, 32), (48, 40), (64, 64), (65, 33), (500, 333), (20, 31)])
+@pytest.mark.parametrize("size", [(32, 32), (48, 40), (64, 63), (20, 31), (64, 33), (9, 5)])
 def test_run_py_warps_as_this_package(size):
-    rng = np.random.default_rng(0)
-    pixels = cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), size)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    found = run_exported.warp(Image.fromarray(pixels), 32)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, resize(pixels, 32, 32))
+
+
+@pytest.mark.parametrize("size", [(65, 33), (128, 96), (500, 333)])
+def test_run_py_averages_as_this_package(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     found = run_exported.warp(Image.fromarray(pixels), 32).astype(int)
-    expected = resize(pixels, 32, 32).astype(int)
-    # OpenCV's bilinear weights are whole numbers of 1/2048.
-    assert abs(found - expected).max() <= 1
-    assert abs(found - expected).mean() < 0.2
+    far = abs(found - resize(pixels, 32, 32))
+    assert far.max() <= 1 and (far > 0).mean() < 0.01  # halves are rounded either way
 
 
 def test_run_py_takes_the_box_that_this_package_takes():

@@ -16,22 +16,38 @@ from safetensors.numpy import load_file
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def axis_weights(given: int, wanted: int, area: bool) -> np.ndarray:
-    """(wanted, given): what share of each old pixel a new one along an axis has."""
+def area_weights(given: int, wanted: int) -> np.ndarray:
+    """(wanted, given): the share of each old pixel in a new one along an axis."""
     new, old, scale = np.arange(wanted)[:, None], np.arange(given), given / wanted
-    if area:
-        ends = np.minimum((new + 1) * scale, old + 1), np.maximum(new * scale, old)
-        return np.clip(ends[0] - ends[1], 0, None) / scale
-    centres = np.clip((new + 0.5) * scale - 0.5, 0, given - 1)
-    return np.clip(1 - abs(centres - old), 0, None)
+    ends = np.minimum((new + 1) * scale, old + 1), np.maximum(new * scale, old)
+    return np.clip(ends[0] - ends[1], 0, None) / scale
+
+
+def neighbours(given: int, wanted: int) -> tuple[np.ndarray, ...]:
+    """The two old pixels around each new one along an axis, and their weights in 1/2048."""
+    centres = ((np.arange(wanted) + 0.5) * (given / wanted) - 0.5).astype(np.float32)
+    low = np.floor(centres)
+    share = (centres - low)[:, None]
+    places = (np.clip(x, 0, given - 1).astype(int) for x in (low, low + 1))
+    weights = (np.rint(x * 2048).astype(int) for x in (1 - share, share))
+    return *places, *weights
 
 
 def warp(photo: Image.Image, size: int) -> np.ndarray:
     """(size, size, 3) uint8: bilinear, or means over areas if a side shrinks by more than half."""
-    area = max(photo.size) > 2 * size
-    columns, rows = (axis_weights(given, size, area) for given in photo.size)
-    pixels = np.einsum("ih,hwc,jw->ijc", rows, np.asarray(photo), columns, optimize=True)
-    return np.rint(pixels).astype(np.uint8)
+    pixels, (width, height) = np.asarray(photo).astype(int), photo.size
+    if (width, height) == (size, size):
+        return pixels.astype(np.uint8)
+    if max(width, height) > 2 * size:
+        rows, columns = area_weights(height, size), area_weights(width, size)
+        pixels = np.einsum("ih,hwc,jw->ijc", rows, pixels, columns, optimize=True)
+        return np.rint(pixels.astype(np.float32)).astype(np.uint8)
+    # OpenCV's whole numbers, shifts and all.
+    left, right, at_left, at_right = neighbours(width, size)
+    upper, lower, at_upper, at_lower = neighbours(height, size)
+    rows = (pixels[:, left] * at_left + pixels[:, right] * at_right) >> 4
+    sums = (rows[upper] * at_upper[..., None] >> 16) + (rows[lower] * at_lower[..., None] >> 16)
+    return ((sums + 2) >> 2).astype(np.uint8)
 
 
 def largest_box(heat: np.ndarray, threshold: float) -> np.ndarray:
