@@ -11,7 +11,8 @@ from wsol_jax.base import commands, sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.threads import usable_cores
 from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD
-from wsol_jax.methods import imagenet
+from wsol_jax.methods import imagenet, shared
+from wsol_jax.networks.weights import conventions
 from wsol_jax.networks.weights.classifier import imagenet_names
 from wsol_jax.networks.weights.published import ensure_weights
 from wsol_jax.runs.opened import Network
@@ -58,6 +59,8 @@ def pretrained(
     config = read_config(words, own=True)
     with config.unlocked():
         config.data.crop, config.eval.threshold = size, DEFAULT_THRESHOLD
+        config.dtype = shared.compute_dtype(dtype).name  # what an export says of it
+        config.model.preprocessing = conventions(file, backbone).preprocessing
         config.data.threads = max(config.data.threads, usable_cores())
     count = len(trained.variables["params"]["head"]["class_maps"]["bias"])
     mesh = sharding.data_mesh()
