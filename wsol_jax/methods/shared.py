@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from wsol_jax.base import target
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.types import Config, Groups, Tree
@@ -41,7 +42,7 @@ class TrunkAndHead(nn.Module):
 def compute_dtype(name: str) -> jnp.dtype:
     """The dtype that a config's ``dtype`` means: "auto" is bfloat16 on accelerators alone."""
     if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        name = "float32" if target.platform() == "cpu" else "bfloat16"
     if name not in ("float32", "bfloat16"):
         raise UserError(f"dtype: {name!r} is not one of 'auto', 'float32', 'bfloat16'.")
     return jnp.dtype(name)

@@ -4,8 +4,6 @@ Winograd's F(2x2, 3x3) (Lavin & Gray 2016, https://arxiv.org/abs/1509.09308) tak
 what takes 36, and its transforms are exact in binary but for rounding.
 """
 
-import contextlib
-import contextvars
 import functools
 import math
 
@@ -13,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wsol_jax.base import target
 from wsol_jax.networks.backbones.layers import same_padding
 
 # What a strip of rows unfolds to, so that it is still in the cache when it is multiplied.
@@ -20,19 +19,6 @@ _STRIP_BYTES = 2 << 20
 # What Winograd's form needs to be faster than XLA's: channels in and out, so many that products
 # outweigh transforms of pixels, and tiles, so many that they outweigh transforms of kernels.
 _WINOGRAD_CHANNELS, _TILES, _GRADIENT_TILES = 64, 128, 256
-
-_AS_WRITTEN = contextvars.ContextVar("as_written", default=False)
-
-
-@contextlib.contextmanager
-def as_written():
-    """A context that traces convolutions as XLA's own, so that their operations can be counted."""
-    token = _AS_WRITTEN.set(True)
-    try:
-        yield
-    finally:
-        _AS_WRITTEN.reset(token)
-
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -72,8 +58,7 @@ def _is_plain(x, kernel, strides, pads, **options) -> bool:
     """Whether the convolution is one of those that are written out here."""
     windows = zip(kernel.shape, pads, strict=False)
     return (
-        not _AS_WRITTEN.get()
-        and jax.default_backend() == "cpu"
+        target.platform() == "cpu"
         and x.ndim == 4
         and x.dtype == kernel.dtype == jnp.float32
         and tuple(strides) == (1, 1)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from wsol_jax.base import target
+
 BatchNormMode = Literal["inference", "batch"]
 
 
@@ -96,7 +98,7 @@ def depthwise_conv(
     else:
         pads = ((padding, padding), (padding, padding))
     if implementation == "auto":
-        implementation = "shifted" if jax.default_backend() == "cpu" else "grouped"
+        implementation = "shifted" if target.platform() == "cpu" else "grouped"
     if implementation == "shifted":
         # A convolution rounds once; nine roundings to bfloat16 raise the error by a third.
         wide = jnp.promote_types(x.dtype, jnp.float32)

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wsol_jax.base import target
+
 
 def max_pool(
     x: jax.Array, window: int, stride: int, *, padding: int = 0, ceil_mode: bool = False
@@ -29,7 +31,7 @@ def max_pool(
         pads.append((padding, (cells - 1) * stride + window - size - padding))
     # A far pad below 0 only says that floor rounding leaves pixels over; reduce_window drops them.
     pads = [(near, max(far, 0)) for near, far in pads]
-    if window == stride == 2 and padding == 0 and jax.default_backend() == "cpu":
+    if window == stride == 2 and padding == 0 and target.platform() == "cpu":
         return _max_of_quads(x, pads)
     return nn.max_pool(x, (window, window), (stride, stride), padding=pads)
 
