@@ -4,6 +4,7 @@ python -m wsol_jax.main --config=configs/spg.py:embedded --workdir=runs/spg
 python -m wsol_jax.main --mode=evaluate --workdir=runs/spg
 python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes
 python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W
+python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W --topology=v5e:4x4
 python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=photos --out=look
 
 --config=configs/METHOD.py:DATASET,key=value,...
@@ -63,6 +64,13 @@ _CLASSES = flags.DEFINE_list("classes", [], "predict: these alone: --classes=cat
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", None, ("best", "latest"), "predict: which; default: as the run was scored."
 )
+_TOPOLOGY = flags.DEFINE_string(
+    "topology",
+    "",
+    "describe: the step on hardware that is not here, v5e:4x4 or h100:8; pip install "
+    "'wsol_jax[aot]' brings what compiles for it.",
+)
+_FIT = flags.DEFINE_bool("fit", False, "describe: the largest batch that a chip of it holds.")
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", "", "host:port of process 0, or 'auto' under Slurm and on TPU VMs."
 )
@@ -82,6 +90,8 @@ def _set_up_jax() -> None:
     from wsol_jax.base import processes, sharding
     from wsol_jax.runs import workdirs
 
+    if _TOPOLOGY.value and not jax.config.jax_platforms:  # nothing of it runs on devices here
+        jax.config.update("jax_platforms", "cpu")
     sharding.keep_compiled_programs()
     sharding.start_distributed(_ADDRESS.value, _PROCESSES.value, _INDEX.value)
     processes.watch(lambda: workdirs.kept(pathlib.Path(_WORKDIR.value or ".")))
@@ -125,6 +135,11 @@ def _dispatch() -> None:
     for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES, _CHECKPOINT):
         if flag.present:
             raise UserError(f"--{flag.name} goes with --mode=predict.")
+    for flag in (_TOPOLOGY, _FIT):
+        if flag.present and mode != "describe":
+            raise UserError(f"--{flag.name} goes with --mode=describe.")
+    if _FIT.value and not _TOPOLOGY.value:
+        raise UserError("--fit goes with --topology, such as v5e:2x2.")
     if mode == "check_data":
         from wsol_jax.report import check_data
 
@@ -137,7 +152,7 @@ def _dispatch() -> None:
         config, _ = workdirs.load_to_run(workdir)
     else:
         config = _given_config()
-    if _STAGES.value and mode != "train_and_evaluate":
+    if _STAGES.value and mode not in ("train_and_evaluate", "describe"):
         raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if _STAGES.value and not config.stages:
         raise UserError("--stages: this config's run has one stage; configs/two_phase.py has more.")
@@ -145,7 +160,7 @@ def _dispatch() -> None:
     if mode == "describe":
         from wsol_jax.stages import describe
 
-        describe.describe(config, workdir)
+        describe.describe(config, workdir, _TOPOLOGY.value, _FIT.value, _STAGES.value)
     elif mode == "evaluate" and not config.stages:
         from wsol_jax.stages.evaluate import evaluate_workdir
 
