@@ -112,8 +112,21 @@ def _given_config() -> Config:
     return config
 
 
+def _check_modes(mode: str) -> None:
+    """Raises UserError for flags of another mode than the one that is asked for."""
+    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES, _CHECKPOINT):
+        if flag.present and mode != "predict":
+            raise UserError(f"--{flag.name} goes with --mode=predict.")
+    for flag in (_TOPOLOGY, _FIT):
+        if flag.present and mode != "describe":
+            raise UserError(f"--{flag.name} goes with --mode=describe.")
+    if _FIT.value and not _TOPOLOGY.value:
+        raise UserError("--fit goes with --topology, such as v5e:2x2.")
+
+
 def _dispatch() -> None:
     mode = _MODE.value
+    _check_modes(mode)
     if mode == "predict":
         from wsol_jax.api import predict
 
@@ -132,14 +145,6 @@ def _dispatch() -> None:
             checkpoint=_CHECKPOINT.value or "",
         )
         return
-    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES, _CHECKPOINT):
-        if flag.present:
-            raise UserError(f"--{flag.name} goes with --mode=predict.")
-    for flag in (_TOPOLOGY, _FIT):
-        if flag.present and mode != "describe":
-            raise UserError(f"--{flag.name} goes with --mode=describe.")
-    if _FIT.value and not _TOPOLOGY.value:
-        raise UserError("--fit goes with --topology, such as v5e:2x2.")
     if mode == "check_data":
         from wsol_jax.report import check_data
 
