@@ -61,7 +61,7 @@ def test_a_step_is_printed_with_what_binds(compiled, tmp_path, capsys):
     assert device["fits"] is True
     assert found["step_flops"] == pytest.approx(4 * 8 * 94e9)
     said = capsys.readouterr().out
-    for words in ("v5e:2x2, 4 chip(s) of 8 images", "products binds", "4 all-reduces of 39 MB"):
+    for words in ("v5e:2x2, 4 chip(s) of 8 images", "products binds", "39 MB in 4 all-reduce(s)"):
         assert words in said
     assert "calls of the host" not in said and "DOES NOT FIT" not in said
 

@@ -63,7 +63,7 @@ def lines(step: Step) -> list[str]:
     full = f"{step.memory / chip.memory:.0%} of {units(chip.memory)}B"
     fits = "" if step.memory <= chip.memory else ": DOES NOT FIT"
     exchanged = ", ".join(
-        f"{count} {name}s of {units(size)}B" for name, (count, size) in step.collectives.items()
+        f"{units(size)}B in {count} {name}(s)" for name, (count, size) in step.collectives.items()
     )
     found = [
         f"a training step on {place.name}, {place.count} chip(s) of {step.rows} images each; "
