@@ -53,6 +53,11 @@ def describe(
     fields.check(config)
     if place:
         topology.parse(place)
+        if config.train.devices:
+            raise UserError(
+                f"train.devices={config.train.devices}: --topology says how many there are; "
+                "expected 0."
+            )
     config = _decided(config)
     num_classes = _classes(config)
     if config.stages:

@@ -1,5 +1,6 @@
 """What is printed and written of a step elsewhere, with a compiler that is a formula."""
 
+import dataclasses
 import json
 import re
 
@@ -85,8 +86,6 @@ def test_a_batch_that_does_not_fit_is_said(compiled, tmp_path, capsys):
 def test_more_memory_than_a_chip_has_and_calls_of_the_host_stand_out():
     text = "\n".join(described.lines(step(8, memory=17e9)))
     assert "DOES NOT FIT" in text
-    import dataclasses
-
     text = "\n".join(described.lines(dataclasses.replace(step(8), host_calls=["send.1 (send)"])))
     assert "calls of the host: send.1" in text
 
@@ -116,6 +115,13 @@ def test_a_name_that_is_none_is_refused_before_any_work(tmp_path):
     with pytest.raises(UserError, match=re.escape("--topology=v9:2x2: no chip")):
         describe.describe(cam.get_config("embedded"), tmp_path / "w", "v9:2x2")
     assert not (tmp_path / "w").exists()
+
+
+def test_the_topology_alone_says_how_many_chips(tmp_path):
+    config = cam.get_config("embedded")
+    config.train.devices = 2
+    with pytest.raises(UserError, match="train.devices=2: --topology says"):
+        describe.describe(config, tmp_path, "v5e:2x2")
 
 
 @pytest.mark.parametrize(
