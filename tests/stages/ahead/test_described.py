@@ -120,7 +120,7 @@ def test_a_name_that_is_none_is_refused_before_any_work(tmp_path):
 def test_the_topology_alone_says_how_many_chips(tmp_path):
     config = cam.get_config("embedded")
     config.train.devices = 2
-    with pytest.raises(UserError, match="train.devices=2: --topology says"):
+    with pytest.raises(UserError, match=r"train\.devices=2: --topology says"):
         describe.describe(config, tmp_path, "v5e:2x2")
 
 
