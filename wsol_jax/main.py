@@ -5,6 +5,7 @@ python -m wsol_jax.main --mode=evaluate --workdir=runs/spg
 python -m wsol_jax.main --mode=predict --workdir=runs/spg --images=photos --out=boxes
 python -m wsol_jax.main --mode=export --workdir=runs/spg --out=exported
 python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W
+python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W --topology=v5e:4x4
 python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=photos --out=look
 
 --config=configs/METHOD.py:DATASET,key=value,...
@@ -70,6 +71,13 @@ _CHECKPOINT = flags.DEFINE_enum(
     ("best", "latest"),
     "predict, export: which; default: as the run was scored.",
 )
+_TOPOLOGY = flags.DEFINE_string(
+    "topology",
+    "",
+    "describe: the step on hardware that is not here, v5e:4x4 or h100:8; pip install "
+    "'wsol_jax[aot]' brings what compiles for it.",
+)
+_FIT = flags.DEFINE_bool("fit", False, "describe: the largest batch that a chip of it holds.")
 _ADDRESS = flags.DEFINE_string(
     "coordinator_address", "", "host:port of process 0, or 'auto' under Slurm and on TPU VMs."
 )
@@ -89,6 +97,8 @@ def _set_up_jax() -> None:
     from wsol_jax.base import processes, sharding
     from wsol_jax.runs import workdirs
 
+    if _TOPOLOGY.value and not jax.config.jax_platforms:  # nothing of it runs on devices here
+        jax.config.update("jax_platforms", "cpu")
     sharding.keep_compiled_programs()
     sharding.start_distributed(_ADDRESS.value, _PROCESSES.value, _INDEX.value)
     processes.watch(lambda: workdirs.kept(pathlib.Path(_WORKDIR.value or ".")))
@@ -109,8 +119,28 @@ def _given_config() -> Config:
     return config
 
 
+def _check_modes(mode: str) -> None:
+    """Raises UserError for flags of another mode than the one that is asked for."""
+    of_predict = (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES)
+    flags_of = {
+        ("predict",): of_predict,
+        ("predict", "export"): (_CHECKPOINT,),
+        ("describe",): (_TOPOLOGY, _FIT),
+    }
+    for modes, given in flags_of.items():
+        for flag in given:
+            if flag.present and mode not in modes:
+                where = " and ".join(f"--mode={name}" for name in modes)
+                raise UserError(f"--{flag.name} goes with {where}.")
+    if _FIT.value and not _TOPOLOGY.value:
+        raise UserError("--fit goes with --topology, such as v5e:2x2.")
+    if _STAGES.value and mode not in ("train_and_evaluate", "describe"):
+        raise UserError(f"--stages goes with training, not with --mode={mode}.")
+
+
 def _dispatch() -> None:
     mode = _MODE.value
+    _check_modes(mode)
     if mode == "predict":
         from wsol_jax.api import predict
 
@@ -129,11 +159,6 @@ def _dispatch() -> None:
             checkpoint=_CHECKPOINT.value or "",
         )
         return
-    for flag in (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES):
-        if flag.present:
-            raise UserError(f"--{flag.name} goes with --mode=predict.")
-    if _STAGES.value and mode != "train_and_evaluate":
-        raise UserError(f"--stages goes with training, not with --mode={mode}.")
     if mode == "export":
         from wsol_jax.api import export
 
@@ -142,8 +167,6 @@ def _dispatch() -> None:
         _set_up_jax()
         export.export(pathlib.Path(workdir), pathlib.Path(out), _CHECKPOINT.value or "")
         return
-    if _CHECKPOINT.present:
-        raise UserError("--checkpoint goes with --mode=predict and --mode=export.")
     if mode == "check_data":
         from wsol_jax.report import check_data
 
@@ -162,7 +185,7 @@ def _dispatch() -> None:
     if mode == "describe":
         from wsol_jax.stages import describe
 
-        describe.describe(config, workdir)
+        describe.describe(config, workdir, _TOPOLOGY.value, _FIT.value, _STAGES.value)
     elif mode == "evaluate" and not config.stages:
         from wsol_jax.stages.evaluate import evaluate_workdir
 

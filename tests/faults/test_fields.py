@@ -44,6 +44,11 @@ ROWS = [
     flag("a key without a value", [f"--config={CAM}:embedded,epochs", "--workdir=w"], "epochs"),
     flag("stages of a run of one", train("--stages=first"), "--stages"),
     flag("--stages with evaluate", train("--mode=evaluate", "--stages=first"), "--stages"),
+    flag("a topology of a training", train("--topology=v5e:2x2"), "--mode=describe"),
+    flag("a chip that is none", train("--mode=describe", "--topology=v9:2x2"), "v5e:2x2"),
+    flag("a slice without its shape", train("--mode=describe", "--topology=v5e"), "v5e:2x2"),
+    flag("13 GPUs", train("--mode=describe", "--topology=h100:13"), "multiple"),
+    flag("--fit without a topology", train("--mode=describe", "--fit"), "--topology"),
     flag("an index of no process", train("--num_processes=2", "--process_id=5"), "process_id"),
     flag("-3 processes", train("--num_processes=-3"), "num_processes"),
     flag(

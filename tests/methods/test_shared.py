@@ -9,8 +9,9 @@ from configs import cam as cam_config
 from configs import cams2i as cams2i_config
 from configs import spg as spg_config
 from wsol_jax import methods
+from wsol_jax.base import target
 from wsol_jax.methods import cams2i
-from wsol_jax.networks.backbones import convolution, table
+from wsol_jax.networks.backbones import table
 
 FILES = {"cam": cam_config, "spg": spg_config, "cams2i": cams2i_config}
 
@@ -134,7 +135,7 @@ def flops(function, *shapes):
                 total += int(np.prod(kernel)) * int(np.prod(out)) // out[-1]
         return total
 
-    with convolution.as_written():
+    with target.traced_for("tpu"):  # where convolutions stay as they are written
         return walk(jax.make_jaxpr(function)(*shapes).jaxpr)
 
 

@@ -213,7 +213,9 @@ def test_the_other_commands_find_the_network(finished, tmp_path):
     described = json.loads((tmp_path / "d" / "describe.json").read_text())
     own = tiny.arrays(finished / "second", LAST)
     params = {k: v for k, v in own.items() if k.startswith("['params']")}
-    assert described["parameters"] == sum(x.size for x in params.values())
+    assert list(described["stages"]) == ["first", "second"]
+    assert described["stages"]["second"]["parameters"] == sum(x.size for x in params.values())
+    assert "stage first:" in done.stdout and "stage second:" in done.stdout
     scored, _, step = rescore.rescore(finished)
     assert step == LAST
     test = tiny.metrics(finished)["test"]["test"]

@@ -1,8 +1,8 @@
 """Which kind of device a program is traced for: this machine's, or one that is not here.
 
 A few forms differ by device: the computation's dtype, and convolutions and poolings that are
-written out where XLA's are slow. They ask here and not ``jax.default_backend()``, so that a step that is
-compiled ahead of time for another device is the step that will run there.
+written out where XLA's are slow. They ask here and not ``jax.default_backend()``, so that a step
+that is compiled ahead of time for another device is the step that will run there.
 """
 
 import jax

@@ -176,9 +176,14 @@ def _check_trunk(name: str, given: Tree, variables: Tree) -> None:
         )
 
 
-def abstract_state(config: Config, method: Method, plan: Plan) -> tuple[TrainState, Callable]:
-    """Shapes of the state, and the step function, with nothing computed (``--mode=describe``)."""
-    mesh = sharding.data_mesh(config.train.devices)
+def abstract_state(
+    config: Config, method: Method, plan: Plan, mesh: Mesh | None = None
+) -> tuple[TrainState, Callable]:
+    """Shapes of the state, and the step function, with nothing computed (``--mode=describe``).
+
+    ``mesh``: of the devices that the state would be on; None takes those of ``train.devices``.
+    """
+    mesh = mesh or sharding.data_mesh(config.train.devices)
     found = {}
 
     def make():
@@ -191,7 +196,7 @@ def abstract_state(config: Config, method: Method, plan: Plan) -> tuple[TrainSta
     return jax.tree.map(shaped, state), found["step"]
 
 
-def lower_step(
+def trace_step(
     step: Callable,
     state: TrainState,
     plan: Plan,
@@ -199,12 +204,8 @@ def lower_step(
     num_classes: int,
     mesh: Mesh,
     wants: Mapping[str, LabelSpec] = types.MappingProxyType({}),
-) -> jax.stages.Lowered:
-    """The step traced ahead of time, to ``.compile()``, for exactly these shapes.
-
-    What is compiled of it cannot recompile, only refuse. The state's buffers are donated: the old
-    state is gone after a call. ``wants``: the method's.
-    """
+) -> jax.stages.Traced:
+    """The step traced ahead of time, for exactly these shapes: ``lower_step``'s arguments."""
     split = sharding.batch_sharding(mesh)
     rows, crop = plan.padded_size, config.data.crop
     shapes = {
@@ -216,7 +217,19 @@ def lower_step(
     shapes |= {name: ((rows, *spec.shape), spec.dtype) for name, spec in wants.items()}
     batch = {n: jax.ShapeDtypeStruct(*shape, sharding=split) for n, shape in shapes.items()}
     whole = sharding.replicated(mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=whole).lower(state, batch)
+    return jax.jit(step, donate_argnums=0, out_shardings=whole).trace(state, batch)
+
+
+def lower_step(*args, **kwargs) -> jax.stages.Lowered:
+    """The step traced ahead of time, to ``.compile()``, for exactly these shapes.
+
+    What is compiled of it cannot recompile, only refuse. The state's buffers are donated: the old
+    state is gone after a call.
+
+    Args:
+      step, state, plan, config, num_classes, mesh, wants: ``wants`` are the method's.
+    """
+    return trace_step(*args, **kwargs).lower()
 
 
 def restore_variables(

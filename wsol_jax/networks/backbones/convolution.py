@@ -4,8 +4,6 @@ Winograd's F(2x2, 3x3) (Lavin & Gray 2016, https://arxiv.org/abs/1509.09308) tak
 what takes 36, and its transforms are exact in binary but for rounding.
 """
 
-import contextlib
-import contextvars
 import functools
 import math
 
@@ -21,19 +19,6 @@ _STRIP_BYTES = 2 << 20
 # What Winograd's form needs to be faster than XLA's: channels in and out, so many that products
 # outweigh transforms of pixels, and tiles, so many that they outweigh transforms of kernels.
 _WINOGRAD_CHANNELS, _TILES, _GRADIENT_TILES = 64, 128, 256
-
-_AS_WRITTEN = contextvars.ContextVar("as_written", default=False)
-
-
-@contextlib.contextmanager
-def as_written():
-    """A context that traces convolutions as XLA's own, so that their operations can be counted."""
-    token = _AS_WRITTEN.set(True)
-    try:
-        yield
-    finally:
-        _AS_WRITTEN.reset(token)
-
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -73,8 +58,7 @@ def _is_plain(x, kernel, strides, pads, **options) -> bool:
     """Whether the convolution is one of those that are written out here."""
     windows = zip(kernel.shape, pads, strict=False)
     return (
-        not _AS_WRITTEN.get()
-        and target.platform() == "cpu"
+        target.platform() == "cpu"
         and x.ndim == 4
         and x.dtype == kernel.dtype == jnp.float32
         and tuple(strides) == (1, 1)
