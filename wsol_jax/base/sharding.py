@@ -48,7 +48,7 @@ def start_distributed(address: str = "", processes: int = 0, index: int = -1) ->
         return
     if address == "auto":
         try:
-            jax.distributed.initialize()
+            jax.distributed.initialize(local_device_ids=_local_devices())
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 "--coordinator_address=auto: no launcher that JAX knows started this process "
@@ -71,6 +71,21 @@ def start_distributed(address: str = "", processes: int = 0, index: int = -1) ->
             f"--coordinator_address={address}: process {index} of {processes} could not join "
             f"({str(error).strip().splitlines()[0][:200]}); expected host:port of process 0."
         ) from error
+
+
+def _local_devices() -> list[int] | None:
+    """What ``auto`` takes of a machine's GPUs: [] for all that are seen, None for JAX's choice.
+
+    JAX gives each process of a launcher one GPU, the one of its index on the machine. That is
+    right for a process a GPU; one that is alone on its machine, or sees but one GPU, has all.
+    """
+    environment = os.environ
+    if environment.get("JAX_LOCAL_DEVICE_IDS"):
+        return None  # JAX reads it
+    tasks, nodes = (environment.get(f"SLURM_{x}", "") for x in ("NTASKS", "STEP_NUM_NODES"))
+    alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (tasks and tasks == nodes)
+    one_gpu = re.fullmatch(r"[^,]+", environment.get("CUDA_VISIBLE_DEVICES", ""))
+    return [] if alone or one_gpu else None
 
 
 def _integer(name: str, default: int) -> int:
