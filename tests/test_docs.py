@@ -64,6 +64,7 @@ def refusals():
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_every_command_is_taken(command, refusals):
+    pages.dry_run(command)
     if command in refusals:
         assert refusals[command] == ""
     else:
@@ -83,6 +84,8 @@ WRONG = (
     "python -m wsol_jax.main --config=configs/cam.py:embedded --workdir=W --config.seed=one",
     "python -m wsol_jax.main --mode=predict --workdir=W --images=photos",
     "./launch/local.sh --config=configs/spg.py:folder,rot=photos --workdir=W",
+    "sbatch --nodes=2 launch/slurm.sbatch --config=configs/spg.py:folder,rot=photos --workdir=W",
+    "./launch/tpu.sh run --name=t --zone=z --config=configs/spg.py:embedded --workdr=W",
 )
 WRONG_ELSEWHERE = (
     "python -m wsol_jax.crf IMAGE PROBS.npy --ot=OUT.npy",
@@ -92,6 +95,9 @@ WRONG_ELSEWHERE = (
     "python benchmarks/train_step.py --network=cam-vgg19",
     "python benchmarks/nothing.py",
     "./launch/nothing.sh",
+    "./launch/tpu.sh stats --name=t --zone=z",
+    "sbatch launch/slurm.sbatch --max_restarts=x --workdir=W",
+    "python launch/xm_launch.py --config=configs/spg.py:embedded",
     "pip install -e .[troch]",
     "ruff chek .",
     "python -m pytest tests/nothing -q",
@@ -110,6 +116,7 @@ def test_a_wrong_command_is_refused():
 @pytest.mark.parametrize("line", WRONG_ELSEWHERE)
 def test_a_wrong_flag_of_another_command_is_refused(line):
     with pytest.raises((AssertionError, SystemExit, OSError)):
+        pages.dry_run(Command("here", tuple(line.split())))
         pages.read(Command("here", tuple(line.split())))
 
 

@@ -27,6 +27,12 @@ _OTHERS = {  # programs that are not ours: the words that the pages may give the
     "ruff": {"check", "format", "--fix", "."},
     "source": {".venv/bin/activate"},
     "pytest": {"-q", "-m", "slow"},
+    "ssh-add": {"~/.ssh/google_compute_engine"},
+    "docker": {"tag", "push", "wsol_jax:cuda", "REGISTRY/wsol_jax:cuda"},
+    "gcloud": {
+        *("storage", "buckets", "create", "gs://BUCKET", "--location=us-central1"),
+        *("--uniform-bucket-level-access", "--enable-hierarchical-namespace"),
+    },
 }
 
 
@@ -206,13 +212,41 @@ def _check_pip(words: Sequence[str]) -> None:
         assert extra in extras["optional-dependencies"], f"no extra {extra}"
 
 
+def launcher(command: Command) -> tuple[pathlib.Path, tuple[str, ...]] | None:
+    """(script, words behind its name) where the command is one of launch/'s."""
+    for i, word in enumerate(command.words):
+        if re.fullmatch(r"(\./)?launch/\w+\.(sh|sbatch)", word):
+            return ROOT / word, command.words[i + 1 :]
+    return None
+
+
 def absl_words(command: Command) -> tuple[str, tuple[str, ...]] | None:
-    """(module, words) where absl reads the command's flags, local.sh's among them."""
+    """(module, words) where absl reads the command's flags, the launchers' for a run among them."""
     if command.module in _ABSL:
         return command.module, command.words[3:]
-    if command.words[0] == "./launch/local.sh" and len(command.words) > 1:
-        return "wsol_jax.main", command.words[1:]
-    return None
+    found = launcher(command)
+    if found is None or found[0].name == "test.sh" or not found[0].is_file():
+        return None
+    own = {name for name, _ in _own_flags(found[0])}
+    words = [w for w in found[1] if w.startswith("--") and w.partition("=")[0] not in own]
+    return ("wsol_jax.main", tuple(words)) if words else None
+
+
+def _own_flags(script: pathlib.Path) -> list[tuple[str, str]]:
+    """The flags that a launcher keeps for itself: (name, "=*" where it has a value)."""
+    return re.findall(r"^ +(--\w+)(=\*)?(?: \| -h)?\) ", script.read_text(), re.MULTILINE)
+
+
+def dry_run(command: Command) -> None:
+    """Lets a launcher read its own flags: AssertionError on a mistake."""
+    found = launcher(command)
+    if found is None or found[0].name in ("test.sh", "local.sh"):
+        return
+    script, words = found
+    done = subprocess.run(
+        ["bash", str(script), *words, "--dry_run"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def read(command: Command) -> None:
@@ -222,6 +256,10 @@ def read(command: Command) -> None:
         _check_others("pytest", command.words[3:])
     elif command.module.startswith("wsol_jax."):
         _read_argparse(command.module, command.words[3:])
+    elif rest[:1] == ["launch/xm_launch.py"]:
+        words = [sys.executable, *rest, "--dry_run"]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
     elif first == "python":
         _read_benchmark(ROOT / rest[0], rest[1:])
     elif first.startswith("./launch/"):
