@@ -15,7 +15,9 @@ PYTHON = """
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
   "-m wsol_jax.main"*) shift 2; source "$STATE/main" ;;
-  "-c import jax"*) [ -z "${NO_GPU:-}" ] || { echo "RuntimeError: no gpu" >&2; exit 1; }; echo H100 ;;
+  "-c import jax"*)
+    [ -z "${NO_GPU:-}" ] || { echo "RuntimeError: no gpu" >&2; exit 1; }
+    echo H100 ;;
 esac
 """
 

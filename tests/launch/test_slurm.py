@@ -20,7 +20,11 @@ trap 'kill -KILL $(cat "$STATE/task"); exit 137' TERM
 wait $!
 """
 FLAGS = ("--config=configs/cam.py:folder,root=my photos", "--workdir=runs/it's=a,b")
-SAVES = "trap 'touch \"$STATE/saved\"; exit 143' TERM; touch $STATE/on; for i in {1..600}; do sleep 0.1; done"
+SAVES = """
+trap 'touch "$STATE/saved"; exit 143' TERM
+touch "$STATE/on"
+for i in {1..600}; do sleep 0.1; done
+"""
 
 
 @pytest.fixture

@@ -9,7 +9,10 @@ from helpers.launchers import Machine
 
 GCLOUD = r"""
 set -u
-flag() { local word; for word in "${@:2}"; do case $word in "$1="*) echo "${word#*=}" ;; esac; done; }
+flag() {
+  local word
+  for word in "${@:2}"; do case $word in "$1="*) echo "${word#*=}" ;; esac; done
+}
 case "$3 $4" in
   "queued-resources describe")
     [ -f "$STATE/queue" ] || { echo "ERROR: NOT_FOUND: Resource was not found" >&2; exit 1; }
@@ -31,7 +34,8 @@ case "$3 $4" in
     [ "$which" != all ] || which="0 1"
     pids=()
     for worker in $which; do
-      (cd "$STATE/worker$worker" && HOME=$PWD WORKER=$worker WSOL_VENV='' bash -c "$(flag --command "$@")") &
+      (cd "$STATE/worker$worker" && HOME=$PWD WORKER=$worker WSOL_VENV='' \
+        bash -c "$(flag --command "$@")") &
       pids+=($!)
     done
     # The line breaks once, and gcloud starts the command again.
