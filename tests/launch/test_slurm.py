@@ -180,7 +180,7 @@ def test_two_processes_find_each_other_by_slurm(tmp_path):
         for index in (0, 1)
     ]
     errors = [task.communicate(timeout=900)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], errors
+    assert [task.returncode for task in tasks] == [0, 0], "\n".join(errors)
     for index, text in enumerate(errors):
         assert f"process {index} of 2" in text
     one, two = (tiny.metrics(tmp_path / name) for name in ("alone", "both"))
