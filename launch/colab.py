@@ -214,7 +214,8 @@ show("found/index.html")
 #
 # ```python
 # wsol_jax.train(
-#     "configs/spg.py:folder,root=photos,backbone=mobilenet_v2,weights=imagenet", workdir="runs/mine"
+#     "configs/spg.py:folder,root=photos,backbone=mobilenet_v2,weights=imagenet",
+#     workdir="runs/mine",
 # )
 # ```
 #
