@@ -210,6 +210,7 @@ def _main(argv: list[str]) -> int:
     try:
         _dispatch()
         processes.leave()
+        processes.close()
         return 0
     except Interrupted as stop:
         print(str(stop), file=sys.stderr)

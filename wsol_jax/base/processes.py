@@ -5,6 +5,7 @@ others how it ended, and that it is alive, through the key-value store that jax.
 process 0; whoever hears that another one failed, or hears nothing of it any more, says so and ends.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -69,8 +70,12 @@ class Fellows:
         self._ended = threading.Event()  # this process's watch: nothing is heard after it
         self._over = threading.Event()  # ``end`` was called; a test's returns
         self._lock = threading.Lock()
-        for work in (self._listen, self._beat):
-            threading.Thread(target=work, daemon=True, name=f"fellows{work.__name__}").start()
+        self._threads = [
+            threading.Thread(target=work, daemon=True, name=f"fellows{work.__name__}")
+            for work in (self._listen, self._beat)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def tell(self, sentence: str) -> None:
         """Tells the others that this process fails; returns when they know, or after 10 seconds."""
@@ -84,6 +89,11 @@ class Fellows:
         if self._take_word():
             self._set(f"{_LEFT}{self._index}", "")
             self._wait_for_ears()  # the others close what they have open, with the store at hand
+
+    def join(self, seconds: float = 10.0) -> None:
+        """Waits until the watch's threads have ended; the store is closed, which wakes them."""
+        for thread in self._threads:
+            thread.join(seconds)
 
     def wait(self, seconds: float = SILENCE + 3 * BEAT) -> None:
         """Gives the others' failure, if that is the cause of this one's, time to be heard."""
@@ -201,6 +211,17 @@ def leave() -> None:
     """Says to the other processes that this one ends well."""
     if _watched:
         _watched.leave()
+
+
+def close() -> None:
+    """Closes the store before Python ends.
+
+    A thread that still waits in the store's code while Python ends aborts the whole process.
+    """
+    if _watched:
+        with contextlib.suppress(RuntimeError):  # another one is gone: this one is done all the same
+            jax.distributed.shutdown()  # waits for the other processes
+        _watched.join()
 
 
 def wait_for_cause(error: BaseException) -> None:
