@@ -219,7 +219,7 @@ def close() -> None:
     A thread that still waits in the store's code while Python ends aborts the whole process.
     """
     if _watched:
-        with contextlib.suppress(RuntimeError):  # another one is gone: this one is done all the same
+        with contextlib.suppress(RuntimeError):  # another one is gone, and this one done
             jax.distributed.shutdown()  # waits for the other processes
         _watched.join()
 
