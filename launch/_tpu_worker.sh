@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The part of tpu.sh that runs on each worker of a TPU:
-#   setup BUCKET MOUNT COMMAND   installs into .venv, and mounts a bucket, where these are not empty
-#   run TRY ARGS...              starts wsol_jax.main, or attaches to it where it runs already; ends as it
-#                                ends. The same TRY never starts it twice.
-#   state                        prints "runs", "ended STATUS" or "none"
-#   log                          prints the run's log as it grows
-#   stop                         SIGTERM: the run saves and ends with 143
+#   setup EXTRA BUCKET MOUNT COMMAND   runs the command, mounts the bucket (where there are any), installs
+#   run TRY ARGS...   starts wsol_jax.main, or attaches to it where it runs already, and ends as it ends; the
+#                     same TRY never starts it twice
+#   state             prints "runs", "ended STATUS" or "none"
+#   log               prints the run's log as it grows
+#   stop              SIGTERM: the run saves and ends with 143
 # A run does not hang on the line that started it: gcloud starts a command again when its line breaks.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
@@ -54,11 +54,11 @@ mount_bucket() {
 }
 
 setup_worker() {
-  local bucket=$1 place=$2 command=$3
+  local extra=$1 bucket=$2 place=$3 command=$4
   [ -z "$command" ] || bash -c "$command"
   [ -z "$bucket" ] || mount_bucket "$bucket" "$place"
   find_or_fetch_python
-  setup tpu
+  setup "$extra"
 }
 
 run() {

@@ -45,5 +45,5 @@ act() {
 act docker build --file launch/Dockerfile --tag "$image" --build-arg "EXTRA=$extra" .
 [ "$only_build" = 0 ] || exit 0
 # What the run draws, fetches and compiles stays for the next one.
-act docker run --rm --init --user "$(id -u):$(id -g)" --volume "$here:$here" --workdir "$here" \
+act docker run --rm --init --shm-size=2g --user "$(id -u):$(id -g)" --volume "$here:$here" --workdir "$here" \
   --volume wsol_jax_cache:/cache ${more[@]+"${more[@]}"} "$image" "${words[@]}"

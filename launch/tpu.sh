@@ -175,7 +175,7 @@ run_state() { on_worker 0 state 2>/dev/null | tail -n 1 | grep -E '^(runs|ended 
 train() {  # train TRY
   if [ "$dry" = 1 ] || [ "$(run_state)" != runs ]; then
     send || return
-    on_worker all setup "$bucket" "$place" "$prepare" || return
+    on_worker all setup "$extra" "$bucket" "$place" "$prepare" || return
   fi
   say "running on all workers of $name ..."
   on_worker all run "$1" "${words[@]}"
@@ -192,10 +192,13 @@ stays() {
 }
 
 run() {
-  local tries=0 status now word
+  local tries=0 status now word extra=tpu
   [ ${#words[@]} -gt 0 ] || fail "--config and --workdir are missing; ./launch/tpu.sh --help has an example."
   for word in "${words[@]}"; do
-    case $word in --coordinator_address=*) now=given ;; esac
+    case $word in
+      --coordinator_address=*) now=given ;;
+      *gs://*) extra=tpu,gcs ;;  # the run reads or writes the bucket itself
+    esac
   done
   [ "${now:-}" = given ] || words+=(--coordinator_address=auto)
   if [ "$dry" = 1 ]; then
@@ -205,6 +208,7 @@ run() {
     [ "$drop" = 0 ] || queue delete --force --quiet
     return
   fi
+  trap 'say "what runs on $name goes on; the same command attaches to it, stop ends it."; exit 130' INT
   while :; do
     now=$(health) || exit 1
     case $now in

@@ -61,6 +61,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a group of its own, for Ctrl-C
         )
 
     def run(self, script: str, *words: str, **environment: str) -> subprocess.CompletedProcess:

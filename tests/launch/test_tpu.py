@@ -1,7 +1,9 @@
 """tpu.sh, against a cloud that is a folder: states of the TPU, a home for each worker."""
 
+import os
 import re
 import shlex
+import signal
 import time
 
 import pytest
@@ -91,6 +93,13 @@ def test_a_run_from_nothing(cloud):
     assert "./launch/tpu.sh delete --name=t --zone=z" in done.stderr
 
 
+def test_a_run_that_writes_to_a_bucket_itself(cloud):
+    done = cloud.run("tpu.sh", "run", *CREATE, FLAGS[0], "--workdir=gs://b/r")
+    assert done.returncode == 0, done.stderr
+    assert any("-e" in w and ".[tpu,gcs]" in w for w in cloud.calls("python"))
+    assert not cloud.calls("gcsfuse")
+
+
 PREEMPTED_ONCE = """
 echo "try" >>"$STATE/tries$WORKER"
 if [ "$(wc -l <"$STATE/tries$WORKER")" = 1 ]; then
@@ -147,22 +156,27 @@ def test_a_broken_line_does_not_start_the_run_twice(cloud):
     assert len(cloud.trainings()) == 2
 
 
-def test_a_run_is_attached_to_and_stopped(cloud):
+def test_a_run_is_left_attached_to_and_stopped(cloud):
     cloud.main("trap 'echo saved; exit 143' TERM; touch $STATE/on$WORKER; sleep 60 & wait; wait")
     first = cloud.start("tpu.sh", "run", *CREATE, *FLAGS)
-    try:
-        while not all((cloud.state / f"on{worker}").exists() for worker in (0, 1)):
-            assert first.poll() is None
-            time.sleep(0.05)
-        assert "t: ready, run: runs" in cloud.run("tpu.sh", "status", *HERE).stdout
-        other = cloud.run("tpu.sh", "run", *CREATE, "--max_restarts=0", "--workdir=/other")
-        assert "another run is under way" in other.stderr
-        assert cloud.run("tpu.sh", "stop", *HERE).returncode == 0
-        out, err = first.communicate(timeout=60)
-    finally:
-        first.kill()
-    assert first.returncode == 143, err
+    while not all((cloud.state / f"on{worker}").exists() for worker in (0, 1)):
+        assert first.poll() is None
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGINT)  # Ctrl-C
+    text = first.communicate(timeout=60)[1]
+    assert first.returncode == 130
+    assert "goes on; the same command attaches to it" in text
+    assert "t: ready, run: runs" in cloud.run("tpu.sh", "status", *HERE).stdout
+    other = cloud.run("tpu.sh", "run", *CREATE, "--max_restarts=0", "--workdir=/other")
+    assert "another run is under way" in other.stderr
+
+    second = cloud.start("tpu.sh", "run", *CREATE, *FLAGS)
+    time.sleep(1)
+    assert cloud.run("tpu.sh", "stop", *HERE).returncode == 0
+    out, text = second.communicate(timeout=60)
+    assert second.returncode == 143, text
     assert "saved" in out
+    assert len(cloud.trainings()) == 2
     assert "t: ready, run: ended 143" in cloud.run("tpu.sh", "status", *HERE).stdout
     assert cloud.run("tpu.sh", "delete", *HERE).returncode == 0
     assert cloud.run("tpu.sh", "status", *HERE).stdout == "t: none\n"
