@@ -74,13 +74,17 @@ figures = wsol_jax.train("configs/spg.py:embedded", workdir="runs/spg")
 # %%
 import html
 
-from IPython.display import HTML, display
+from IPython.display import display
 
 
-def show(path, height=900):
-    page = html.escape(pathlib.Path(path).read_text())
+def show(path, part="", height=900):
+    """Shows a page here, from the part on that its contents list calls so."""
+    page = pathlib.Path(path).read_text()
+    if part:
+        page += f"<script>scrollTo(0, document.getElementById('{part}').offsetTop)</script>"
     style = f"width: 100%; height: {height}px; border: 1px solid #ddd"
-    display(HTML(f'<iframe srcdoc="{page}" style="{style}"></iframe>'))
+    frame = f'<iframe srcdoc="{html.escape(page)}" style="{style}"></iframe>'
+    display({"text/html": frame}, raw=True)
 
 
 show("runs/spg/report.html")
@@ -88,22 +92,26 @@ show("runs/spg/report.html")
 # %% [markdown]
 # ## From Python
 #
-# A trained run is a function of photos. Here are three of the test pictures; yours come further
-# down.
+# A trained run is a function of photos. Here are three of the test pictures, enlarged so that what
+# is drawn on them can be read; yours come further down.
 
 # %%
+import io
+
+from PIL import Image
+
 from wsol_jax.data.embedded.source import open_embedded
 
 pictures = open_embedded("test")
-photos = [pictures[i].image for i in range(3)]  # PNG files' bytes; paths and arrays are photos too
+photos = [Image.open(io.BytesIO(pictures[i].image)).resize((288, 288)) for i in range(3)]
 
 model = wsol_jax.load("runs/spg")
 result = model(photos[0])
 result  # a notebook shows the photo with its heat map and box
 
 # %%
-for photo in photos[1:]:
-    display(model(photo))
+for other in model(photos[1:]):
+    display(other)
 
 # %% [markdown]
 # All of it is NumPy:
@@ -160,7 +168,7 @@ subprocess.run(
     [sys.executable, "-m", "wsol_jax.report", "runs/cam", "runs/spg", "--out=runs/both.html"],
     check=True,
 )
-show("runs/both.html")
+show("runs/both.html", "gallery")
 
 # %% [markdown]
 # ## Your photos
@@ -178,7 +186,7 @@ if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab
         (folder / pathlib.Path(name).name).write_bytes(data)
 if not any(folder.iterdir()):
     for number, photo in enumerate(photos):
-        (folder / f"{number}.png").write_bytes(photo)
+        photo.save(folder / f"{number}.png")
 print(len(list(folder.iterdir())), "files in", folder)
 
 # %% [markdown]
@@ -188,8 +196,8 @@ print(len(list(folder.iterdir())), "files in", folder)
 # %%
 try:
     imagenet = wsol_jax.pretrained("mobilenet_v2")
-    for result in imagenet(folder):
-        display(result)
+    for other in imagenet(folder):
+        display(other)
 except wsol_jax.UserError as error:
     print(error)
 
