@@ -77,14 +77,10 @@ import html
 from IPython.display import display
 
 
-def show(path, part="", height=900):
-    """Shows a page here, from the part on that its contents list calls so."""
-    page = pathlib.Path(path).read_text()
-    if part:
-        page += f"<script>scrollTo(0, document.getElementById('{part}').offsetTop)</script>"
+def show(path, height=900):
+    page = html.escape(pathlib.Path(path).read_text())
     style = f"width: 100%; height: {height}px; border: 1px solid #ddd"
-    frame = f'<iframe srcdoc="{html.escape(page)}" style="{style}"></iframe>'
-    display({"text/html": frame}, raw=True)
+    display({"text/html": f'<iframe srcdoc="{page}" style="{style}"></iframe>'}, raw=True)
 
 
 show("runs/spg/report.html")
@@ -160,7 +156,18 @@ figures_of_cam = wsol_jax.train(**plain)
 # %% [markdown]
 # ## Compare
 #
-# Both on the same pictures. PxAP scores the heat map's pixels over all thresholds; GT-known counts
+# The picture, what CAM found, what SPG found:
+
+# %%
+import numpy as np
+
+cam = wsol_jax.load("runs/cam")
+for photo in photos:
+    row = [photo.convert("RGB"), cam(photo).plot(), model(photo).plot()]
+    display(Image.fromarray(np.hstack([np.asarray(picture) for picture in row])))
+
+# %% [markdown]
+# And all test pictures: PxAP scores the heat map's pixels over all thresholds; GT-known counts
 # pictures whose box overlaps the true one by half.
 
 # %%
@@ -168,7 +175,7 @@ subprocess.run(
     [sys.executable, "-m", "wsol_jax.report", "runs/cam", "runs/spg", "--out=runs/both.html"],
     check=True,
 )
-show("runs/both.html", "gallery")
+show("runs/both.html")
 
 # %% [markdown]
 # ## Your photos
