@@ -13,8 +13,8 @@
 #
 # wsol_jax trains a network that is told only *what* is in each photo, and then says *where* it is.
 # This notebook installs it, trains two methods on data that come with it (no download), shows what
-# they found, and looks at your own photos. On two CPU cores all of it takes about ten minutes; a
-# GPU (**Runtime > Change runtime type**) is faster.
+# they found, and looks at your own photos. The trainings take about five minutes on two CPU cores;
+# a GPU (**Runtime > Change runtime type**) is faster.
 
 # %% [markdown]
 # ## Install
