@@ -4,7 +4,10 @@
 #   ./launch/to_onnx.sh DIR [--opset=N]
 # WSOL_PYTHON names another interpreter; WSOL_ONNX_VENV another place.
 set -euo pipefail
-[ $# -ge 1 ] && [ "$1" != "--help" ] || { sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+if [ $# = 0 ] || [ "$1" = "--help" ]; then
+  sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  exit 2
+fi
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Paths of the command line are the caller's.
 WSOL_VENV=${WSOL_ONNX_VENV:-$here/../.venv-onnx}

@@ -12,7 +12,7 @@ from helpers.launchers import ROOT, Machine
 FLAGS = ("--config=configs/cam.py:folder,root=my photos", "--workdir=runs/it's=a,b")
 SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / "launch/slurm.sbatch"])
 PUBLIC = [path for path in SCRIPTS if not path.name.startswith("_")]
-WITH_HELP = [path for path in PUBLIC if path.name not in ("local.sh", "test.sh")]
+WITH_HELP = [path for path in PUBLIC if path.name not in ("local.sh", "test.sh", "to_onnx.sh")]
 
 
 @pytest.fixture
