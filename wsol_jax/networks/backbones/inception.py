@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from wsol_jax.networks.backbones.convolution import conv_general_dilated
-from wsol_jax.networks.backbones.inception_blocks import BLOCKS, Conv
-from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
+from wsol_jax.networks.backbones.inception_blocks import BLOCKS
+from wsol_jax.networks.backbones.inception_modules import ConvBN, Mixed
+from wsol_jax.networks.backbones.layers import BatchNormMode, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
 from wsol_jax.networks.backbones.published import Module, PublishedNames
 
@@ -57,93 +57,6 @@ def _keras_names(arrays: Iterable[str]) -> dict[str, Module]:
 NAMES = PublishedNames(
     layers=_LAYERS, torch={".".join(layer): layer for layer in _LAYERS}, keras=_keras_names
 )
-
-
-Padding = Literal["SAME", "VALID"] | tuple[tuple[int, int], tuple[int, int]]
-
-
-class ConvBN(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
-
-    channels: int
-    kernel: tuple[int, int]
-    stride: int = 1
-    padding: Padding = "SAME"
-    batch_norm: BatchNormMode = "inference"
-    epsilon: float = 1e-3
-    dtype: DTypeLike | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-        x = nn.Conv(
-            self.channels,
-            self.kernel,
-            self.stride,
-            padding=self.padding,
-            use_bias=False,
-            dtype=self.dtype,
-            # With statistics frozen at (0, 1) normalisation is an identity: the initialiser alone
-            # keeps the features' scale.
-            kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=conv_general_dilated,
-            name="conv",
-        )(x)
-        x = batch_norm(
-            x,
-            "bn",
-            mode=self.batch_norm,
-            train=train,
-            mask=mask,
-            epsilon=self.epsilon,
-            dtype=self.dtype,
-        )
-        return nn.relu(x)
-
-
-class _Mixed(nn.Module):
-    """The branches of one block, side by side on the channel axis."""
-
-    branches: tuple
-    width: float
-    stride: int
-    # What its strided convolutions and its max pool do at the border: "VALID" or one zero a side.
-    reduction_padding: Padding
-    count_include_pad: bool
-    batch_norm: BatchNormMode
-    dtype: DTypeLike | None
-
-    @nn.compact
-    def __call__(self, inputs: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-        def apply(layer: Conv, x: jax.Array) -> jax.Array:
-            name, channels, kernel, reduces = layer
-            module = ConvBN(
-                round_channels(channels * self.width),
-                kernel,
-                stride=self.stride if reduces else 1,
-                padding=self.reduction_padding if reduces else "SAME",
-                batch_norm=self.batch_norm,
-                dtype=self.dtype,
-                name=name,
-            )
-            return module(x, train, mask)
-
-        outputs = []
-        for branch in self.branches:
-            x = inputs
-            for layer in branch:
-                if layer == "average":
-                    x = nn.avg_pool(
-                        x, (3, 3), padding="SAME", count_include_pad=self.count_include_pad
-                    )
-                elif layer == "maximum":
-                    padding = 0 if self.reduction_padding == "VALID" else 1
-                    x = max_pool(x, 3, self.stride, padding=padding)
-                elif isinstance(layer[0], str):
-                    x = apply(layer, x)
-                else:
-                    x = jnp.concatenate([apply(fork, x) for fork in layer], axis=-1)
-            outputs.append(x)
-        return jnp.concatenate(outputs, axis=-1)
 
 
 class InceptionV3(nn.Module):
@@ -238,7 +151,7 @@ class InceptionV3(nn.Module):
                 return endpoints
             reduces = name in ("Mixed_6a", "Mixed_7a") and stride_so_far < output_stride
             stride_so_far *= 2 if reduces else 1
-            x = endpoints[name] = _Mixed(
+            x = endpoints[name] = Mixed(
                 branches,
                 self.width,
                 stride=2 if reduces else 1,
