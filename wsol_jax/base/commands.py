@@ -11,7 +11,9 @@ from absl import flags, logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.text import clean_record, printable
+from wsol_jax.base.typed import as_typed
 
+_RAISED = ("asyncio", "gcsfs", "s3fs", "aiobotocore", "botocore")  # they log what they raise
 _LONGEST = 4000  # letters: what stands in a file of anyone may be quoted in an error
 
 
@@ -95,7 +97,7 @@ def leave(status: int) -> NoReturn:
 
 def fail(text: str) -> int:
     """Prints ``error:`` and one line; the exit status of a user's mistake."""
-    line = printable(text)
+    line = printable(as_typed(text))
     if len(line) > _LONGEST:  # of a name without end; what is wrong with it often stands behind it
         line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
     print(f"error: {line}", file=sys.stderr)
@@ -111,9 +113,9 @@ def no_flags() -> None:
 def clean_logs() -> None:
     """Keeps what names of files and classes may hold, such as escape codes, out of the log.
 
-    And the traces of asyncio's tasks: Orbax's fail many at once at a damaged file, of which it
-    raises one.
+    And the traces of asyncio's tasks and of the stores' clients: Orbax's fail many at once at a
+    damaged file, of which it raises one; a store that cannot be reached is told in a sentence.
     """
     handler = logging.get_absl_handler()
     handler.addFilter(clean_record)
-    handler.addFilter(lambda record: record.name != "asyncio")
+    handler.addFilter(lambda record: record.name.partition(".")[0] not in _RAISED)

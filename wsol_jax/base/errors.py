@@ -2,6 +2,8 @@
 
 import signal
 
+from wsol_jax.base.typed import as_typed
+
 # What to do about numbers that are none.
 LOWER_RATE = (
     "A lower learning rate (optimizer.backbone_lr, optimizer.head_lr) in a new workdir is the "
@@ -15,6 +17,9 @@ class UserError(Exception):
     ``main`` prints the text after ``error:`` and exits with status 2; a library caller catches it
     like any other exception.
     """
+
+    def __str__(self) -> str:
+        return as_typed(super().__str__())
 
 
 class Interrupted(BaseException):

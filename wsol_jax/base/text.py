@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.limits import MAX_LINE
+from wsol_jax.base.typed import as_typed
 
 
 def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
@@ -60,4 +61,4 @@ def clean_record(record: logging.LogRecord) -> bool:
 
 
 def _argument(value: object) -> object:
-    return value if isinstance(value, numbers.Number) else printable(str(value))
+    return value if isinstance(value, numbers.Number) else printable(as_typed(str(value)))
