@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from multiprocessing import forkserver
 from unittest import mock
 
@@ -107,18 +108,20 @@ class Run:
       devices: fake CPU devices.
       patch: "module:function", of helpers.patches, called in the process before the command.
       terminal: a device that stderr goes to.
+      environment: variables that it has beside the server's.
     """
 
     _server = None
 
     def __init__(
-        self, words, devices: int = 1, file_limit: int | None = None, patch="", terminal=""
+        self, words, devices: int = 1, patch="", terminal="", environment=types.MappingProxyType({})
     ):
         if Run._server is None:
             Run._server = _start_server()
         self._folder = tempfile.TemporaryDirectory()
         self._out = [pathlib.Path(self._folder.name) / name for name in ("stdout", "stderr")]
         args = (list(words), devices, patch, list(map(str, self._out)), terminal)
+        args += (dict(environment),)
         self.process = Run._server.Process(target=_child, args=args)
         self.process.start()
 
@@ -157,7 +160,8 @@ def _xla_flags(devices: int = 1) -> str:
     return f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
 
 
-def _child(words, devices, patch, out, terminal):
+def _child(words, devices, patch, out, terminal, environment):
+    os.environ.update(environment)
     for number, path in enumerate(out, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     if terminal:

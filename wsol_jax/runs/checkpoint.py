@@ -14,7 +14,7 @@ from orbax.checkpoint import checkpoint_managers
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.types import Config, Json
-from wsol_jax.runs import lock, workdirs
+from wsol_jax.runs import lock, mirror, workdirs
 from wsol_jax.runs.state import TrainState, fingerprint
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
@@ -135,6 +135,7 @@ class Checkpoints:
         Raises:
           UserError: this save or the one before it could not be written.
         """
+        mirror.before_save(self.folder.parent, self.wait)
         # Always a metric: Orbax warns of each save without one, and NOT_MEASURED is never best.
         metrics = {"best": NOT_MEASURED if best is None or not math.isfinite(best) else best}
         workdirs.check_there(self.folder.parent)
@@ -148,6 +149,10 @@ class Checkpoints:
             self._manager.save(step, args=args, metrics=metrics, force=True)
         except Exception as error:
             raise self._failed(step, error) from error
+
+    def is_saving(self) -> bool:
+        """Whether a save goes on, or what it makes needless is being removed."""
+        return self._manager.is_saving_in_progress()
 
     def wait(self) -> None:
         """Until every save is whole on disk.

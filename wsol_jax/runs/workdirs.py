@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pathlib
+from collections.abc import Collection
 
 import jax
 import ml_collections
@@ -92,11 +93,20 @@ def check_ours(workdir: pathlib.Path) -> None:
     if (workdir / CONFIG).is_file():
         _load(workdir)  # says so where it is not a run's
         return
+    check_names([name for name in _WRITTEN if (workdir / name).exists()], f"--workdir={workdir}")
+
+
+def check_names(names: Collection[str], where: str) -> None:
+    """Raises UserError where a folder without a run's config holds what a run would overwrite.
+
+    Args:
+      names: of what lies there. where: names the folder.
+    """
     for name in _WRITTEN:
-        if (workdir / name).exists():
+        if name in names:
             raise UserError(
-                f"--workdir={workdir} holds {name}, which would be overwritten, and no run's "
-                f"{CONFIG}: take another workdir, or move that away."
+                f"{where} holds {name}, which would be overwritten, and no run's {CONFIG}: take "
+                "another workdir, or move that away."
             )
 
 

@@ -1,0 +1,211 @@
+"""Brings down what a remote run holds: what of it is missing here, or is another content."""
+
+import concurrent.futures
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable
+
+from absl import logging
+
+from wsol_jax.base import fetched, remote
+from wsol_jax.base.errors import UserError
+from wsol_jax.base.progress import Progress
+from wsol_jax.runs.mirror import index as indices
+from wsol_jax.runs.mirror.index import Entry, Index
+from wsol_jax.runs.mirror.local import Known, Mirror, Signature, entry_of, signature
+
+Wanted = Callable[[str], bool]
+
+_TRIES = 8  # of a run that changes while it is read
+_WAIT = 0.5  # seconds before the second try; each is twice as long
+
+
+class _Changed(Exception):
+    """An object is not what the index says of it."""
+
+
+def everything(names: Iterable[str]) -> Wanted:
+    """All of a run."""
+    del names
+    return lambda name: True
+
+
+def bring_down(
+    mirror: Mirror,
+    store: remote.Store,
+    known: Known,
+    choose: Callable[[Iterable[str]], Wanted] = everything,
+) -> Index:
+    """Makes a mirror hold what the remote run holds, and writes down what is in step.
+
+    Where the remote run is still the one that the mirror comes from, files that this machine
+    changed since are kept: they are to be uploaded. Where it went on elsewhere, it wins; a mirror
+    with changes of its own is set aside first.
+
+    Args:
+      known: of the mirror; changed in place.
+      choose: which of the run's files are brought down if they are missing.
+
+    Returns:
+      The remote run's index.
+
+    Raises:
+      UserError: the remote run cannot be read, is damaged, or is none.
+    """
+    wait = _WAIT
+    for left in reversed(range(_TRIES)):
+        index = indices.read(store)
+        wanted = choose(index.files)
+        try:
+            if index.ident in known.idents:
+                mirror.make()
+                return _complete(mirror, store, known, index, wanted)
+            return _replace(mirror, store, known, index, wanted)
+        except _Changed as error:
+            if not left:
+                raise UserError(
+                    f"{store.where}: {error} is not what {indices.NAME} there says of it: put it "
+                    "back, or remove that index to take the folder as it is."
+                ) from error.__cause__
+            time.sleep(wait)  # a run that goes on is writing another index just now
+            wait = min(2 * wait, 8.0)
+    raise AssertionError("tries is 1 or more")
+
+
+def _complete(
+    mirror: Mirror, store: remote.Store, known: Known, index: Index, wanted: Wanted
+) -> Index:
+    """Brings what is missing to a mirror of this very run."""
+    there = mirror.scan()
+    missing = {n: e for n, e in index.files.items() if n not in there and wanted(n)}
+    came = _fetch(mirror, store, missing)
+    return _in_step(mirror, known, index, dict(known.files), came)
+
+
+def _replace(
+    mirror: Mirror, store: remote.Store, known: Known, index: Index, wanted: Wanted
+) -> Index:
+    """Makes a mirror hold a run's files and no others."""
+    if mirror.has_unsaved(known):
+        mirror.set_aside(store.where)
+    before, known.idents, known.files = known.files, (), {}
+    mirror.keep(known)  # a mixture until it is done: nobody's work
+    mirror.make()
+    same: dict[str, tuple[Signature, str]] = {}
+    for name, now in mirror.scan().items():
+        entry = index.files.get(name)
+        was, sha256 = before.get(name, (None, ""))
+        if entry and entry.sha256 and entry.size == now[0]:
+            sha256 = sha256 if was == now else entry_of(mirror.folder / name).sha256
+            if sha256 == entry.sha256:
+                same[name] = now, sha256
+                continue
+        mirror.remove(name)
+    missing = {n: e for n, e in index.files.items() if n not in same and wanted(n)}
+    return _in_step(mirror, known, index, same, _fetch(mirror, store, missing))
+
+
+def _in_step(
+    mirror: Mirror,
+    known: Known,
+    index: Index,
+    files: dict[str, tuple[Signature, str]],
+    came: dict[str, Entry],
+) -> Index:
+    fresh = {name: (signature(mirror.folder / name), e.sha256) for name, e in came.items()}
+    known.files, known.idents = {**files, **fresh}, (index.ident,)
+    mirror.keep(known)
+    return Index(index.ident, {**index.files, **came})
+
+
+def _fetch(mirror: Mirror, store: remote.Store, files: dict[str, Entry]) -> dict[str, Entry]:
+    """Downloads some files, each whole or not at all; what they turned out to be."""
+    if not files:
+        return {}
+    size = sum(entry.size for entry in files.values())
+    fetched.check_space(mirror.room, size, store.where)
+    logging.info("%s: %d files, %.0f MB, come down.", store.where, len(files), size / 1e6)
+    found: dict[str, Entry] = {}
+    with (
+        Progress(f"fetch {remote.shown(store.url)}", len(files)) as bar,
+        concurrent.futures.ThreadPoolExecutor(fetched.THREADS) as pool,
+    ):
+
+        def one(name: str) -> None:
+            found[name] = _fetch_file(mirror, store, name, files[name])
+            bar.update(1)
+
+        fetched.each_of(pool, one, list(files))
+    return found
+
+
+def _fetch_file(mirror: Mirror, store: remote.Store, name: str, entry: Entry) -> Entry:
+    part = mirror.room / f".{secrets.token_hex(8)}.part"
+    places = [name] if not entry.sha256 else [name, indices.staged(entry)]
+    cause: Exception | None = None
+    try:
+        for place in places:
+            try:
+                remote.retry(lambda place=place: store.download(place, part))
+            except FileNotFoundError as error:
+                cause = error
+                continue
+            except Exception as error:
+                raise store.failed(error) from error
+            came = entry_of(part)
+            if came == entry or (not entry.sha256 and came.size == entry.size):
+                path = mirror.folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(part, path)
+                return came
+    finally:
+        part.unlink(missing_ok=True)
+    raise _Changed(name) from cause
+
+
+def finish(store: remote.Store, index: Index) -> None:
+    """Copies to their own names what a killed upload left under ``STAGED``; it is removed there.
+
+    Raises:
+      UserError: the store cannot be written.
+    """
+    names: dict[str, list[str]] = {}
+    for name, entry in index.files.items():
+        names.setdefault(entry.sha256, []).append(name)
+    try:
+        for place in remote.retry(lambda: store.listing(indices.STAGED)):
+            publish(store, {name: place for name in names.get(place.rpartition("/")[2], ())})
+            store.remove(place)
+    except Exception as error:
+        raise store.failed(error, "written") from error
+
+
+def publish(store: remote.Store, places: dict[str, str]) -> None:
+    """Copies new contents to their names, after the index that names them: name -> where it is."""
+    for name, place in places.items():
+        remote.retry(lambda name=name, place=place: store.copy(place, name))
+
+
+def figures_alone(names: Iterable[str]) -> Wanted:
+    """What a comparison of runs reads: no checkpoints, and no labels of single photos."""
+    labels = _label_stages(names)
+    return lambda name: "checkpoints" not in name.split("/") and not _is_label(name, labels)
+
+
+def network_alone(names: Iterable[str]) -> Wanted:
+    """What looking at photos needs: the checkpoints, and what lies beside them."""
+    labels = _label_stages(names)
+    heavy = {"tensorboard", "scores"}
+    return lambda name: not heavy.intersection(name.split("/")) and not _is_label(name, labels)
+
+
+def _label_stages(names: Iterable[str]) -> frozenset[str]:
+    """Stages with labels: S, where S/S.json closes them."""
+    parts = (name.split("/") for name in names)
+    return frozenset(p[0] for p in parts if len(p) == 2 and p[1] == f"{p[0]}.json")
+
+
+def _is_label(name: str, stages: frozenset[str]) -> bool:
+    parts = name.split("/")
+    return parts[0] in stages and len(parts) > 2
