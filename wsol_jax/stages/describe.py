@@ -10,7 +10,7 @@ import numpy as np
 from clu import parameter_overview
 
 from wsol_jax import methods
-from wsol_jax.base import fields, sharding
+from wsol_jax.base import fields, remote, sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Json
 from wsol_jax.data import sources
@@ -162,7 +162,8 @@ def _decided(config: Config) -> Config:
 
 
 def _classes(config: Config) -> int:
-    if config.data.root and pathlib.Path(config.data.root).is_dir():
+    root = config.data.root
+    if root and (remote.is_url(root) or pathlib.Path(root).is_dir()):
         from wsol_jax.data.lists import open_lists
 
         try:

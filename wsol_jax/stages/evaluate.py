@@ -18,6 +18,7 @@ from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.report import collect
 from wsol_jax.runs import figures as stored_figures
+from wsol_jax.runs import mirror
 from wsol_jax.runs.data_choices import choose
 from wsol_jax.runs.opened import OpenedRun, open_run
 
@@ -40,6 +41,7 @@ def score_run(
     evaluated = evaluate_run(run, workdir, maps)
     if jax.process_index() == 0:
         collect.collect(run, workdir, evaluated, maps, labels)
+        mirror.commit(workdir)
     return evaluated.figures
 
 

@@ -35,6 +35,7 @@ from wsol_jax.data.records import Chosen, Source
 from wsol_jax.data.transforms import WHOLE
 from wsol_jax.evaluate.localize import over_list
 from wsol_jax.methods import Labeller
+from wsol_jax.runs import mirror
 from wsol_jax.runs.opened import OpenedRun
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import product
@@ -213,6 +214,7 @@ def _write(stage: LabelStage) -> None:
                 corrupt.check({"index": np.array([index]), "valid": np.array([False])})
             for path, content in files or ():
                 write_whole(path, content)
+            mirror.tick(stage.folder)
             if bar:
                 bar.update(jax.process_count())  # the others' shares go on beside this one
 

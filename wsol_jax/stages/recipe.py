@@ -25,7 +25,7 @@ from wsol_jax.data.remembered import check_lists, check_photos, warn_of_lists
 from wsol_jax.data.summary import say_lists
 from wsol_jax.evaluate.label_scores import score_labels
 from wsol_jax.evaluate.run import evaluate_run
-from wsol_jax.runs import lock, workdirs
+from wsol_jax.runs import lock, mirror, workdirs
 from wsol_jax.runs.data_choices import choose
 from wsol_jax.runs.state import fingerprint
 from wsol_jax.stages import checks, label, product, settled
@@ -123,6 +123,7 @@ def _train(made: Made, name: str) -> None:
         seconds = time.monotonic() - start  # of this process: a run gone on with took longer
         figures = {"steps": run.step, "train_seconds": seconds, **product.last_values(folder)}
         product.write_figures(folder, figures)
+    mirror.commit(made.workdir)
 
 
 def _label(made: Made, name: str) -> None:
@@ -150,6 +151,7 @@ def _label(made: Made, name: str) -> None:
             figures[settled.CHANGED] = settled.changed_share(*places, made.lists.train)
         product.write_figures(folder, {**figures, "seconds": time.monotonic() - start})
     sharding.barrier("label figures written")  # later stages ask for what changed
+    mirror.commit(made.workdir)
 
 
 def _evaluate(made: Made, done: Sequence[str]) -> dict[str, Any]:

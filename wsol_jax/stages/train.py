@@ -26,7 +26,7 @@ from wsol_jax.data.pseudo_labels import BatchLabels, LabelFolder
 from wsol_jax.evaluate import kinds, score
 from wsol_jax.evaluate.figures import best_value
 from wsol_jax.methods import Method, Variables
-from wsol_jax.runs import workdirs
+from wsol_jax.runs import mirror, workdirs
 from wsol_jax.runs.checkpoint import Checkpoints
 from wsol_jax.runs.history import MetricWriter
 from wsol_jax.runs.opened import Network, OpenedRun
@@ -79,6 +79,7 @@ def train_run(
         chosen = checkpoints.choose(config.eval.checkpoint)
         if chosen != plan.num_steps:
             state, _ = checkpoints.restore(chosen, state)
+    mirror.commit(workdir)
     return OpenedRun(config, method, state.variables, mesh, lists, plan.num_steps)
 
 
@@ -223,6 +224,7 @@ class _Loop:
         if saves or signum:
             self._save(best)
         self._stop_if(signum)
+        mirror.tick(self.workdir, self.checkpoints.is_saving)
 
     def _check_finite(self, values: Mapping[str, float]) -> None:
         """Stops at the first number that is none; nothing after it is saved."""
