@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from wsol_jax.base import commands
+from wsol_jax.base import commands, outputs
 from wsol_jax.base.files import check_writable, write_out
 from wsol_jax.base.text import printable
 from wsol_jax.evaluate.compare import compare
@@ -42,12 +42,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(flags: argparse.Namespace) -> None:
-    if flags.out:
-        check_writable("--out", flags.out)
-    result = compare(flags.a.split(","), flags.b.split(","))
-    print(table(result))
-    if flags.out:
-        write_out("--out", flags.out, json.dumps(result, indent=1))
+    with outputs.to_file("--out", flags.out) as out:
+        if out:
+            check_writable("--out", out)
+        result = compare(flags.a.split(","), flags.b.split(","))
+        print(table(result))
+        if out:
+            write_out("--out", out, json.dumps(result, indent=1))
 
 
 def table(result: Mapping[str, Mapping[str, Figures]]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from wsol_jax.base import commands
+from wsol_jax.base import commands, fetched, outputs
 from wsol_jax.base.arrays import Header, Unreadable, read_npy
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_out
@@ -70,6 +70,17 @@ def _run(flags: argparse.Namespace) -> None:
     settings = _settings(flags)
     if not flags.out and not flags.labels:
         raise UserError("name --out=OUT.npy, --labels=OUT.png or both.")
+    with (
+        outputs.to_file("--out", flags.out) as flags.out,
+        outputs.to_file("--labels", flags.labels) as flags.labels,
+    ):
+        flags.image = str(fetched.local(flags.image, f"IMAGE={flags.image}"))
+        name = f"PROBS.npy={flags.probabilities}"
+        flags.probabilities = str(fetched.local(flags.probabilities, name))
+        _sharpen(flags, settings)
+
+
+def _sharpen(flags: argparse.Namespace, settings: CrfSettings) -> None:
     try:
         image = decode_rgb(flags.image, flags.image)
     except CorruptImage as error:

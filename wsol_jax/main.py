@@ -46,7 +46,9 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File and data set: configs/spg.py:voc,root=...", lock_config=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, figures, report.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, or its URL: checkpoints, figures, report."
+)
 _MODE = flags.DEFINE_enum("mode", "train_and_evaluate", MODES, "What to do.")
 _STAGES = flags.DEFINE_list("stages", [], "A part of a run in stages: --stages=second,evaluate.")
 _IMAGES = flags.DEFINE_string("images", None, "predict: a folder of photos, or one photo.")
@@ -95,13 +97,13 @@ def _set_up_jax() -> None:
     import jax
 
     from wsol_jax.base import processes, sharding
-    from wsol_jax.runs import workdirs
+    from wsol_jax.runs import mirror, workdirs
 
     if _TOPOLOGY.value and not jax.config.jax_platforms:  # nothing of it runs on devices here
         jax.config.update("jax_platforms", "cpu")
     sharding.keep_compiled_programs()
     sharding.start_distributed(_ADDRESS.value, _PROCESSES.value, _INDEX.value)
-    processes.watch(lambda: workdirs.kept(pathlib.Path(_WORKDIR.value or ".")))
+    processes.watch(lambda: workdirs.kept(mirror.place(_WORKDIR.value or ".")))
     logging.info("process %d of %d", jax.process_index(), jax.process_count())
     kinds = {device.device_kind for device in jax.devices()}
     logging.info("%d device(s): %s", jax.device_count(), ", ".join(sorted(kinds)))
@@ -138,62 +140,93 @@ def _check_modes(mode: str) -> None:
         raise UserError(f"--stages goes with training, not with --mode={mode}.")
 
 
-def _dispatch() -> None:
-    mode = _MODE.value
-    _check_modes(mode)
-    if mode == "predict":
-        from wsol_jax.api import predict
+def _predict() -> None:
+    from wsol_jax.api import predict
+    from wsol_jax.base import fetched, outputs
+    from wsol_jax.runs import mirror
 
-        workdir = _need(_WORKDIR, "the folder of a trained run")
-        images = _need(_IMAGES, "a folder of photos, or one photo")
-        out = _need(_OUT, "the folder for boxes, heat maps and overlays")
-        _set_up_jax()
+    workdir = _need(_WORKDIR, "the folder of a trained run")
+    images = _need(_IMAGES, "a folder of photos, or one photo")
+    out = _need(_OUT, "the folder for boxes, heat maps and overlays")
+    _set_up_jax()
+    with outputs.to_folder("--out", out) as folder:
         predict.predict(
-            pathlib.Path(workdir),
-            pathlib.Path(images),
-            pathlib.Path(out),
+            mirror.read(workdir, choose=mirror.network_alone),
+            fetched.local(images, f"--images={images}", folder=None),
+            folder,
             threshold=_THRESHOLD.value,
             boxes=_BOXES.value,
             min_score=_MIN_SCORE.value,
             classes=_CLASSES.value,
             checkpoint=_CHECKPOINT.value or "",
         )
+
+
+def _export() -> None:
+    from wsol_jax.api import export
+    from wsol_jax.base import outputs
+    from wsol_jax.runs import mirror
+
+    workdir = _need(_WORKDIR, "the folder of a trained run")
+    out = _need(_OUT, "the folder for the network")
+    _set_up_jax()
+    with outputs.to_folder("--out", out) as folder:
+        run = mirror.read(workdir, choose=mirror.network_alone)
+        export.export(run, folder, _CHECKPOINT.value or "")
+
+
+def _dispatch() -> None:
+    from wsol_jax.base import outputs
+
+    mode = _MODE.value
+    _check_modes(mode)
+    if mode == "predict":
+        _predict()
         return
     if mode == "export":
-        from wsol_jax.api import export
-
-        workdir = _need(_WORKDIR, "the folder of a trained run")
-        out = _need(_OUT, "the folder for the network")
-        _set_up_jax()
-        export.export(pathlib.Path(workdir), pathlib.Path(out), _CHECKPOINT.value or "")
+        _export()
         return
     if mode == "check_data":
         from wsol_jax.report import check_data
 
-        check_data.check_data(_given_config(), _OUT.value or _WORKDIR.value)
-        return
-    workdir = pathlib.Path(_need(_WORKDIR, "the folder that the run is written to"))
-    if mode == "evaluate" and _CONFIG.value is None:
-        from wsol_jax.runs import workdirs
-
-        config, _ = workdirs.load_to_run(workdir)
-    else:
         config = _given_config()
+        with outputs.to_folder("--out", _OUT.value or _WORKDIR.value) as folder:
+            check_data.check_data(config, folder)
+        return
+    workdir = _need(_WORKDIR, "the folder that the run is written to")
+    again = mode == "evaluate" and _CONFIG.value is None
+    config = None if again else _given_config()
     if _STAGES.value and not config.stages:
         raise UserError("--stages: this config's run has one stage; configs/two_phase.py has more.")
-    _set_up_jax()
     if mode == "describe":
         from wsol_jax.stages import describe
 
-        describe.describe(config, workdir, _TOPOLOGY.value, _FIT.value, _STAGES.value)
-    elif mode == "evaluate" and not config.stages:
-        from wsol_jax.stages.evaluate import evaluate_workdir
+        _set_up_jax()
+        with outputs.to_folder("--workdir", workdir) as folder:
+            describe.describe(config, folder, _TOPOLOGY.value, _FIT.value, _STAGES.value)
+        return
+    _train_or_evaluate(config, workdir, mode)
 
-        evaluate_workdir(config, workdir)
-    else:
-        from wsol_jax.api.train import train_config
 
-        train_config(config, workdir, ("evaluate",) if mode == "evaluate" else _STAGES.value)
+def _train_or_evaluate(config: Config | None, workdir: str, mode: str) -> None:
+    """``config``: None for the run's own."""
+    from wsol_jax.base import remote
+    from wsol_jax.runs import mirror, workdirs
+
+    if config is None and not remote.is_url(workdir):  # told before a device is looked for
+        config, _ = workdirs.load_to_run(mirror.place(workdir))
+    _set_up_jax()
+    with mirror.opened(workdir) as folder:
+        if config is None:
+            config, _ = workdirs.load_to_run(folder)
+        if mode == "evaluate" and not config.stages:
+            from wsol_jax.stages.evaluate import evaluate_workdir
+
+            evaluate_workdir(config, folder)
+        else:
+            from wsol_jax.api.train import train_config
+
+            train_config(config, folder, ("evaluate",) if mode == "evaluate" else _STAGES.value)
 
 
 def _main(argv: list[str]) -> int:

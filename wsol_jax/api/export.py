@@ -4,6 +4,7 @@ import pathlib
 
 from wsol_jax.api import exported
 from wsol_jax.api.model import load
+from wsol_jax.base.typed import as_typed
 from wsol_jax.runs import workdirs
 
 
@@ -25,7 +26,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path, checkpoint: str = "") -> No
     names = (exported.FUNCTION, exported.WEIGHTS)
     sizes = ", ".join(f"{name} ({_size(out / name)})" for name in names)
     rest = f"{exported.MODEL}, {exported.RUN}"
-    print(f"{model.config.method} at step {model.step} -> {out}: {sizes}, {rest}")
+    print(f"{model.config.method} at step {model.step} -> {as_typed(str(out))}: {sizes}, {rest}")
 
 
 def _size(path: pathlib.Path) -> str:

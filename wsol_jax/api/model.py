@@ -17,9 +17,10 @@ from wsol_jax import methods
 from wsol_jax.api import answer, exported, photos
 from wsol_jax.api.photos import Photo, Photos
 from wsol_jax.api.result import Result
-from wsol_jax.base import commands, sharding
+from wsol_jax.base import commands, fetched, remote, sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.threads import in_order, usable_cores
+from wsol_jax.base.typed import as_typed
 from wsol_jax.base.types import Config
 from wsol_jax.data.pipeline import eval_size
 from wsol_jax.data.transforms import resize
@@ -27,7 +28,7 @@ from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD
 from wsol_jax.evaluate.localize import localize_list
 from wsol_jax.explain import named
 from wsol_jax.metrics.maps import prepare_map
-from wsol_jax.runs import figures, workdirs
+from wsol_jax.runs import figures, mirror, workdirs
 from wsol_jax.runs.opened import Network
 from wsol_jax.runs.plan import restore_variables, without_weights
 
@@ -79,6 +80,8 @@ class Model:
           UserError: a photo that cannot be read, no photo, or an option out of its range.
         """
         options = self.wanted(threshold, boxes=boxes, min_score=min_score, classes=classes)
+        several = isinstance(photo, list | tuple)
+        photo = [*map(_here, photo)] if several else _here(photo)
         if isinstance(photo, list | tuple):
             return self._list(photos.given(photo, self.class_names), options)
         if isinstance(photo, str | os.PathLike) and os.path.isdir(photo):
@@ -191,8 +194,13 @@ class Model:
         return dataclasses.replace(self, network=network)
 
     def __repr__(self) -> str:
-        classes = f"{len(self.class_names)} classes"
-        return f"<{self.config.method} of {self.workdir} at step {self.step}, {classes}>"
+        classes, place = f"{len(self.class_names)} classes", as_typed(str(self.workdir))
+        return f"<{self.config.method} of {place} at step {self.step}, {classes}>"
+
+
+def _here(photo: Photo) -> Photo:
+    """A photo, or a folder, of a URL as a path on this machine."""
+    return fetched.local(photo, str(photo), folder=None) if remote.is_url(photo) else photo
 
 
 def load(
@@ -201,7 +209,8 @@ def load(
     """Opens a trained run to look at photos.
 
     Args:
-      workdir: the folder that was trained in; of a run in stages, its last network is taken.
+      workdir: the folder that was trained in, or its URL; of a run in stages, its last network is
+        taken.
       checkpoint: "best" or "latest"; "" is as the run was scored.
       batch: photos that are looked at together; 0 is as the run was scored.
       dtype: "float32" or "bfloat16"; "" is the run's.
@@ -211,7 +220,7 @@ def load(
     """
     commands.no_flags()
     sharding.keep_compiled_programs()
-    workdir = pathlib.Path(workdir)
+    workdir = mirror.read(workdir, choose=mirror.network_alone)
     folder = workdirs.network_folder(workdir)
     config, class_names = workdirs.load_to_run(folder)
     if not isinstance(batch, int) or batch < 0:

@@ -13,6 +13,7 @@ from wsol_jax.api import answer, coco, photos
 from wsol_jax.api.model import Model, load
 from wsol_jax.api.result import Result, write
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.typed import as_typed
 from wsol_jax.base.types import Json
 from wsol_jax.report import encode, overlays, page
 from wsol_jax.report.example import PHOTO_SIDE, Example
@@ -88,7 +89,7 @@ def predict(
     if not count:
         raise UserError(f"--images={images}: none of its {len(source)} photos can be read.")
     info = {
-        "description": f"wsol_jax {method}, {workdir}, step {model.step}",
+        "description": f"wsol_jax {method}, {as_typed(str(workdir))}, step {model.step}",
         "threshold": wanted.threshold,
         "boxes": wanted.boxes,
         "min_score": wanted.min_score,
@@ -98,6 +99,7 @@ def predict(
     write(out / "predictions.json", json.dumps(whole, indent=1), "--out: ")
     skipped = len(source) - count
     places = {"workdir": workdir, "images": images, "out": out}
+    places = {name: as_typed(str(place)) for name, place in places.items()}
     asked = {"boxes": boxes if boxes != "largest" else "", "classes": ",".join(classes)}
     asked["checkpoint"] = checkpoint
     asked["min_score"] = "" if min_score is None else min_score
@@ -107,7 +109,8 @@ def predict(
     command += " --threshold={threshold}"
     _write_page(out, model, wanted.threshold, shown, count, skipped, command)
     rate = f"{seconds:.1f} s, {count / seconds:.1f} a second"
-    print(f"{count} photos ({rate}) -> {out / 'predictions.json'}, {out / 'index.html'}")
+    shown = as_typed(str(out))
+    print(f"{count} photos ({rate}) -> {shown}/predictions.json, {shown}/index.html")
     if skipped:
         print(f"{skipped} could not be read; their names stand above")
     return whole
@@ -124,7 +127,11 @@ def _write_page(
 ) -> None:
     """``command``: that makes these files, with "{threshold}" in it for the slider's."""
     segmented = any("segmentation" in example.pictures for example in shown)
-    facts = {"Run": str(model.workdir), "Method": model.config.method, "Step": str(model.step)}
+    facts = {
+        "Run": as_typed(str(model.workdir)),
+        "Method": model.config.method,
+        "Step": str(model.step),
+    }
     page.write_report(
         out / "index.html",
         title=f"{count} photos",

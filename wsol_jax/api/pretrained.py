@@ -1,13 +1,12 @@
 """ImageNet's own classifier, looked at as a run is: nothing is trained."""
 
 import os
-import pathlib
 
 from absl import logging
 
 from wsol_jax.api.configs import read_config
 from wsol_jax.api.model import Model
-from wsol_jax.base import commands, sharding
+from wsol_jax.base import commands, fetched, sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.threads import usable_cores
 from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD
@@ -52,7 +51,8 @@ def pretrained(
             f"weights: the public file of {backbone} that is fetched has no classifier; name one "
             "with it, such as torchvision's as .safetensors."
         )
-    file = ensure_weights(backbone) if weights == "imagenet" else pathlib.Path(weights)
+    given = weights != "imagenet"
+    file = fetched.local(weights, f"weights={weights}") if given else ensure_weights(backbone)
     options = {"output_stride": output_stride, "dtype": dtype, "size": size, "positive": True}
     trained = imagenet.pretrained(backbone, file, **options)
     words = f"configs/cam.py:folder,root=.,backbone={backbone},weights=none"

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from wsol_jax.api import coco, photos
+from wsol_jax.base import remote
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.labels import UNLABELLED
@@ -166,6 +167,7 @@ class Result:
         Raises:
           UserError: they cannot be written.
         """
+        remote.refuse_url(folder, "folder")
         folder, pixels = pathlib.Path(folder), self.image
         files = {
             folder / "heatmaps" / f"{self.name}.png": encode.encode(

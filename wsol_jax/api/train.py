@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from wsol_jax.api.configs import override, read_config
 from wsol_jax.base import commands, fields, sharding
 from wsol_jax.base.types import Config, Json
+from wsol_jax.runs import mirror
 from wsol_jax.stages import recipe
 
 
@@ -19,7 +20,7 @@ def train(
 
     Args:
       config: a file and the words behind it, "configs/spg.py:folder,root=photos", or a config.
-      workdir: the folder that the run is written to.
+      workdir: the folder that the run is written to; also a URL, such as gs://bucket/run.
       overrides: fields by their paths: {"train.epochs": 3}.
 
     Returns:
@@ -38,7 +39,8 @@ def train(
     fields.check(config)
     commands.no_flags()
     sharding.keep_compiled_programs()
-    return train_config(config, pathlib.Path(workdir))
+    with mirror.opened(workdir) as folder:
+        return train_config(config, folder)
 
 
 def train_config(

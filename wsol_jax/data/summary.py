@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from wsol_jax.base.typed import as_typed
 from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import LeftOut, Source
 from wsol_jax.data.sources.left_out import merged
@@ -32,7 +33,7 @@ def lines(lists: Lists) -> list[str]:
     """At most three: where labels, boxes and masks come from; the lists; what is missing there."""
     found = []
     if about := getattr(lists.train, "about", ""):
-        found.append(about)
+        found.append(as_typed(about))
     sources = (lists.train, lists.tune, *lists.tests.values())
     found.append("; ".join(describe(source) for source in sources if source is not None))
     notes = [few_photos(lists.train), describe_left_out(left_out(lists))]

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wsol_jax.base import commands
+from wsol_jax.base import commands, fetched, outputs
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import check_writable, write_out
 from wsol_jax.base.text import printable
+from wsol_jax.base.typed import as_typed
 from wsol_jax.evaluate.stored.figures import Options, score_stored
 from wsol_jax.evaluate.stored.summary import METRICS, TOP_LOC_METRICS, Entry, summarise, table
 
@@ -105,9 +106,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(flags: argparse.Namespace) -> None:
     _check(flags)
-    result = _score_run(flags) if flags.workdir else _score_maps(flags)
-    if flags.out:
-        write_out("--out", flags.out, json.dumps(result, indent=1) + "\n")
+    with (
+        outputs.to_file("--out", flags.out) as flags.out,
+        outputs.to_folder("--store_maps", flags.store_maps) as flags.store_maps,
+    ):
+        if flags.out:  # found out now, not after an hour of work
+            check_writable("--out", flags.out)
+        result = _score_run(flags) if flags.workdir else _score_maps(flags)
+        if flags.out:
+            write_out("--out", flags.out, json.dumps(result, indent=1) + "\n")
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -131,8 +138,6 @@ def _check(flags: argparse.Namespace) -> None:
             raise UserError(f"--metrics: {name!r} is not one of {', '.join(METRICS)}.")
     if flags.metrics is not None and not _metrics(flags):
         raise UserError(f"--metrics is empty: expected some of {', '.join(METRICS)}.")
-    if flags.out:  # found out now, not after an hour of work
-        check_writable("--out", flags.out)
 
 
 def _metrics(flags: argparse.Namespace) -> tuple[str, ...]:
@@ -141,6 +146,10 @@ def _metrics(flags: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _score_maps(flags: argparse.Namespace) -> dict[str, Entry]:
+    for name in ("scoremaps", "metadata", "masks", "predictions"):
+        if place := getattr(flags, name):
+            folder = name != "predictions"
+            setattr(flags, name, str(fetched.local(place, f"--{name}={place}", folder=folder)))
     names = [field.name for field in dataclasses.fields(Options)]
     given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     result = score_stored(Options(**given | {"metrics": _metrics(flags)}))
@@ -148,7 +157,7 @@ def _score_maps(flags: argparse.Namespace) -> dict[str, Entry]:
         print(f"bad: {printable(sentence)}", file=sys.stderr)
     if len(result.bad) > 20:
         print(f"... and {len(result.bad) - 20} more", file=sys.stderr)
-    print(f"{result.images} images of {flags.metadata}, maps of {flags.scoremaps}; in %")
+    print(as_typed(f"{result.images} images of {flags.metadata}, maps of {flags.scoremaps}; in %"))
     print(table(result.metrics))
     for note in result.notes:
         print(f"note: {printable(note)}")
@@ -162,13 +171,14 @@ def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
 
     from wsol_jax.base import sharding
     from wsol_jax.evaluate.rescore import rescore
+    from wsol_jax.runs import mirror
 
     commands.no_flags()
     logging.set_verbosity(logging.WARNING)
     commands.clean_logs()
     sharding.keep_compiled_programs()
     scored, threshold, step = rescore(
-        pathlib.Path(flags.workdir),
+        mirror.read(flags.workdir, choose=mirror.network_alone),
         checkpoint=flags.checkpoint or "",
         tests="+".join(filter(None, (flags.lists or "").replace("+", ",").split(","))),
         metrics=_metrics(flags),
@@ -184,7 +194,7 @@ def _score_run(flags: argparse.Namespace) -> dict[str, dict[str, Entry]]:
         print(f"{len(scores.hits.images)} images of {where}; in %")
         print(table(result[name]))
         if flags.store_maps:
-            print(f"maps: {pathlib.Path(flags.store_maps) / name}")
+            print(f"maps: {as_typed(str(pathlib.Path(flags.store_maps) / name))}")
     return result
 
 

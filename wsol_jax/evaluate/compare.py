@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from wsol_jax.base import remote
 from wsol_jax.base.errors import UserError
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.figures import COMPARED
 from wsol_jax.evaluate.results import Results
 from wsol_jax.metrics.bootstrap import Difference
 from wsol_jax.runs import figures as stored_figures
+from wsol_jax.runs import mirror
 
 
 def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
@@ -26,9 +28,10 @@ def load_runs(workdirs: Sequence[str]) -> list[dict[str, Any]]:
 
 def _split(workdir: str) -> tuple[pathlib.Path, str]:
     folder, _, part = workdir.rpartition(":")
-    if not folder or pathlib.Path(workdir).is_dir():
+    whole = "/" in part if remote.is_url(workdir) else pathlib.Path(workdir).is_dir()
+    if not folder or whole:
         folder, part = workdir, ""
-    return pathlib.Path(folder), part
+    return mirror.read(folder, flag="", choose=mirror.figures_alone), part
 
 
 def _load(folder: pathlib.Path, part: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from wsol_jax.base.files import check_writable, write_out
 from wsol_jax.base.text import printable
+from wsol_jax.base.typed import as_typed
 from wsol_jax.base.types import Config
 from wsol_jax.data import summary
 from wsol_jax.data.inspect import Counts, Inspection, inspect
@@ -47,7 +48,7 @@ def check_data(config: Config, out: str | pathlib.Path | None) -> Inspection:
     if path is not None:
         title = f"{config.data.name}: {config.data.root or 'data'}"
         write_out("--out", path, data_page.page(title, found, said, faults))
-        print(f"page: {path}")
+        print(f"page: {as_typed(str(path))}")
     else:
         print(f"--out=FOLDER writes this with photos, as FOLDER/{PAGE}")
     return found

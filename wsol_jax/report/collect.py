@@ -14,6 +14,7 @@ import numpy as np
 
 from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.text import printable
+from wsol_jax.base.typed import as_typed
 from wsol_jax.data import transforms
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.data.pseudo_labels import LabelFolder, open_labels, parse_labels, summary_path
@@ -222,4 +223,5 @@ def write_page(
         print(f"where the class score is above {chosen['presence']:g}")
     elif not run.classes:
         print(f"box threshold {figures['threshold']:.3f} ({figures['threshold_from']})")
-    print(f"figures: {workdir / 'metrics.json'}\nreport:  {workdir / 'report.html'}")
+    shown = as_typed(str(workdir))
+    print(f"figures: {shown}/metrics.json\nreport:  {shown}/report.html")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from wsol_jax.base.files import write_whole
+from wsol_jax.base.typed import as_typed
 from wsol_jax.report import (
     cards,
     cases,
@@ -111,7 +112,7 @@ def compare_workdirs(
     if not isinstance(workdirs, Mapping):
         plain = [os.path.normpath(os.fspath(w)) for w in workdirs]
         short = [os.path.basename(w) for w in plain]
-        names = short if len(set(short)) == len(short) else plain
+        names = short if len(set(short)) == len(short) else [*map(as_typed, plain)]
         workdirs = dict(zip(names, plain, strict=True))
     runs = {name: _load(os.fspath(folder)) for name, folder in workdirs.items()}
 

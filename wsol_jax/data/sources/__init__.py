@@ -7,8 +7,10 @@ table.
 
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable
 
+from wsol_jax.base import fetched, remote
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data.records import Source
@@ -77,7 +79,7 @@ def opener(data: Config, fetch: bool = True) -> Callable[[str], Source]:
     Raises:
       UserError: no such data set, its folder is not named, or (without ``fetch``) it is not here.
     """
-    return importlib.import_module(_row(data).module).opener(data, fetch)
+    return importlib.import_module(_row(data).module).opener(_here(data, fetch), fetch)
 
 
 def choices(data: Config) -> dict[str, str | bool]:
@@ -87,7 +89,32 @@ def choices(data: Config) -> dict[str, str | bool]:
       UserError: as ``opener``; what decides is malformed.
     """
     row = _row(data)
-    return importlib.import_module(row.module).choices(data) if row.decides else {}
+    return importlib.import_module(row.module).choices(_here(data)) if row.decides else {}
+
+
+# Fields that name files or folders, and whether it is a folder (None: either).
+_PLACES = {"root": True, "boxes": False, "labels": False, "coco": False, "masks": True}
+
+
+def _here(data: Config, fetch: bool = True) -> Config:
+    """A ``data`` section whose URLs are paths of copies on this machine.
+
+    Raises:
+      UserError: one cannot be read; without ``fetch``, it was not copied yet.
+    """
+    urls = {name: data[name] for name in _PLACES if remote.is_url(data.get(name))}
+    if not urls:
+        return data
+    data = data.copy_and_resolve_references()
+    with data.unlocked():
+        for name, url in urls.items():
+            root = urls.get("root", "").rstrip("/") + "/"
+            if name != "root" and url.startswith(root):  # it came with the root
+                data[name] = os.path.join(data.root, url.removeprefix(root))
+                continue
+            copy = fetched.local if fetch else fetched.present
+            data[name] = str(copy(url, f"data.{name}={remote.shown(url)}", folder=_PLACES[name]))
+    return data
 
 
 def _row(data: Config) -> DataSet:

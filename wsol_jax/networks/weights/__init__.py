@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from wsol_jax.base import fetched
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Tree
 from wsol_jax.networks.backbones.table import BACKBONES, Fields, Layout
@@ -45,10 +46,10 @@ def conventions(path: str | pathlib.Path, backbone: str | nn.Module) -> Conventi
     Raises:
       UserError: no such file, not a readable one, or one in a layout that the network has not.
     """
-    backbone = _name(backbone)
+    path, backbone = _here(path), _name(backbone)
     publishers = BACKBONES[backbone].weights
-    layout = files.LAYOUTS.get(pathlib.Path(path).suffix.lower())
-    if layout is None or not pathlib.Path(path).is_file():
+    layout = files.LAYOUTS.get(path.suffix.lower())
+    if layout is None or not path.is_file():
         layout = files.layout_of(read(path, backbone))
     if layout not in publishers:
         known = "'s or ".join(publishers)
@@ -62,8 +63,9 @@ def read(path: str | pathlib.Path, backbone: str | nn.Module) -> dict[str, np.nd
     Raises:
       UserError: no such file (the sentence says which to fetch), or not a readable one.
     """
-    if not pathlib.Path(path).is_file():
-        there = "is a folder" if pathlib.Path(path).is_dir() else "does not exist"
+    path = _here(path)
+    if not path.is_file():
+        there = "is a folder" if path.is_dir() else "does not exist"
         publishers = BACKBONES[_name(backbone)].weights.values()
         urls = " or ".join(known.remote.url for known in publishers)
         raise UserError(
@@ -71,6 +73,11 @@ def read(path: str | pathlib.Path, backbone: str | nn.Module) -> dict[str, np.nd
             f"ending, put it there (or name it where it is), or train without weights."
         )
     return files.read_arrays(path)
+
+
+def _here(path: str | pathlib.Path) -> pathlib.Path:
+    """A weight file on this machine; one at a URL is fetched."""
+    return fetched.local(path, f"weights={path}")
 
 
 def load_pretrained(
