@@ -54,7 +54,8 @@ class Session:
         self._last = self._looked = time.monotonic()
         self._saved = False  # a checkpoint's save has begun that is not up yet
         self._took = 0.0  # seconds of the last snapshot
-        with contextlib.ExitStack() as stack:
+        # Whoever reads this mirror just now is done before, and nobody begins meanwhile.
+        with cached.alone(mirror.room / "sync.lock"), contextlib.ExitStack() as stack:
             give_back = cached.take(mirror.room / "writer.lock")
             if give_back is None:
                 raise UserError(
@@ -69,10 +70,9 @@ class Session:
             self._lease = Lease(store, known.mirror)
             self._lease.take()
             stack.callback(self._lease.release)
-            with cached.alone(mirror.room / "sync.lock"):
-                mirror.clean()
-                index = down.bring_down(mirror, store, known)
-                down.finish(store, index)
+            mirror.clean()
+            index = down.bring_down(mirror, store, known)
+            down.finish(store, index)
             self._folder = os.stat(mirror.folder).st_ino
             self._uploader = Uploader(mirror, store, self._lease, index, known)
             self._stack = stack.pop_all()
