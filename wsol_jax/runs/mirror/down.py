@@ -165,7 +165,10 @@ def _fetch_file(mirror: Mirror, store: remote.Store, name: str, entry: Entry) ->
 
 
 def finish(store: remote.Store, index: Index) -> None:
-    """Copies to their own names what a killed upload left under ``STAGED``; it is removed there.
+    """Does what a killed upload left undone.
+
+    What lies under ``STAGED`` is copied to its own name, if the index names it, and removed there;
+    so are objects that were uploaded for an index that was never written.
 
     Raises:
       UserError: the store cannot be written.
@@ -177,6 +180,9 @@ def finish(store: remote.Store, index: Index) -> None:
         for place in remote.retry(lambda: store.listing(indices.STAGED)):
             publish(store, {name: place for name in names.get(place.rpartition("/")[2], ())})
             store.remove(place)
+        for name in remote.retry(lambda: indices.read_pending(store)) - index.files.keys():
+            store.remove(name)
+        store.remove(indices.PENDING)
     except Exception as error:
         raise store.failed(error, "written") from error
 

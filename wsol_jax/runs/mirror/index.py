@@ -13,7 +13,7 @@ import pathlib
 import re
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from wsol_jax.base import remote
 from wsol_jax.base.errors import UserError
@@ -24,6 +24,7 @@ from wsol_jax.runs import workdirs
 NAME = ".wsol_jax_index.json"
 LEASE = ".wsol_jax_writer.json"
 STAGED = ".wsol_jax_new"
+PENDING = ".wsol_jax_pending.json"
 _VERSION = 1
 
 
@@ -73,6 +74,22 @@ def mark(store: remote.Store) -> str:
     """What changes whenever somebody writes the index."""
     about = store.info(NAME)
     return remote.mark_of(about) if about else ""
+
+
+def write_pending(store: remote.Store, names: Iterable[str]) -> None:
+    """Notes names that are about to come or to go: those that no index has are to be removed."""
+    store.write(PENDING, json.dumps(sorted(names)).encode())
+
+
+def read_pending(store: remote.Store) -> set[str]:
+    """What ``write_pending`` noted; nothing where it is damaged, as nothing hangs on it."""
+    try:
+        names = set(json.loads(store.read(PENDING) or b"[]"))
+        for name in names:
+            check_inside(name, PENDING)
+    except (ValueError, TypeError, UserError):
+        return set()
+    return {name for name in names if not is_control(name)}
 
 
 def read(store: remote.Store) -> Index:
@@ -151,7 +168,7 @@ def is_control(name: str) -> bool:
     first, _, _ = name.partition("/")
     parts = name.split("/")
     return (
-        first in (NAME, LEASE, STAGED, ".wsol_jax_probe")
+        first in (NAME, LEASE, STAGED, PENDING, ".wsol_jax_probe")
         or parts[-1] == ".wsol_jax.lock"
         or bool(re.fullmatch(r"\.[0-9a-f]{16,32}\.(tmp|part)", parts[-1]))
         or any("orbax-checkpoint-tmp" in part for part in parts)

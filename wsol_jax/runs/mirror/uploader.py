@@ -1,6 +1,7 @@
 """The thread that uploads: snapshot after snapshot, the newest first, again where a store fails."""
 
 import concurrent.futures
+import contextlib
 import pathlib
 import threading
 
@@ -38,6 +39,7 @@ class Uploader:
         self._failed: BaseException | None = None  # the last try's
         self._fatal: UserError | None = None
         self._uploaded: set[tuple[str, str]] = set()  # of tries that failed later on
+        self._pending: set[str] = set()  # names that no index has yet, for whoever finds them
         self._moved: dict[str, str] = {}  # names whose new content lies elsewhere yet: where
         self._removed: set[str] = set()  # objects that no index names any more
         self._turn = threading.Condition()
@@ -83,6 +85,9 @@ class Uploader:
             self._turn.notify_all()
         self._thread.join()
         self.check()
+        if not self._failed:
+            with contextlib.suppress(Exception):  # empty, as far as anybody goes
+                self._store.remove(indices.PENDING)
         if self._failed:
             why = str(self._store.failed(self._failed, "written")).rstrip(".")
             raise UserError(
@@ -160,6 +165,11 @@ class Uploader:
         places = {n: indices.staged(e) if n in before else n for n, e in changed.items()}
         if changed or files.keys() != before.keys():
             self._check_ours()
+            # Whichever index a kill leaves, these it lacks: new ones the old, removed ones the new.
+            uncertain = {n for n, p in places.items() if p == n} | (before.keys() - files.keys())
+            if not uncertain <= self._pending:
+                self._pending |= uncertain
+                indices.write_pending(self._store, self._pending)
             self._send({places[n]: (snapshot.files[n], e) for n, e in changed.items()})
             self._check_ours()
             index = Index(indices.new_ident(), files)
@@ -168,7 +178,8 @@ class Uploader:
             indices.write(self._store, index)
             self._index, self._mark = index, indices.mark(self._store)
             self._moved |= {n: p for n, p in places.items() if p != n}
-            self._removed |= before.keys() - files.keys()
+            self._removed |= (before.keys() | self._pending) - files.keys()
+            self._pending = set()
         signatures = {n: (snapshot.signatures[n], e.sha256) for n, e in files.items()}
         self._known.idents, self._known.files = (self._index.ident,), signatures
         self._mirror.keep(self._known)
