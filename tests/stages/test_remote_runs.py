@@ -53,7 +53,7 @@ def steps_of(run):
 def assert_as_unbroken(run):
     """What a store holds is what a local run that nothing disturbed left, to the bit."""
     whole = tiny.finished()
-    assert saved(run) == saved(whole)
+    assert steps_of(run) == saved(whole)
     expected, found = tiny.arrays(whole, LAST), tiny.arrays(run, LAST)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
