@@ -52,7 +52,7 @@ SLICES = {
 def read_flags(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--topology", default="v5e:2x2", help="what is compiled for")
-    parser.add_argument("--recipes", default=",".join(RECIPES), help="some of the default's")
+    parser.add_argument("--recipes", default="", help="some, by commas; none named: all")
     parser.add_argument("--images", type=int, default=0, help="a chip; 0: the published batch")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
     return parser.parse_args(argv)
@@ -98,10 +98,11 @@ def scale_row(name: str, step: ahead.Step) -> str:
 def main(argv=None):
     flags = read_flags(argv)
     kind, steps, rows = parse(flags.topology).kind, {}, {}
-    for name in flags.recipes.split(","):
+    recipes = flags.recipes.split(",") if flags.recipes else list(RECIPES)
+    for name in recipes:
         if name not in RECIPES:
             raise UserError(f"--recipes: no {name!r}; known are {', '.join(RECIPES)}.")
-    for name in flags.recipes.split(","):
+    for name in recipes:
         try:
             steps[name] = step_of(name, flags.topology, flags.images)
             rows[name] = steps[name].to_json()
