@@ -179,6 +179,38 @@ def test_run_py_finds_what_predict_finds(written, tmp_path):
         assert heat.shape == result.heatmap.shape
 
 
+def test_run_py_takes_a_segmenters_box_from_its_mask(tmp_path):
+    exported.model("sec").export(tmp_path / "out")
+    for number in range(4):
+        pixels = exported.random_images(1 + number, 40)[0]
+        cv2.imwrite(str(tmp_path / f"{number}.png"), cv2.resize(pixels, (90, 60)))
+    words = [sys.executable, "out/run.py", *(f"{number}.png" for number in range(4))]
+    done = subprocess.run(words, check=True, cwd=tmp_path, capture_output=True, text=True)
+    boxes = 0
+    for number, line in enumerate(done.stdout.splitlines()):
+        said, _, box = line.removeprefix(f"{number}.png: ").partition(", ")
+        mask = np.asarray(Image.open(tmp_path / f"{number}_mask.png"))
+        region = mask == 1 + exported.CLASSES.index(said.split()[0])
+        assert region.any() == box.startswith("box ")
+        if region.any():
+            small = cv2.resize(region.astype(np.float32), (224, 224), interpolation=0)
+            expected = (boxes_from_score_map(small, [0.2])[0][0] + (0, 0, 1, 1)) / 224
+            box = np.array(json.loads(box.removeprefix("box "))) / [90, 60, 90, 60]
+            np.testing.assert_allclose(box, expected, atol=1.5 / 60)
+            boxes += 1
+    assert boxes
+
+
+def test_run_py_says_which_photo_it_cannot_read(written, tmp_path):
+    (tmp_path / "no.jpg").write_text("no photo")
+    for name in ("no.jpg", "nowhere.jpg"):
+        words = [sys.executable, str(written / "run.py"), name]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert f"error: {name} cannot be read: " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("size", [(32, 32), (48, 40), (64, 63), (20, 31), (64, 33), (9, 5)])
 def test_run_py_warps_as_this_package(size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)

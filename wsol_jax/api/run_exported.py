@@ -73,26 +73,38 @@ def enlarge(values: np.ndarray, photo: Image.Image) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize(photo.size, Image.Resampling.BILINEAR))
 
 
+def opened(path: str) -> Image.Image:
+    """A photo, turned as its EXIF says."""
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except OSError as error:
+        sys.exit(f"error: {path} cannot be read: {error}")
+
+
 def main(paths: list[str]) -> None:
     """Runs the exported network on all photos at once."""
     model = json.loads((HERE / "model.json").read_text())
     network = jit(export.deserialize((HERE / "localize.stablehlo").read_bytes()).call)
     weights = load_file(HERE / "weights.safetensors")
-    photos = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
+    photos = [opened(path) for path in paths]
     images = np.stack([warp(photo, model["input"]["size"]) for photo in photos])
     found = {name: np.asarray(x) for name, x in network(weights, images).items()}
     for row, (path, photo) in enumerate(zip(paths, photos, strict=True)):
         best, heat = int(found["ranked"][row, 0]), found["heat"][row, 0]
-        box = largest_box(heat, model["threshold"]) * [*photo.size, *photo.size]
-        score = found["probabilities"][row, best]
-        print(f"{path}: {model['classes'][best]} {score:.4f}, box {np.round(box, 1).tolist()}")
+        stem, region = pathlib.Path(path).stem, heat
         pixels = (enlarge(heat, photo) * 255).astype(np.uint8)
-        Image.fromarray(pixels).save(f"{pathlib.Path(path).stem}_heat.png")
+        Image.fromarray(pixels).save(f"{stem}_heat.png")
         if model["segmenter"]:
             maps = found["maps"][row].transpose(2, 0, 1).copy()
             maps = np.stack([enlarge(x, photo) for x in maps])
-            mask = np.argmax([1 - maps.sum(axis=0), *maps], axis=0)
-            Image.fromarray(mask.astype(np.uint8)).save(f"{pathlib.Path(path).stem}_mask.png")
+            mask = np.argmax([1 - maps.sum(axis=0), *maps], axis=0).astype(np.uint8)
+            Image.fromarray(mask).save(f"{stem}_mask.png")
+            region = Image.fromarray((mask == 1 + best).astype(np.uint8))
+            region = np.asarray(region.resize(heat.shape, Image.Resampling.NEAREST))
+        box = largest_box(region, model["threshold"]) * [*photo.size, *photo.size]
+        score = found["probabilities"][row, best]
+        where = f"box {np.round(box, 1).tolist()}" if box.any() else "no box"
+        print(f"{path}: {model['classes'][best]} {score:.4f}, {where}")
 
 
 if __name__ == "__main__":
