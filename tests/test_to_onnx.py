@@ -36,8 +36,3 @@ def test_onnxruntime_says_what_the_export_says(name, tmp_path):
 def test_a_folder_that_is_no_export_is_a_sentence(tmp_path):
     done = convert(tmp_path)
     assert done.returncode == 2 and "no model.json" in done.stderr
-
-
-def test_help_says_how_it_is_called():
-    done = convert("--help")
-    assert done.returncode == 2 and "to_onnx.sh DIR" in done.stdout
