@@ -22,6 +22,7 @@ PAGES = (
     ROOT / "benchmarks/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 )
+_NO_RUN = ("test.sh", "to_onnx.sh")  # launchers whose words do not go to wsol_jax.main
 _ABSL = ("wsol_jax.main", "wsol_jax.data.embedded")
 _OTHERS = {  # programs that are not ours: the words that the pages may give them
     "ruff": {"check", "format", "--fix", "."},
@@ -203,8 +204,22 @@ def _check_others(program: str, words: Sequence[str]) -> None:
         assert known, f"{program}: {word!r} is not among what the pages may say"
 
 
+# What a package is called where it is not as its module; jax.export asks for one that it has not.
+_PACKAGES = {"PIL": ("pillow",), "jax": ("jax", "flatbuffers")}
+
+
+def _export_packages() -> set[str]:
+    """What an export's run.py imports, by pip's names."""
+    text = (ROOT / "wsol_jax/api/run_exported.py").read_text()
+    names = set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))
+    names -= sys.stdlib_module_names
+    return {package for name in names for package in _PACKAGES.get(name, (name,))}
+
+
 def _check_pip(words: Sequence[str]) -> None:
     if words == ("install", "."):
+        return
+    if words[:1] == ("install",) and set(words[1:]) == _export_packages():
         return
     assert words[:2] == ("install", "-e"), words
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -225,7 +240,7 @@ def absl_words(command: Command) -> tuple[str, tuple[str, ...]] | None:
     if command.module in _ABSL:
         return command.module, command.words[3:]
     found = launcher(command)
-    if found is None or found[0].name == "test.sh" or not found[0].is_file():
+    if found is None or found[0].name in _NO_RUN or not found[0].is_file():
         return None
     own = {name for name, _ in _own_flags(found[0])}
     words = [w for w in found[1] if w.startswith("--") and w.partition("=")[0] not in own]
@@ -260,6 +275,9 @@ def read(command: Command) -> None:
         words = [sys.executable, *rest, "--dry_run"]
         done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
+    elif rest[:1] == ["exported/run.py"]:
+        # It has no flags.
+        assert rest[1:] and all(re.fullmatch(r"\w+\.(jpg|png)", word) for word in rest[1:]), rest
     elif first == "python":
         _read_benchmark(ROOT / rest[0], rest[1:])
     elif first.startswith("./launch/"):
