@@ -49,7 +49,7 @@ setup() {
     "$python" -m venv "$venv" || fail "could not make $venv."
   fi
   local size="about 350 MB, a minute or two"
-  [ "$extra" = cuda ] && size="about 3 GB, some minutes"
+  case ,$extra, in *,cuda,*) size="about 3 GB, some minutes" ;; esac
   echo "Installing into $venv: $size the first time ..."
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}" \
     2> >(grep -v "^WARNING: Location" >&2) \

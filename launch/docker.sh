@@ -4,7 +4,8 @@
 #
 #   ./launch/docker.sh --config=configs/spg.py:folder,root=photos,backbone=mobilenet_v2 --workdir=runs/mine
 #
-#   --extra=cuda     an image for NVIDIA GPUs, and all of this machine's in the container
+#   --extra=cuda     an image for NVIDIA GPUs, and all of this machine's in the container; others of
+#                    pyproject.toml's extras behind commas: --extra=cuda,gcs
 #   --mount=FOLDER   a folder elsewhere that the container reads, at the same path; any number of times
 #   --image=NAME     default: wsol_jax, or wsol_jax:EXTRA
 #   --build          build the image and do nothing else
@@ -34,8 +35,9 @@ done
 if [ ${#words[@]} = 0 ] && [ "$only_build" = 0 ]; then
   fail "--config and --workdir are missing; ./launch/docker.sh --help has an example."
 fi
-image=${image:-wsol_jax${extra:+:$extra}}
-[ "$extra" != cuda ] || more+=(--gpus all)
+tag=${extra//,/-}  # --extra=cuda,gcs: a tag has no commas
+image=${image:-wsol_jax${tag:+:$tag}}
+case ,$extra, in *,cuda,*) more+=(--gpus all) ;; esac
 
 act() {
   if [ "$dry" = 1 ]; then quoted "$@"; else "$@"; fi

@@ -63,7 +63,7 @@ for word; do
 done
 [ -n "$name" ] || fail "--name is missing: a name for the TPU."
 [ -n "$zone" ] || fail "--zone is missing: where the TPU is, such as --zone=us-central1-a."
-case $most$poll in *[!0-9]*) fail "--max_restarts=$most --poll=$poll: expected whole numbers." ;; esac
+case :$most:$poll: in *::* | *[!0-9:]*) fail "--max_restarts=$most --poll=$poll: expected whole numbers." ;; esac
 [ "$dry" = 1 ] || command -v gcloud >/dev/null 2>&1 \
   || fail "gcloud was not found: https://cloud.google.com/sdk/docs/install"
 here=("--zone=$zone" ${project[@]+"${project[@]}"})

@@ -181,9 +181,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         runs = _check([word for word in argv[1:] if word != "--"])
         if _DRY_RUN.value:
-            first = [sys.executable] if _EXECUTOR.value == "local" else [_IMAGE.value]
+            # The image runs wsol_jax.main by itself.
+            local = _EXECUTOR.value == "local"
+            first = [sys.executable, "-m", "wsol_jax.main"] if local else [_IMAGE.value]
             for words in runs.values():
-                print(shlex.join([*first, "-m", "wsol_jax.main", *words]))
+                print(shlex.join([*first, *words]))
             return 0
         xm, _ = _xmanager()
         failed: list[str] = []

@@ -90,6 +90,14 @@ def test_docker_builds_and_runs(machine):
     assert run[run.index("wsol_jax:cuda") + 1 :] == [*FLAGS]
 
 
+def test_docker_with_several_extras(machine):
+    machine.program("docker")
+    assert machine.run("docker.sh", *FLAGS, "--extra=cuda,gcs").returncode == 0
+    build, run = machine.calls("docker")
+    assert {"EXTRA=cuda,gcs", "wsol_jax:cuda-gcs"} <= set(build)
+    assert "--gpus" in run and "wsol_jax:cuda-gcs" in run
+
+
 def test_docker_for_cpus(machine):
     machine.program("docker")
     assert machine.run("docker.sh", "--build", "--image=mine:1").returncode == 0

@@ -159,6 +159,12 @@ def test_dry_run_needs_no_xmanager(launch):
     assert lines[1][3:] == [CONFIG, "--workdir=my runs/seed_1", "--config.seed=1"]
 
 
+def test_dry_run_for_vertex_has_the_words_of_the_image(launch):
+    """Its entry point is wsol_jax.main."""
+    done, _ = launch(CONFIG, "--workdir=/gcs/b/s", "--executor=vertex", "--image=x:y", "--dry_run")
+    assert shlex.split(done.stdout) == ["x:y", CONFIG, "--workdir=/gcs/b/s"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
