@@ -253,6 +253,8 @@ def test_an_export_is_replaced_and_nothing_else(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(wsol_jax.UserError, match="expected a folder"):
         model.export(tmp_path / "file")
+    with pytest.raises(wsol_jax.UserError, match="out=memory://b/x: expected a path"):
+        model.export("memory://b/x")
 
 
 def counting(variables, images):

@@ -22,7 +22,7 @@ from absl import logging
 import wsol_jax
 from wsol_jax import methods
 from wsol_jax.api import run_exported
-from wsol_jax.base import target
+from wsol_jax.base import remote, target
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_out
 from wsol_jax.base.types import Config, Json
@@ -63,11 +63,12 @@ def write(model: Opened, out: str | os.PathLike) -> pathlib.Path:
 
     Args:
       model: what ``wsol_jax.load`` gives.
-      out: the folder; made if absent.
+      out: the folder, no URL (``--mode=export`` takes one); made if absent.
 
     Raises:
       UserError: ``out`` is something else, or the model's method cannot be exported.
     """
+    remote.refuse_url(out, "out")
     out = pathlib.Path(out)
     check_out(out)
     method, config = _portable_method(model)
