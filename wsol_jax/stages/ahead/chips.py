@@ -37,7 +37,9 @@ class Chip:
     host: int = 4
 
 
-# Google's pages give the sum of a chip's links: 1600 Gbit/s of v5e are 4 of 50 GB/s each way.
+# Google's pages give the sum of a chip's links, of both ways by now: 400 GB/s of v5e are 4 of 50
+# GB/s each way. v4's page gives none, but a pod's all-reduce, 1.1 PB/s over 4096 chips; v5p was
+# announced as twice v4's 2400 Gbit/s, which are 6 of 50 GB/s.
 CHIPS = {
     "v4": Chip(
         "tpu", 275e12, 32 * 2**30, 1200e9, 6, 50e9, "https://cloud.google.com/tpu/docs/v4",
@@ -55,7 +57,8 @@ CHIPS = {
         "tpu", 918e12, 32e9, 1600e9, 4, 100e9, "https://cloud.google.com/tpu/docs/v6e",
         axes=2, wrap=16,
     ),
-    # SXM; NVLink's 900 GB/s (600) are of both ways. Between hosts: a 400 (200) Gbit/s card a GPU.
+    # SXM; NVLink's 900 GB/s (600) are of both ways. Between hosts: a 400 (200) Gbit/s card a GPU,
+    # as in NVIDIA's DGX H100 (A100), whose user guides list eight.
     "h100": Chip(
         "cuda", 989e12, 80e9, 3350e9, 1, 450e9, "https://www.nvidia.com/en-us/data-center/h100/",
         network=50e9, host=8,

@@ -50,7 +50,8 @@ def all_reduce_seconds(bytes_each: float, topology: Topology) -> float:
     sums (a ring; Patarasuk and Yuan 2009). On a TPU slice the chip with the fewest links sets the
     pace, a corner where the axes are not closed to rings. GPUs sum within a host, then across hosts
     the part that is theirs, then spread it within the host. Latency is left out: a microsecond for
-    each neighbour on the way.
+    each neighbour on the way. So are sums that H100's switch does itself (SHARP), which may halve
+    what a GPU sends within a host.
     """
     sent = lambda count: 2 * (count - 1) / count * bytes_each
     chip = topology.chip
