@@ -13,7 +13,7 @@
 #   --help           this text
 #
 # Every other flag goes to wsol_jax.main. Paths are those of this machine, below this folder or a mount.
-# docker stop --time=120 lets the run save.
+# docker stop -t 120 lets the run save.
 set -euo pipefail
 here=$PWD
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
