@@ -79,7 +79,8 @@ def convert(path: pathlib.Path, content: dict, weights: dict[str, np.ndarray], o
         x for x in passes if not x.name.startswith(_WRONG_PASSES)
     )
     images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b"), side, side, 3), np.uint8)
-    with target.traced_for("gpu"):  # no form that is for JAX's CPU backend
+    # A TPU's forms are XLA's own convolutions and windows, not those written out for CPU and GPU.
+    with target.traced_for("tpu"):
         # Traced before jax2onnx puts functions of its own in Flax's place, of fewer options.
         traced = jax.make_jaxpr(outputs)(images)
     model = to_onnx(
