@@ -20,11 +20,7 @@ Every other field is a flag, such as --config.optimizer.momentum=0.8: configs/co
 with their meaning. python -m wsol_jax prints what else there is to do, README.md has the layouts.
 """
 
-import errno
-import os
-import pathlib
 import re
-import signal
 import sys
 import traceback
 
@@ -32,16 +28,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from wsol_jax.api import configs
-from wsol_jax.base import commands, fields
+from wsol_jax.base import commands, ends, fields
 from wsol_jax.base.errors import Interrupted, UserError
 from wsol_jax.base.types import Config
 
 MODES = ("train_and_evaluate", "evaluate", "predict", "export", "describe", "check_data")
-
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-# Of a write to an open file, which names none: the disk is full, or broken.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File and data set: configs/spg.py:voc,root=...", lock_config=True
@@ -233,10 +224,10 @@ def _main(argv: list[str]) -> int:
     if len(argv) > 1:
         print(f"error: {argv[1]!r} is no flag; flags read --name=value.", file=sys.stderr)
         return 2
-    sys.unraisablehook = _report_unraisable
+    sys.unraisablehook = ends.report_unraisable
     logging.set_verbosity(logging.INFO)
     # Orbax and grain tell every rename at INFO; a run's own lines would drown.
-    logging.get_absl_handler().addFilter(lambda record: _is_ours(record))
+    logging.get_absl_handler().addFilter(ends.is_ours)
     commands.clean_logs()
     from wsol_jax.base import processes
 
@@ -251,42 +242,13 @@ def _main(argv: list[str]) -> int:
         status = 128 + stop.signum
     except (Exception, KeyboardInterrupt) as error:
         processes.wait_for_cause(error)
-        status = _status(error)
+        status = ends.status(error, _WORKDIR.value)
         if status is None:  # a defect, whose traceback is wanted
             traceback.print_exc()
             status = 1
         processes.tell(error)
     processes.end(status)
     return status
-
-
-def _status(error: BaseException) -> int | None:
-    """The exit status of what went wrong, after a sentence; None where nobody foresaw it."""
-    if isinstance(error, UserError):
-        return commands.fail(str(error))
-    if isinstance(error, KeyboardInterrupt):
-        print("stopped by SIGINT; what was saved is kept.", file=sys.stderr)
-        return 128 + signal.SIGINT
-    if isinstance(error, OSError) and error.filename is not None:
-        return commands.fail(f"{error.filename}: {error.strerror or error}.")
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return commands.fail(
-            f"--workdir={_WORKDIR.value}: {error.strerror}; what was saved is kept."
-        )
-    return None
-
-
-def _report_unraisable(unraisable) -> None:
-    # The threads of a save that failed report that nobody waits for them any more, one by one.
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
-
-
-def _is_ours(record) -> bool:
-    if f"{os.sep}orbax{os.sep}" in record.pathname:
-        return False  # what fails there is raised as well, and becomes a sentence
-    # Not any folder of this name: a clone called wsol_jax holds every library in its .venv.
-    return record.levelno >= 30 or record.pathname.startswith(_PACKAGE)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -297,27 +259,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         if _CONFIG.value is not None:
             _ = _CONFIG.value.method  # a file that could not be loaded says so when it is used
         return rest
-    except UserError as error:
-        text = str(error)
-    except flags.Error as error:
-        text = re.sub(r"invalid literal for int.*?: ", "expected a whole number, got ", str(error))
-        text = re.sub("could not convert string to float: ", "expected a number, got ", text)
-        if "flag 'config." in text and not path:
-            text += ": fields are set after --config=FILE, which is missing"
-    except (AttributeError, KeyError) as error:
-        if "get_config" in str(error):
-            text = f"--config={path}: expected a file with get_config(), such as configs/cam.py"
-        else:
-            # ml_collections names the nearest field on a second line, quoted once too often.
-            text = str(error.args[0] if error.args else error).strip("\"'")
-            text = text.replace("\\n", ". ").replace("\n", ". ").replace("\\'", "'").lstrip("'")
-            text = "--config has no field '" + text + "'" * ("'" not in text)
-    except OSError as error:
-        there = pathlib.Path(path.partition(":")[0]).is_file()
-        text = f"--config={path}: " + (str(error) if there else "there is no such file.")
-    except (TypeError, ValueError, ImportError, SyntaxError) as error:
-        text = f"--config={path}: {error}"
-    sys.exit(commands.fail(text))
+    except ends.OF_FLAGS as error:
+        sys.exit(commands.fail(ends.sentence(error, path)))
 
 
 def run() -> None:
