@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,13 @@ if TYPE_CHECKING:  # linen needs no half second of nnx
 # classifier, behind their ReLU.
 INPUT = ":input"
 _SHOWN = 12
+
+
+class Unbiased(NamedTuple):
+    """What a layer gives whose bias is added later on; the layer's map is their sum."""
+
+    map: jax.Array
+    bias: jax.Array
 
 
 @dataclasses.dataclass
@@ -61,6 +68,8 @@ class Seen:
         return value if self.inward else self._bumped(value)
 
     def _bumped(self, value: jax.Array) -> jax.Array:
+        if isinstance(value, Unbiased):
+            return Unbiased(self._bumped(value.map + value.bias) - value.bias, value.bias)
         if not is_map(value):
             return value
         self.found.append(value if self.bump is None else value + self.bump.astype(value.dtype))
@@ -114,7 +123,7 @@ def tapped(layer: str, bump: jax.Array | None = None) -> Iterator[Seen]:
             value = seen.call(call, arguments, options)
         else:
             value = call(*arguments, **options)
-        if is_map(value):
+        if is_map(value) or isinstance(value, Unbiased):
             seen.names.append(path)
         return value
 

@@ -23,10 +23,11 @@ class _Kernel(nn.Module):
     shape: tuple[int, ...]
 
     @nn.compact
-    def __call__(self) -> jax.Array:
+    def __call__(self) -> tuple[jax.Array]:
+        """In a tuple: it is no map, which is what a tap looks for."""
         # With statistics frozen at (0, 1) normalisation is an identity: the initialiser alone
         # keeps the features' scale.
-        return self.param("kernel", nn.initializers.he_normal(), self.shape)
+        return (self.param("kernel", nn.initializers.he_normal(), self.shape),)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, dtype: DTypeLike):
@@ -63,15 +64,15 @@ class ConvBN(nn.Module):
         mask: jax.Array | None = None,
         convolved: jax.Array | None = None,
         kernel_alone: bool = False,
-    ) -> jax.Array:
+    ) -> jax.Array | tuple[jax.Array]:
         """(B, H, W, C) -> (B, H', W', D).
 
         ``convolved``: x with the kernel, where somebody has computed it. ``kernel_alone``: gives
-        that kernel.
+        that kernel, in a tuple.
         """
-        kernel = _Kernel((*self.kernel, x.shape[-1], self.channels), name="conv")()
+        (kernel,) = _Kernel((*self.kernel, x.shape[-1], self.channels), name="conv")()
         if kernel_alone:
-            return kernel
+            return (kernel,)
         if convolved is None:
             convolved = _convolve(x, kernel, self.stride, self.padding, self.dtype)
         x = batch_norm(
@@ -151,7 +152,7 @@ class Mixed(nn.Module):
         """The 1x1 convolutions of the block's input, by name."""
         heads = [branch[branch[0] == "average"] for branch in self.branches]
         heads = [layer for layer in heads if layer != "maximum" and layer[2:] == ((1, 1), False)]
-        kernels = [conv(layer)(inputs, kernel_alone=True) for layer in heads]
+        kernels = [conv(layer)(inputs, kernel_alone=True)[0] for layer in heads]
         if not kernels:
             return {}
         whole = _convolve(inputs, jnp.concatenate(kernels, axis=-1), 1, "SAME", self.dtype)

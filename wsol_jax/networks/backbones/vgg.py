@@ -16,6 +16,7 @@ from wsol_jax.networks.backbones.convolution import conv_general_dilated
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
 from wsol_jax.networks.backbones.published import PublishedNames, single
+from wsol_jax.networks.taps import Unbiased
 
 # Channels and convolutions of the five blocks.
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -56,7 +57,7 @@ class _Conv(nn.Module):
     dtype: DTypeLike | None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array) -> Unbiased:
         """(B, H, W, C) -> (B, H', W', D) without the bias, and the bias (D,)."""
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.channels))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
@@ -72,7 +73,7 @@ class _Conv(nn.Module):
             feature_group_count=1,
             precision=None,
         )
-        return y, bias
+        return Unbiased(y, bias)
 
 
 class VGG16(nn.Module):
