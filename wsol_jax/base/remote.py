@@ -88,7 +88,8 @@ class Store:
 
         self.url = url.rstrip("/")
         self.where = where or shown(self.url if self.url[-1] != ":" else url)
-        if not _URL.match(url)[2].strip("/"):
+        found = _URL.match(url)
+        if not found or not found[2].strip("/"):  # "gs:/" is the folder of gs://name
             raise UserError(f"{self.where}: expected a folder's name behind the slashes.")
         try:
             self._fs, root = fsspec.core.url_to_fs(self.url)
