@@ -133,7 +133,7 @@ class Session:
         """
         try:
             if isinstance(error, KeyboardInterrupt):
-                return  # whoever presses it again wants out; the mirror has all
+                return  # whoever pressed it wants out; the mirror has all
             self.commit()
             if not self._uploader.idle():
                 logging.info("%s: %d files, %.1f MB, go up.", self.where, *self._uploader.amount)
@@ -144,6 +144,7 @@ class Session:
             if str(failed) != str(error):
                 logging.error("%s", failed)
         finally:
+            self._uploader.give_up()  # before another one may write
             self._stack.close()
 
 
@@ -176,6 +177,9 @@ def opened(workdir: str | os.PathLike, flag: str = "--workdir") -> Iterator[path
     else:
         if session:
             session.close(None)
+        # Else those that are done wait in jax.distributed's shutdown, which ends all of a run's
+        # processes after five minutes, this one in the middle of its upload.
+        _wait_for_first()
     finally:
         _sessions.pop(mirror.folder, None)
 

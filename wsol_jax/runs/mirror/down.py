@@ -78,9 +78,21 @@ def _complete(
 ) -> Index:
     """Brings what is missing to a mirror of this very run."""
     there = mirror.scan()
-    missing = {n: e for n, e in index.files.items() if n not in there and wanted(n)}
+    gone = _taken_away(there, known)
+    missing = {n: e for n, e in index.files.items() if n not in {*there, *gone} and wanted(n)}
     came = _fetch(mirror, store, missing)
     return _in_step(mirror, known, index, dict(known.files), came)
+
+
+def _taken_away(there: dict[str, Signature], known: Known) -> set[str]:
+    """Files that the run removed after its last upload, such as the seal of a file before it.
+
+    Only where something else in their folder was changed since: what is missing in a mirror that
+    nobody worked on was removed by hand, and comes down again.
+    """
+    folder = lambda name: name.rpartition("/")[0]
+    changed = {folder(n) for n, now in there.items() if known.files.get(n, (None,))[0] != now}
+    return {n for n in known.files.keys() - there.keys() if folder(n) in changed}
 
 
 def _replace(
@@ -88,7 +100,10 @@ def _replace(
 ) -> Index:
     """Makes a mirror hold a run's files and no others."""
     if mirror.has_unsaved(known):
-        mirror.set_aside(store.where)
+        told = "went on elsewhere: what this machine had made of it and not uploaded"
+        mirror.set_aside(f"{store.where} {told}")
+    elif index == indices.EMPTY and known.files and mirror.scan():  # it may be the last copy
+        mirror.set_aside(f"{store.where} holds no run any more: what this machine had of it")
     before, known.idents, known.files = known.files, (), {}
     mirror.keep(known)  # a mixture until it is done: nobody's work
     mirror.make()
