@@ -150,7 +150,10 @@ class Store:
 
     def copy(self, name: str, to: str) -> None:
         """Copies an object within the store."""
-        self._put(lambda: self._fs.cp_file(self.path(name), self.path(to)), to)
+        try:
+            self._put(lambda: self._fs.cp_file(self.path(name), self.path(to)), to)
+        except NotImplementedError:  # sftp:// and ftp:// have no copy of their own
+            self.write(to, self._fs.cat_file(self.path(name)))
 
     def remove(self, name: str) -> None:
         """Removes an object; none there is as good."""
