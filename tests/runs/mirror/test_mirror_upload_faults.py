@@ -35,6 +35,19 @@ def fail_once(monkeypatch, call, number):
     monkeypatch.setattr(fake_store.FakeStore, call, once)
 
 
+def failing_from(number):
+    """``get_file`` of a store that fails from its ``number``-th call on."""
+    asked, real = [], fake_store.FakeStore.get_file
+
+    def call(self, *args, **options):
+        asked.append(args)
+        if len(asked) >= number:
+            raise OSError("503 service unavailable")
+        return real(self, *args, **options)
+
+    return call
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_removal_that_fails_once_is_made_up_for(store, monkeypatch, number):
     upload(FILES)
@@ -85,6 +98,22 @@ def test_files_that_are_missing_in_a_mirror_without_work_come_back(store):
     with mirror.opened(URL) as folder:
         assert content_of(folder) == FILES
     assert in_store(store) == FILES
+
+
+def test_half_of_what_a_reader_fetches_is_no_work_of_its_machine(store, elsewhere, monkeypatch):
+    more = {f"first/checkpoints/10/state/{n}": str(n) for n in range(50)}
+    upload(FILES | more)
+    elsewhere("second")
+    mirror.read(URL, choose=mirror.figures_alone)
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="503"):
+        patched.setattr(fake_store.FakeStore, "get_file", failing_from(20))
+        mirror.read(URL)
+    assert len(content_of(Mirror(URL).folder)) >= 20
+    elsewhere("cache")
+    upload(FILES | more | {"metrics.json": "better"})
+    elsewhere("second")
+    assert content_of(mirror.read(URL)) == FILES | more | {"metrics.json": "better"}
+    assert not list(Mirror(URL).room.glob("*aside*"))
 
 
 def test_a_mirror_is_kept_where_the_remote_run_is_gone(store, monkeypatch):

@@ -80,8 +80,12 @@ def _complete(
     there = mirror.scan()
     gone = _taken_away(there, known)
     missing = {n: e for n, e in index.files.items() if n not in {*there, *gone} and wanted(n)}
-    came = _fetch(mirror, store, missing)
-    return _in_step(mirror, known, index, dict(known.files), came)
+    came: dict[str, Entry] = {}
+    try:
+        _fetch(mirror, store, missing, came)
+    finally:  # what came before a failure, or Ctrl-C, is nothing that this machine has made
+        index = _in_step(mirror, known, index, dict(known.files), came)
+    return index
 
 
 def _taken_away(there: dict[str, Signature], known: Known) -> set[str]:
@@ -118,7 +122,9 @@ def _replace(
                 continue
         mirror.remove(name)
     missing = {n: e for n, e in index.files.items() if n not in same and wanted(n)}
-    return _in_step(mirror, known, index, same, _fetch(mirror, store, missing))
+    came: dict[str, Entry] = {}
+    _fetch(mirror, store, missing, came)
+    return _in_step(mirror, known, index, same, came)
 
 
 def _in_step(
@@ -134,25 +140,25 @@ def _in_step(
     return Index(index.ident, {**index.files, **came})
 
 
-def _fetch(mirror: Mirror, store: remote.Store, files: dict[str, Entry]) -> dict[str, Entry]:
-    """Downloads some files, each whole or not at all; what they turned out to be."""
+def _fetch(
+    mirror: Mirror, store: remote.Store, files: dict[str, Entry], came: dict[str, Entry]
+) -> None:
+    """Downloads some files, each whole or not at all; ``came`` gets what they turned out to be."""
     if not files:
-        return {}
+        return
     size = sum(entry.size for entry in files.values())
     fetched.check_space(mirror.room, size, store.where)
     logging.info("%s: %d files, %.0f MB, come down.", store.where, len(files), size / 1e6)
-    found: dict[str, Entry] = {}
     with (
         Progress(f"fetch {remote.shown(store.url)}", len(files)) as bar,
         concurrent.futures.ThreadPoolExecutor(fetched.THREADS) as pool,
     ):
 
         def one(name: str) -> None:
-            found[name] = _fetch_file(mirror, store, name, files[name])
+            came[name] = _fetch_file(mirror, store, name, files[name])
             bar.update(1)
 
         fetched.each_of(pool, one, list(files))
-    return found
 
 
 def _fetch_file(mirror: Mirror, store: remote.Store, name: str, entry: Entry) -> Entry:
