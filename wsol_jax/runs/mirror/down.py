@@ -89,14 +89,25 @@ def _complete(
 
 
 def _taken_away(there: dict[str, Signature], known: Known) -> set[str]:
-    """Files that the run removed after its last upload, such as the seal of a file before it.
+    """Files that the run removed after its last upload: a file's seal, a checkpoint.
 
-    Only where something else in their folder was changed since: what is missing in a mirror that
-    nobody worked on was removed by hand, and comes down again.
+    Only where something else in their folder, or in the one that theirs lay in, was changed since:
+    what is missing in a mirror that nobody worked on was removed by hand, and comes down again.
     """
-    folder = lambda name: name.rpartition("/")[0]
-    changed = {folder(n) for n, now in there.items() if known.files.get(n, (None,))[0] != now}
-    return {n for n in known.files.keys() - there.keys() if folder(n) in changed}
+    parent = lambda name: name.rpartition("/")[0]
+    above = lambda name: {name[:i] for i, letter in enumerate(name) if letter == "/"}
+    new = {name for name, now in there.items() if known.files.get(name, (None,))[0] != now}
+    folders = set().union(*map(above, there))
+    changed = set().union(*map(above, new))
+    at_root = any("/" not in name for name in new)
+    taken = set()
+    for name in known.files.keys() - there.keys():
+        folder = parent(name)
+        while folder and folder not in folders:
+            folder = parent(folder)
+        if folder in changed or ("/" not in name and at_root):
+            taken.add(name)
+    return taken
 
 
 def _replace(
