@@ -118,6 +118,17 @@ def test_what_is_not_there(store):
         fetched.present(store.url, where, folder=True)
 
 
+def test_a_missing_file_is_no_folder(store):
+    with pytest.raises(UserError, match=r"weights=\S+/x.npz: there is no such file"):
+        fetched.local(f"{store.url}/x.npz", f"weights={store.url}/x.npz")
+
+
+def test_a_password_stands_in_no_sentence(store):
+    url = "memory://me:secret@host/none"
+    with pytest.raises(UserError, match=r"--images=memory://me:\*\*\*@host/none: no such"):
+        fetched.local(url, f"--images={url}", folder=None)
+
+
 def test_a_disk_without_room_is_told_before_the_copy(store, monkeypatch):
     store.write("a.jpg", b"photo" * 1000)
     usage = shutil.disk_usage("/")._replace(free=3000)

@@ -63,6 +63,14 @@ def test_what_cannot_be_written_is_told_before_the_work(store, monkeypatch):
         raise AssertionError("the work began")
 
 
+def test_a_file_without_a_folder_is_told(store):
+    with (
+        pytest.raises(UserError, match=r"--out=gs://page\.html: expected a folder's name behind"),
+        outputs.to_file("--out", "gs://page.html"),
+    ):
+        raise AssertionError("the work began")
+
+
 def test_a_failed_upload_keeps_what_was_made(store, tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError("Forbidden")

@@ -4,6 +4,7 @@ import pathlib
 import uuid
 
 import pytest
+from fsspec import AbstractFileSystem
 
 from wsol_jax.base import remote
 from wsol_jax.base.errors import UserError
@@ -64,6 +65,14 @@ def test_objects(url, tmp_path):
     store.remove("a")
     store.remove("a")
     assert store.read("a") is None
+
+
+def test_a_store_that_cannot_copy(url, monkeypatch):
+    store = remote.Store(url)
+    store.write("a", b"one")
+    monkeypatch.setattr(type(store._fs), "cp_file", AbstractFileSystem.cp_file)
+    store.copy("a", "sub/b")
+    assert store.read("sub/b") == b"one"
 
 
 def test_an_upload_that_did_not_arrive_whole_is_noticed(url, tmp_path, monkeypatch):

@@ -204,6 +204,20 @@ def test_two_processes_share_the_mirror(store, machine):
     assert "metrics.json" in index_of(run)
 
 
+def test_sigterm_of_two_processes_uploads_what_they_saved(store, machine):
+    run, here = store / "bucket/runs/cam", machine()
+    fake_store.set_faults(store, pace=0.7)
+    pair = start_pair(here, here)
+    pair[0].until(lambda: steps_of(run))
+    for each in pair:
+        each.send(signal.SIGTERM)
+    for each in pair:
+        done = each.wait()
+        assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert f"after step {max(steps_of(run))}, which is saved" in done.stderr
+    assert not (run / ".wsol_jax_writer.json").exists()
+
+
 def test_several_machines_need_one_folder(store, machine):
     for each in start_pair(machine(), machine()):
         done = each.wait()

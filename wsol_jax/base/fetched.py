@@ -38,11 +38,14 @@ def local(place: str | os.PathLike, where: str, *, folder: bool | None = False) 
     if not remote.is_url(place):
         return remote.local_path(place)
     url = os.fspath(place)
+    where = where.replace(url, remote.shown(url))  # without a password
     found, when = _known.get(url, (None, 0.0))
     if found is None or not found.exists() or time.monotonic() - when > FRESH:
         store = remote.Store(url, where)
         about = _about(store)
         is_folder = about is None or about.get("type") == "directory"
+        if about is None and folder is False:
+            raise UserError(f"{where}: there is no such file.")
         if folder is not None and is_folder != folder and about is not None:
             kinds = ("a file", "a folder")
             raise UserError(f"{where}: it is {kinds[not folder]}, expected {kinds[folder]}.")

@@ -88,7 +88,8 @@ class Store:
 
         self.url = url.rstrip("/")
         self.where = where or shown(self.url if self.url[-1] != ":" else url)
-        if not _URL.match(url)[2].strip("/"):
+        found = _URL.match(url)
+        if not found or not found[2].strip("/"):  # "gs:/" is the folder of gs://name
             raise UserError(f"{self.where}: expected a folder's name behind the slashes.")
         try:
             self._fs, root = fsspec.core.url_to_fs(self.url)
@@ -149,7 +150,10 @@ class Store:
 
     def copy(self, name: str, to: str) -> None:
         """Copies an object within the store."""
-        self._put(lambda: self._fs.cp_file(self.path(name), self.path(to)), to)
+        try:
+            self._put(lambda: self._fs.cp_file(self.path(name), self.path(to)), to)
+        except NotImplementedError:  # sftp:// and ftp:// have no copy of their own
+            self.write(to, self._fs.cat_file(self.path(name)))
 
     def remove(self, name: str) -> None:
         """Removes an object; none there is as good."""

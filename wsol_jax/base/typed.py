@@ -5,6 +5,7 @@ wrong there names files of that folder. Whatever reaches a person goes through `
 """
 
 import os
+import re
 
 _typed: dict[str, str] = {}
 
@@ -16,6 +17,7 @@ def note(place: str | os.PathLike, typed: str) -> None:
 
 def as_typed(text: str) -> str:
     """A sentence with the user's names for the places in it."""
-    for place, typed in _typed.items():
-        text = text.replace(place, typed)
+    for place, typed in list(_typed.items()):  # threads log while others note
+        if place in text:
+            text = re.sub(rf"{re.escape(place)}(?!\.?[\w-])", lambda _, typed=typed: typed, text)
     return text

@@ -39,7 +39,9 @@ def _compare(flags: argparse.Namespace, out: str) -> None:
     whole = lambda word: remote.is_url(word) or os.path.isdir(word)
     here = lambda word: str(mirror.read(word, flag="", choose=mirror.figures_alone))
     if any("=" in w and not remote.is_url(w) for w in workdirs):
-        named = [("", "", w) if whole(w) else w.rpartition("=") for w in workdirs]
+        # Of a path the last "=" ends the name, of a URL the first: gs://bucket/date=1/run.
+        split = lambda word: word.partition("=") if "://" in word else word.rpartition("=")
+        named = [("", "", w) if whole(w) else split(w) for w in workdirs]
         names = [name or os.path.basename(os.path.normpath(w)) for name, _, w in named]
         if len(set(names)) < len(names):
             raise UserError(f"two runs of one name among {', '.join(names)}: give NAME=WORKDIR.")

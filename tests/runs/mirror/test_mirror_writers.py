@@ -38,7 +38,7 @@ def test_a_mirror_whose_run_went_on_elsewhere_is_set_aside(store, elsewhere, cap
     elsewhere("cache")
     assert content_of(mirror.read(URL))["metrics.json"] == "better"
     assert "went on elsewhere" in caplog.text
-    (aside,) = Mirror(URL).room.glob("one.aside-*")
+    (aside,) = Mirror(URL).room.glob("aside-*-one")
     assert content_of(aside)["metrics.json"] == "never uploaded"
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from wsol_jax.base import cached, remote
-from wsol_jax.base.errors import UserError
+from wsol_jax.base.errors import Interrupted, UserError
 from wsol_jax.runs import workdirs
 from wsol_jax.runs.mirror import down
 from wsol_jax.runs.mirror import index as indices
@@ -133,7 +133,7 @@ class Session:
         """
         try:
             if isinstance(error, KeyboardInterrupt):
-                return  # whoever presses it again wants out; the mirror has all
+                return  # whoever pressed it wants out; the mirror has all
             self.commit()
             if not self._uploader.idle():
                 logging.info("%s: %d files, %.1f MB, go up.", self.where, *self._uploader.amount)
@@ -144,6 +144,7 @@ class Session:
             if str(failed) != str(error):
                 logging.error("%s", failed)
         finally:
+            self._uploader.give_up()  # before another one may write
             self._stack.close()
 
 
@@ -172,10 +173,13 @@ def opened(workdir: str | os.PathLike, flag: str = "--workdir") -> Iterator[path
     except BaseException as error:
         if session:
             session.close(error)
+        if isinstance(error, Interrupted):  # all stop at one step
+            _wait_for_first()
         raise
     else:
         if session:
             session.close(None)
+        _wait_for_first()
     finally:
         _sessions.pop(mirror.folder, None)
 
@@ -272,7 +276,11 @@ def _check_shared(mirror: Mirror, where: str) -> None:
 
 
 def _wait_for_first() -> None:
-    """Waits for process 0."""
+    """Waits for process 0, until its last upload is done too.
+
+    jax.distributed ends process 0 some minutes after another one has ended, in the middle of an
+    upload as well.
+    """
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 

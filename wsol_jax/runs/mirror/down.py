@@ -78,9 +78,36 @@ def _complete(
 ) -> Index:
     """Brings what is missing to a mirror of this very run."""
     there = mirror.scan()
-    missing = {n: e for n, e in index.files.items() if n not in there and wanted(n)}
-    came = _fetch(mirror, store, missing)
-    return _in_step(mirror, known, index, dict(known.files), came)
+    gone = _taken_away(there, known)
+    missing = {n: e for n, e in index.files.items() if n not in {*there, *gone} and wanted(n)}
+    came: dict[str, Entry] = {}
+    try:
+        _fetch(mirror, store, missing, came)
+    finally:  # what came before a failure, or Ctrl-C, is nothing that this machine has made
+        index = _in_step(mirror, known, index, dict(known.files), came)
+    return index
+
+
+def _taken_away(there: dict[str, Signature], known: Known) -> set[str]:
+    """Files that the run removed after its last upload: a file's seal, a checkpoint.
+
+    Only where something else in their folder, or in the one that theirs lay in, was changed since:
+    what is missing in a mirror that nobody worked on was removed by hand, and comes down again.
+    """
+    parent = lambda name: name.rpartition("/")[0]
+    above = lambda name: {name[:i] for i, letter in enumerate(name) if letter == "/"}
+    new = {name for name, now in there.items() if known.files.get(name, (None,))[0] != now}
+    folders = set().union(*map(above, there))
+    changed = set().union(*map(above, new))
+    at_root = any("/" not in name for name in new)
+    taken = set()
+    for name in known.files.keys() - there.keys():
+        folder = parent(name)
+        while folder and folder not in folders:
+            folder = parent(folder)
+        if folder in changed or ("/" not in name and at_root):
+            taken.add(name)
+    return taken
 
 
 def _replace(
@@ -88,7 +115,10 @@ def _replace(
 ) -> Index:
     """Makes a mirror hold a run's files and no others."""
     if mirror.has_unsaved(known):
-        mirror.set_aside(store.where)
+        told = "went on elsewhere: what this machine had made of it and not uploaded"
+        mirror.set_aside(f"{store.where} {told}")
+    elif index == indices.EMPTY and known.files and mirror.scan():  # it may be the last copy
+        mirror.set_aside(f"{store.where} holds no run any more: what this machine had of it")
     before, known.idents, known.files = known.files, (), {}
     mirror.keep(known)  # a mixture until it is done: nobody's work
     mirror.make()
@@ -103,7 +133,9 @@ def _replace(
                 continue
         mirror.remove(name)
     missing = {n: e for n, e in index.files.items() if n not in same and wanted(n)}
-    return _in_step(mirror, known, index, same, _fetch(mirror, store, missing))
+    came: dict[str, Entry] = {}
+    _fetch(mirror, store, missing, came)
+    return _in_step(mirror, known, index, same, came)
 
 
 def _in_step(
@@ -119,25 +151,25 @@ def _in_step(
     return Index(index.ident, {**index.files, **came})
 
 
-def _fetch(mirror: Mirror, store: remote.Store, files: dict[str, Entry]) -> dict[str, Entry]:
-    """Downloads some files, each whole or not at all; what they turned out to be."""
+def _fetch(
+    mirror: Mirror, store: remote.Store, files: dict[str, Entry], came: dict[str, Entry]
+) -> None:
+    """Downloads some files, each whole or not at all; ``came`` gets what they turned out to be."""
     if not files:
-        return {}
+        return
     size = sum(entry.size for entry in files.values())
     fetched.check_space(mirror.room, size, store.where)
     logging.info("%s: %d files, %.0f MB, come down.", store.where, len(files), size / 1e6)
-    found: dict[str, Entry] = {}
     with (
         Progress(f"fetch {remote.shown(store.url)}", len(files)) as bar,
         concurrent.futures.ThreadPoolExecutor(fetched.THREADS) as pool,
     ):
 
         def one(name: str) -> None:
-            found[name] = _fetch_file(mirror, store, name, files[name])
+            came[name] = _fetch_file(mirror, store, name, files[name])
             bar.update(1)
 
         fetched.each_of(pool, one, list(files))
-    return found
 
 
 def _fetch_file(mirror: Mirror, store: remote.Store, name: str, entry: Entry) -> Entry:

@@ -98,7 +98,7 @@ class Lease:
 
     def _take_over(self) -> None:
         """Returns where the lease that is there is nobody's; it may have to be watched."""
-        first = self._read()
+        first = remote.retry(self._read)
         if first is None or first.get("mirror") == self._mirror:
             return
         logging.warning(
@@ -108,7 +108,7 @@ class Lease:
         end = time.monotonic() + SILENCE
         while time.monotonic() < end:
             time.sleep(min(2.0, SILENCE / 4))
-            now = self._read()
+            now = remote.retry(self._read)
             if now is None:
                 return
             if now != first:

@@ -107,16 +107,12 @@ class Mirror:
             known.files.get(name, (None,))[0] != found for name, found in self.scan().items()
         )
 
-    def set_aside(self, where: str) -> None:
-        """Moves away a mirror whose remote run went on without it."""
+    def set_aside(self, told: str) -> None:
+        """Moves the mirror away; ``told``: why, for the line that says where it is."""
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        place = self.room / f"{self.folder.name}.aside-{now}"
+        place = self.room / f"aside-{now}-{secrets.token_hex(2)}-{self.folder.name}"
         os.replace(self.folder, place)
-        logging.warning(
-            "%s went on elsewhere: what this machine had made of it and not uploaded is in %s.",
-            where,
-            place,
-        )
+        logging.warning("%s is in %s.", told, place)
 
     def remove(self, name: str) -> None:
         """Removes a file, and folders that are empty without it."""

@@ -32,13 +32,16 @@ class Uploader:
     ):
         self._mirror, self._store, self._lease = mirror, store, lease
         self._index, self._known = index, known
-        self._mark = indices.mark(store)
+        try:
+            self._mark = remote.retry(lambda: indices.mark(store))
+        except Exception as error:
+            raise store.failed(error) from error
         self._waiting: Snapshot | None = None
         self._working = self._closing = self._told = False
         self._amount = (0, 0.0)
         self._failed: BaseException | None = None  # the last try's
         self._fatal: UserError | None = None
-        self._uploaded: set[tuple[str, str]] = set()  # of tries that failed later on
+        self._uploaded: dict[str, str] = {}  # place -> hash, of tries that failed later on
         self._pending: set[str] = set()  # names that no index has yet, for whoever finds them
         self._moved: dict[str, str] = {}  # names whose new content lies elsewhere yet: where
         self._removed: set[str] = set()  # objects that no index names any more
@@ -64,6 +67,15 @@ class Uploader:
         """Raises UserError where the run is another one's by now."""
         if self._fatal:
             raise self._fatal
+
+    def give_up(self) -> None:
+        """Uploads nothing more; what is on its way is in no index."""
+        with self._turn:
+            if not self._fatal:
+                self._fatal = UserError(f"{self._store.where}: the upload was stopped.")
+            self._drop_waiting()
+            self._closing = True
+            self._turn.notify_all()
 
     @property
     def amount(self) -> tuple[int, float]:
@@ -136,6 +148,8 @@ class Uploader:
                 self._failed = error
                 self._tell(error)
             with self._turn:
+                if self._fatal:
+                    return
                 tries += self._closing
                 if tries >= LAST_TRIES:
                     return
@@ -191,6 +205,7 @@ class Uploader:
 
         It may have given the lease back already; the index tells.
         """
+        self.check()
         self._lease.check()
         if indices.mark(self._store) != self._mark:
             ident = indices.read(self._store).ident
@@ -207,9 +222,9 @@ class Uploader:
             def one(place: str) -> None:
                 path, entry = files[place]
                 self._store.upload(path, place)
-                self._uploaded.add((place, entry.sha256))
+                self._uploaded[place] = entry.sha256
 
-            left = [p for p, (_, e) in files.items() if (p, e.sha256) not in self._uploaded]
+            left = [p for p, (_, e) in files.items() if self._uploaded.get(p) != e.sha256]
             fetched.each_of(pool, one, left)
 
     def _clear_up(self) -> None:
@@ -219,6 +234,8 @@ class Uploader:
         the copying (``down.finish``).
         """
         down.publish(self._store, self._moved)
-        for place in sorted({*self._moved.values(), *self._removed}):
+        self._removed |= {*self._moved.values()}
+        self._moved = {}  # not again: a removal that fails leaves less to copy from
+        for place in sorted(self._removed):
             self._store.remove(place)
-        self._moved, self._removed = {}, set()
+            self._removed.discard(place)
