@@ -99,7 +99,8 @@ from PIL import Image
 from wsol_jax.data.embedded.source import open_embedded
 
 pictures = open_embedded("test")
-photos = [Image.open(io.BytesIO(pictures[i].image)).resize((288, 288)) for i in range(3)]
+files = [io.BytesIO(pictures[i].image) for i in range(3)]
+photos = [Image.open(file, formats=["PNG"]).resize((288, 288)) for file in files]
 
 model = wsol_jax.load("runs/spg")
 result = model(photos[0])

@@ -110,6 +110,7 @@ def test_a_checkpoint_can_be_named(predicted, tmp_path):
 
 
 def test_options_of_predict_go_with_no_other_mode():
-    for word in ("--threshold=0.3", "--checkpoint=best"):
+    modes = {"--threshold=0.3": "predict.", "--checkpoint=best": "predict and --mode=export."}
+    for word, where in modes.items():
         done = tiny.run(["--mode=check_data", "--config=configs/cam.py:embedded", word])
-        assert f"{word.split('=')[0]} goes with --mode=predict." in tiny.error_sentence(done)
+        assert f"{word.split('=')[0]} goes with --mode={where}" in tiny.error_sentence(done)

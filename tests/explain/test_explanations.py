@@ -144,7 +144,8 @@ def test_how_many_channels_go_side_by_side_changes_nothing(chunk):
         explanation = getattr(explain, name)
         found = quick(lambda *given, f=explanation: f(*given, chunk=chunk))(network, IMAGES, target)
         whole = quick(lambda *given, f=explanation: f(*given, chunk=6))(network, IMAGES, target)
-        np.testing.assert_allclose(found, whole, atol=1e-6)
+        # Batches of another size add up in another order, which differs from CPU to CPU.
+        np.testing.assert_allclose(found, whole, atol=3e-6)
 
 
 @pytest.mark.parametrize(

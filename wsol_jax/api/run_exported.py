@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.numpy import load_file
 
 HERE = pathlib.Path(__file__).resolve().parent
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no reader that starts programs
 
 
 def area_weights(given: int, wanted: int) -> np.ndarray:
@@ -76,7 +77,7 @@ def enlarge(values: np.ndarray, photo: Image.Image) -> np.ndarray:
 def opened(path: str) -> Image.Image:
     """A photo, turned as its EXIF says."""
     try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        return ImageOps.exif_transpose(Image.open(path, formats=FORMATS)).convert("RGB")
     except OSError as error:
         sys.exit(f"error: {path} cannot be read: {error}")
 

@@ -8,6 +8,7 @@ import pytest
 
 from wsol_jax.networks.backbones.inception_blocks import BLOCKS
 from wsol_jax.networks.backbones.inception_modules import Mixed
+from wsol_jax.networks.taps import tapped
 
 
 def one_by_one(block, variables, x, count_include_pad):
@@ -84,3 +85,13 @@ def test_how_often_the_input_is_read(block, reads):
     # Normalisation and ReLU are functions of their own; what reads the input stands outside.
     jaxpr = jax.make_jaxpr(lambda x: module.apply(variables, x, False, None))(x).jaxpr
     assert sum(jaxpr.invars[0] in equation.invars for equation in jaxpr.eqns) == reads
+
+
+def test_a_tap_sees_layers_and_no_kernels():
+    module, x = mixed("Mixed_5b"), jnp.ones((1, 8, 8, 16))
+    variables = module.init(jax.random.key(0), x, False, None)
+    with tapped("branch1x1") as seen:
+        whole = module.apply(variables, x, False, None)
+    np.testing.assert_array_equal(seen.only(), whole[..., :16])
+    layers = {name.rpartition("/")[2] for name in seen.names}
+    assert {"branch1x1", "branch_pool", "branch3x3dbl_3"} <= layers and "conv" not in layers

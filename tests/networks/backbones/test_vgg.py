@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from wsol_jax.networks.backbones.vgg import VGG16
+from wsol_jax.networks.taps import LinenTap
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 KINDS = {
@@ -98,3 +99,22 @@ def test_what_is_kept_in_front_of_a_pool(images):
     kept = [x for x in jax.tree.leaves(pull) if getattr(x, "shape", ()) == (2, 45, 37, 8)]
     # conv1_1's output, before or after ReLU, and its mask; of conv1_2 nothing of this size.
     assert len(kept) <= 3
+
+
+@pytest.mark.parametrize("layer", ["conv1_1", "conv1_2", "conv2_1:input"])
+def test_a_tap_sees_the_textbooks_layers(layer, images):
+    """Bias and all, also in front of a pool; a bump there moves what comes behind as much."""
+    ours, textbook = VGG16(0.125, final_endpoint="conv2_1"), Textbook({})
+    variables = textbook.init(jax.random.key(0), images)
+    rng = np.random.default_rng(1)
+    variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), variables)
+    kept = {name: variables["params"][name] for name in ("conv1_1", "conv1_2", "conv2_1")}
+    last = lambda found: found["conv2_1"]
+    tap, reference = LinenTap(ours, last), LinenTap(textbook, last)
+    features, _ = reference(variables, images, layer)
+    bump = rng.normal(size=features.shape).astype(np.float32)
+    for more in (None, bump):
+        found = tap({"params": kept}, images, layer, more)
+        expected = reference(variables, images, layer, more)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())

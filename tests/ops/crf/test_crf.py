@@ -119,7 +119,8 @@ def test_batched_equals_looped_inside_and_outside_jit(method):
     np.testing.assert_allclose(infer(unary, image, method), looped, atol=1e-4)
     inside = "exact" if method == "exact" else "lattice"
     whole = jax.jit(jax.vmap(functools.partial(dense_crf, method=inside, iterations=5)))
-    np.testing.assert_allclose(whole(unary, image), looped, atol=1e-4)
+    # Of the host's path and JAX's the last digits differ, and more on some CPUs than on others.
+    np.testing.assert_allclose(whole(unary, image), looped, atol=3e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 7, 2), (6, 1, 2), (5, 4, 1)])
