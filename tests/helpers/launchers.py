@@ -6,6 +6,7 @@ world outside: how the cloud is, what the trainings did.
 
 import os
 import pathlib
+import signal
 import subprocess
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -62,6 +63,8 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # a group of its own, for Ctrl-C
+            # Tests that run in a shell's background come with it ignored, which bash keeps to.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, script: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
