@@ -47,9 +47,9 @@ def test_only_what_changed_moves(store, monkeypatch):
     upload(FILES)
     written, real = [], fake_store.FakeStore._write
 
-    def counted(self, path, content):
+    def counted(self, path, content, **options):
         written.append(path.rpartition("runs/one/")[2])
-        real(self, path, content)
+        real(self, path, content, **options)
 
     monkeypatch.setattr(fake_store.FakeStore, "_write", counted)
     upload(FILES | {"metrics.json": "better"})
