@@ -28,6 +28,8 @@ def predicted(tmp_path_factory):
     (photos / "broken.jpg").write_bytes(first.read_bytes()[:200])
     (photos / ".hidden.jpg").write_bytes(b"")
     (photos / "notes.txt").write_text("no photo")
+    (photos / "phone.heic").write_bytes(b"")
+    (photos / "album.jpg").mkdir()
     out = root / "out"
     done = tiny.run(
         ["--mode=predict", f"--workdir={tiny.finished()}", f"--images={photos}", f"--out={out}"]
@@ -47,6 +49,7 @@ def test_every_readable_photo_has_its_files(predicted):
         assert heat.shape == (image["height"], image["width"])
         assert overlay.shape == (image["height"], image["width"], 3)
     assert "broken.jpg" in done.stderr and ".hidden" not in done.stderr
+    assert "left out: 1 .heic (not read), 1 .txt, 1 hidden\n" in done.stderr
     assert (out / "index.html").stat().st_size > 10_000
 
 

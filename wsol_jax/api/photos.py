@@ -7,12 +7,15 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.data import summary
 from wsol_jax.data.decode import CorruptImage, decode_rgb, pillow_rgb
 from wsol_jax.data.records import Record
-from wsol_jax.data.sources.folder import EXTENSIONS
+from wsol_jax.data.sources.folder_files import EXTENSIONS, photos_below
+from wsol_jax.data.sources.left_out import PassedOver
 
 Photo = str | os.PathLike | bytes | np.ndarray | Image.Image
 """A path, an encoded file's bytes, (H, W, 3) uint8 RGB, or a Pillow image."""
@@ -54,10 +57,10 @@ def find(place: str | os.PathLike, class_names: Sequence[str], what: str = "") -
     if is_file:
         root, names = place.parent, [place.name]
     elif is_folder:
-        root = place
-        found = sorted(p for p in place.rglob("*") if p.suffix.lower() in EXTENSIONS)
-        hidden = lambda p: any(part.startswith(".") for part in p.relative_to(place).parts)
-        names = [str(p.relative_to(place)) for p in found if not hidden(p)]
+        root, passed = place, PassedOver(strict=False)
+        names = photos_below(place, "", passed)
+        if names and (left_out := summary.describe_left_out(passed.rows(), more="")):
+            logging.info("%s: %s", what, left_out)
     else:
         raise UserError(f"{what}: no such folder or file.")
     if not names:

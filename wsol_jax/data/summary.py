@@ -87,12 +87,17 @@ def left_out(lists: Lists) -> tuple[LeftOut, ...]:
     return merged(getattr(source, "left_out", ()) for source in sources)
 
 
-def describe_left_out(rows: Sequence[LeftOut]) -> str:
-    """What is in no list, and why: "left out: 3 .heic (not read), 2 hidden"; "" for nothing."""
+def describe_left_out(
+    rows: Sequence[LeftOut], more: str = " (--mode=check_data names them)"
+) -> str:
+    """What is in no list, and why: "left out: 3 .heic (not read), 2 hidden"; "" for nothing.
+
+    ``more``: where it is told at length.
+    """
     if not rows:
         return ""
     shown = ", ".join(phrase(row) for row in rows[:_SHOWN])
-    return f"left out: {shown}{_rest(rows)} (--mode=check_data names them)"
+    return f"left out: {shown}{_rest(rows)}{more}"
 
 
 def phrase(row: LeftOut) -> str:
