@@ -54,6 +54,26 @@ def conv_general_dilated(lhs, rhs, window_strides, padding, **options):
     return jax.lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
 
 
+def conv2d(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding="SAME", dilation: int = 1
+) -> jax.Array:
+    """Convolves as ``nn.Conv`` does, where a module has its kernel at hand: (B, H', W', D).
+
+    Args:
+      x: (B, H, W, C). kernel: (kh, kw, C, D), of its dtype.
+      stride, dilation: in pixels, equal along both axes.
+      padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+    """
+    return conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_NUMBERS,
+    )
+
+
 def _is_plain(x, kernel, strides, pads, **options) -> bool:
     """Whether the convolution is one of those that are written out here."""
     windows = zip(kernel.shape, pads, strict=False)

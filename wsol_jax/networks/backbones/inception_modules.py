@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.convolution import conv2d
 from wsol_jax.networks.backbones.inception_blocks import Conv
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
@@ -32,17 +32,7 @@ class _Kernel(nn.Module):
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, dtype: DTypeLike):
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
-    return conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        padding,
-        lhs_dilation=(1, 1),
-        rhs_dilation=(1, 1),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=1,
-        precision=None,
-    )
+    return conv2d(x, kernel, stride=stride, padding=padding)
 
 
 class ConvBN(nn.Module):

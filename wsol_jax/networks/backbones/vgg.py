@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.convolution import conv2d
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
 from wsol_jax.networks.backbones.published import PublishedNames, single
@@ -62,18 +62,7 @@ class _Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.channels))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            "SAME",
-            lhs_dilation=(1, 1),
-            rhs_dilation=(self.dilation, self.dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=1,
-            precision=None,
-        )
-        return Unbiased(y, bias)
+        return Unbiased(conv2d(x, kernel, stride=self.stride, dilation=self.dilation), bias)
 
 
 class VGG16(nn.Module):
@@ -165,25 +154,26 @@ class VGG16(nn.Module):
                         momentum=0.9,
                         dtype=self.dtype,
                     )
-                    bias = jnp.zeros((), x.dtype)
-                # Not yet the next layer's input in front of a pool; see ``_Conv``.
+                    bias = 0.0
+                # A pool comes before bias and ReLU; see ``_Conv``.
                 before, x = x, nn.relu(x + bias)
                 endpoints[name] = x
                 if name == self.final_endpoint:
                     return endpoints
             if stride < self.output_stride:
-                window = self.pool_window
-                pool = functools.partial(
-                    max_pool, window=window, stride=2, padding=window - 2, ceil_mode=self.ceil_mode
+                before = max_pool(
+                    before,
+                    self.pool_window,
+                    2,
+                    padding=self.pool_window - 2,
+                    ceil_mode=self.ceil_mode,
                 )
                 stride *= 2
             else:
-                pool = functools.partial(max_pool, window=3, stride=1, padding=1)
-                if self.relaxed_pools == "absent":
-                    pool = None
+                if self.relaxed_pools == "stride1":
+                    before = max_pool(before, 3, 1, padding=1)
                 dilation *= 2
-            x = nn.relu(pool(before) + bias) if pool else x
-            endpoints[f"pool{block}"] = x
+            x = endpoints[f"pool{block}"] = nn.relu(before + bias)
             if f"pool{block}" == self.final_endpoint:
                 break
         if self.final_endpoint not in endpoints:
