@@ -80,10 +80,9 @@ class Model:
           UserError: a photo that cannot be read, no photo, or an option out of its range.
         """
         options = self.wanted(threshold, boxes=boxes, min_score=min_score, classes=classes)
-        several = isinstance(photo, list | tuple)
-        photo = [*map(_here, photo)] if several else _here(photo)
         if isinstance(photo, list | tuple):
-            return self._list(photos.given(photo, self.class_names), options)
+            return self._list(photos.given([*map(_here, photo)], self.class_names), options)
+        photo = _here(photo)
         if isinstance(photo, str | os.PathLike) and os.path.isdir(photo):
             return self.each(photos.find(photo, self.class_names), options)
         return self._list(photos.given([photo], self.class_names), options)[0]
@@ -251,10 +250,8 @@ def _explained(workdir: pathlib.Path) -> dict[str, str]:
     found = figures.read(workdir)
     if found is None:
         return {}
-    said = found.get("explain")
-    said = said if isinstance(said, dict) else {}
-    fields = {"explain": said.get("name", ""), "explain_layer": said.get("layer", "")}
-    return {name: str(value) for name, value in fields.items()}
+    name, layer = figures.explanation(found)
+    return {"explain": name, "explain_layer": layer}
 
 
 @functools.cache

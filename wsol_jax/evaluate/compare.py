@@ -94,13 +94,9 @@ def compare(side_a: Sequence[str], side_b: Sequence[str]) -> dict[str, Any]:
 
 def _maps(runs: Sequence[dict[str, Any]]) -> str:
     """What made the maps of a side: explanations by name and layer, or the class maps."""
-    found = []
-    for run in runs:
-        said = run["figures"].get("explain")
-        said = said if isinstance(said, dict) else {}
-        layer = f" at {said['layer']}" if said.get("layer") else ""
-        found.append(f"{said['name']}{layer}" if said.get("name") else "class maps")
-    return " and ".join(dict.fromkeys(found))
+    found = [stored_figures.explanation(run["figures"]) for run in runs]
+    words = [" at ".join(filter(None, each)) if each[0] else "class maps" for each in found]
+    return " and ".join(dict.fromkeys(words))
 
 
 def _spread(runs: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:

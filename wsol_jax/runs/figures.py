@@ -43,6 +43,13 @@ def read(folder: pathlib.Path, again: str = AGAIN) -> dict[str, Json] | None:
     return figures
 
 
+def explanation(figures: Mapping[str, Json]) -> tuple[str, str]:
+    """Name and layer of the explanation that a run was scored by; "" for its own class maps."""
+    said = figures.get("explain")
+    said = said if isinstance(said, dict) else {}
+    return str(said.get("name", "")), str(said.get("layer", ""))
+
+
 def read_finished(folder: pathlib.Path) -> dict[str, Json] | None:
     """The same of a run that was scored: it has test lists and a box threshold.
 

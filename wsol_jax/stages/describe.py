@@ -20,6 +20,7 @@ from wsol_jax.runs.plan import without_weights
 from wsol_jax.stages.ahead import described, topology
 from wsol_jax.stages.ahead.compiled import traced_step
 from wsol_jax.stages.ahead.described import units
+from wsol_jax.stages.ahead.kept import memory_of
 from wsol_jax.stages.ahead.products import count_flops
 from wsol_jax.stages.sections import check_names, stage_config, trainings
 
@@ -177,11 +178,7 @@ def _step_cost(config: Config, num_classes: int) -> tuple[float, int | None]:
     """FLOPs of a step, and its peak bytes on a device of this machine."""
     mesh = sharding.data_mesh(config.train.devices)
     traced, _ = traced_step(config, num_classes, mesh, jax.default_backend())
-    memory = traced.lower().compile().memory_analysis()
-    peak = None
-    if memory is not None:
-        peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    peak = sum(memory_of(traced.lower().compile()).values()) or None
     # Operations as written: on CPU Winograd's form multiplies less.
     written, _ = traced_step(config, num_classes, mesh, "tpu")
     return count_flops(written.jaxpr.jaxpr), peak

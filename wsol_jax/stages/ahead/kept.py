@@ -53,10 +53,23 @@ def _compile(lowered: jax.stages.Lowered, place: Topology) -> dict[str, Json]:
             return {"error": str(error)[:2000]}
         first = str(error).splitlines()[0][:300]
         raise UserError(f"--topology={place.name}: XLA cannot compile the step: {first}") from error
-    cost, memory = program.cost_analysis() or {}, program.memory_analysis()
+    cost = program.cost_analysis() or {}
     return {
         "text": program.as_text(),
         "accessed": cost.get("bytes accessed"),
+        **memory_of(program),
+    }
+
+
+def memory_of(program: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes that a program needs on a device, by what for; {} where the backend does not tell.
+
+    What is given back in the place of an argument counts once.
+    """
+    memory = program.memory_analysis()
+    if memory is None:
+        return {}
+    return {
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
         "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
