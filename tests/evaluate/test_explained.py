@@ -16,7 +16,7 @@ from wsol_jax import explain
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.records import Record
-from wsol_jax.evaluate import kinds
+from wsol_jax.evaluate import kinds, localize
 from wsol_jax.evaluate.localize import localize_list
 from wsol_jax.evaluate.run import evaluate_run
 from wsol_jax.methods import Segmentation
@@ -70,6 +70,20 @@ def test_maps_of_the_likeliest_classes_and_of_the_true_one():
         found = [*image.class_maps, image.true_map]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
         assert image.index == index and not image.parts
+
+
+def test_the_devices_have_begun_with_a_batch_when_the_one_before_it_is_handed_out(monkeypatch):
+    """Else they would stand still while threads score, and the threads while they look."""
+    batches = []
+    began = localize._localize
+    note = lambda *args: batches.append(len(args[-2]["image"])) or began(*args)
+    monkeypatch.setattr(localize, "_localize", note)
+    seen = []
+    for image in localize_list(network(), Photos()):
+        seen.append((image.index, len(batches)))
+    assert seen == [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)]  # two batches, of three and of two
+    stopped = localize_list(network(), Photos(), stop=lambda: True)
+    assert list(stopped) == [] and len(batches) == 3
 
 
 def test_maps_of_all_classes_where_an_image_may_have_several():

@@ -169,22 +169,25 @@ def localize_list(
             more["given"] = given.astype(np.float32)
         return more
 
+    def look(batch):
+        given = batch.pop("given", None)
+        settings = (network.method.localize, explained, scores, every_map, parts)
+        with _saying(what or said, settings, batch):
+            return _localize(*settings, network.variables, batch, given)
+
+    # The devices have begun with a batch when whoever scores gets the one before it.
+    before = None
     batches = over_list(config, source, network.mesh, example, extend, what)
     with contextlib.closing(batches):
         for host, batch in batches:
-            given = batch.pop("given", None)
-            settings = (network.method.localize, explained, scores, every_map, parts)
-            with _saying(what or said, settings, batch):
-                outputs = _localize(*settings, network.variables, batch, given)
-            probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
-            for row in range(len(host["index"])):
-                if host["valid"][row]:
-                    one = {name: value[row] for name, value in host.items()}
-                    said = probabilities[row], ranked[row]
-                    found = {n: _image(one, *said, x, row, every_map) for n, x in maps.items()}
-                    yield found.pop("")._replace(parts=found)
+            outputs = look(batch)
+            if before is not None:
+                yield from _rows(*before, every_map)
+            before = host, outputs
             if stop():
                 return
+        if before is not None:
+            yield from _rows(*before, every_map)
 
 
 def over_list(
@@ -246,6 +249,19 @@ def over_list(
         ahead.close()
         if bar:
             bar.close()
+
+
+def _rows(
+    host: Mapping[str, np.ndarray], outputs: tuple, every_map: bool
+) -> Iterator[LocalizedImage]:
+    """A batch's images, of ``_localize``'s outputs."""
+    probabilities, ranked, maps = jax.tree.map(sharding.to_host, outputs)
+    for row in range(len(host["index"])):
+        if host["valid"][row]:
+            one = {name: value[row] for name, value in host.items()}
+            said = probabilities[row], ranked[row]
+            found = {n: _image(one, *said, x, row, every_map) for n, x in maps.items()}
+            yield found.pop("")._replace(parts=found)
 
 
 def _image(

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 
 from wsol_jax.base.errors import LOWER_RATE, UserError
-from wsol_jax.base.threads import in_order
+from wsol_jax.base.threads import in_order, usable_cores
 from wsol_jax.data.records import Source
 from wsol_jax.evaluate import figures
 from wsol_jax.evaluate.kind import QUICK, Kind, Task, Truth
@@ -67,9 +67,9 @@ def score_list(
             found += [(its, n, own, row) for n, row in its.score(own, truth, task, name).items()]
         return found
 
-    count = 0
-    with concurrent.futures.ThreadPoolExecutor(max(config.data.threads, 1)) as pool:
-        for found in in_order(pool, work, images, ahead=kind.ahead):
+    count, threads = 0, max(config.data.threads, usable_cores())
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for found in in_order(pool, work, images, ahead=max(kind.ahead, threads + 1)):
             count += 1
             for its, part, image, row in found:
                 into = results
