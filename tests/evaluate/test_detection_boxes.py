@@ -1,5 +1,6 @@
 """Detection AP of boxes from class maps, through the whole pass, against plain loops."""
 
+import dataclasses
 import types
 
 import cv2
@@ -24,7 +25,7 @@ class Scenes:
 
     name, class_names = "scenes", NAMES
 
-    def __init__(self, count=24, sides=(60, 120)):
+    def __init__(self, count=24, sides=(60, 120), hard=0.0):
         rng = np.random.default_rng(3)
         self.records = []
         for i in range(count):
@@ -44,6 +45,7 @@ class Scenes:
                     size=(width, height),
                     boxes=boxes.astype(np.float32),
                     box_labels=of.astype(np.int32),
+                    difficult=rng.random(len(of)) < hard if hard else None,
                 )
             )
 
@@ -57,8 +59,11 @@ class Scenes:
         return None
 
 
-def said(scenes):
-    """Maps that are bright near most objects, with noise of both signs."""
+def said(scenes, sure=False):
+    """Maps that are bright near most objects, with noise of both signs.
+
+    ``sure``: with class scores that differ; else all are a half.
+    """
     rng = np.random.default_rng(5)
     for index, record in enumerate(scenes.records):
         maps = rng.normal(0, 0.25, (14, 14, 3)).astype(np.float32)
@@ -68,21 +73,21 @@ def said(scenes):
                 at = np.array([x0, x1, y0, y1]) * 14
                 at = (at / np.repeat(record.size, 2)).astype(int)
                 maps[at[2] : at[3] + 1, at[0] : at[1] + 1, c] += rng.uniform(0.5, 2)
-        sure = np.full(3, 0.5, np.float32)
+        scores = rng.random(3).astype(np.float32) if sure else np.full(3, 0.5, np.float32)
         picked = np.moveaxis(maps, -1, 0)
-        yield LocalizedImage(index, sure, np.arange(3), picked, picked[0], record.size, maps)
+        yield LocalizedImage(index, scores, np.arange(3), picked, picked[0], record.size, maps)
 
 
 WITHOUT_PARTS = Task(parts=False)
 
 
-def scored(scenes, task=WITHOUT_PARTS, **detection):
+def scored(scenes, task=WITHOUT_PARTS, sure=False, **detection):
     given = types.SimpleNamespace(**{"threshold": SHARE, "nms_iou": NMS, **detection})
     config = types.SimpleNamespace(
         eval=types.SimpleNamespace(tolerance=4.0, class_scores="", detection=given),
         data=types.SimpleNamespace(threads=2),
     )
-    images = list(said(scenes))
+    images = list(said(scenes, sure))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score, "localize_list", lambda *args, **options: iter(images))
         return score.score_list(Network(config, None, None, None), scenes, MultiLabel(config), task)
@@ -145,8 +150,11 @@ def naive_ap(scenes, wanted, central=False):
             record = scenes[image.index]
             if record.labels and not len(record.boxes):
                 continue
-            mine = [b for b, own in zip(record.boxes, record.box_labels, strict=True) if own == c]
-            objects += len(mine)
+            of_all = record.box_labels
+            mine = [b for b, own in zip(record.boxes, of_all, strict=True) if own == c]
+            marks = record.difficult if record.difficult is not None else [False] * len(of_all)
+            hard = [d for d, own in zip(marks, of_all, strict=True) if own == c]
+            objects += len(mine) - sum(hard)
             plane = cv2.resize(image.maps[..., c], record.size)
             found = regions(plane) if image.maps[..., c].max() > 0 else []
             boxes = sorted(found, key=lambda entry: -entry[1])
@@ -160,7 +168,10 @@ def naive_ap(scenes, wanted, central=False):
             for box, value in kept:
                 overlaps = [iou(box, true) for true in mine]
                 best = int(np.argmax(overlaps)) if mine else -1
-                right = best >= 0 and overlaps[best] >= wanted and best not in taken
+                near = best >= 0 and overlaps[best] >= wanted
+                if near and hard[best]:
+                    continue  # neither right nor wrong
+                right = near and best not in taken
                 if right:
                     taken.add(best)
                 ranked.append((value, right))
@@ -188,6 +199,43 @@ def test_detection_equals_a_loop(scenes, wanted, name):
         np.testing.assert_allclose([by_class[n] for n in NAMES], expected, atol=1e-9)
     low, high = figures["intervals_95"][name]
     assert low <= figures[name] <= high
+
+
+@pytest.mark.parametrize("wanted, name", [(0.5, "detection_map"), (0.2, "detection_map_20")])
+def test_difficult_objects_are_passed_over(wanted, name):
+    """The devkit's loop again, a third of the objects marked; the same marks move the others."""
+    scenes, unmarked = Scenes(hard=0.35), Scenes(hard=0.35)
+    assert 5 < sum(record.difficult.sum() for record in scenes.records) < 20
+    unmarked.records = [dataclasses.replace(r, difficult=None) for r in unmarked.records]
+    made = scored(scenes, Task(parts=False, central=CENTRAL))
+    figures, plain = made.figures(), scored(unmarked).figures(intervals=False)
+    assert figures[name] == pytest.approx(naive_ap(scenes, wanted).mean(), abs=1e-9)
+    assert figures[name] != plain[name] == pytest.approx(naive_ap(unmarked, wanted).mean())
+    fixed = naive_ap(scenes, wanted, central=True)
+    assert figures[f"central_{name}"] == pytest.approx(fixed.mean(), abs=1e-9)
+    for other in ("location_map", "centre_location_map", "class_map"):
+        assert figures[other] != plain[other], other
+
+
+def test_a_class_in_difficult_objects_alone_is_no_images_label():
+    """As VOCevalcls leaves out images of label 0: neither there to be found nor a false alarm."""
+    scenes = Scenes(hard=0.35)
+    ranked = {c: [] for c in range(len(NAMES))}
+    for image in said(scenes, sure=True):
+        record = scenes[image.index]
+        pairs = list(zip(record.box_labels.tolist(), record.difficult.tolist(), strict=True))
+        for c, entries in ranked.items():
+            marks = [hard for label, hard in pairs if label == c]
+            if not (marks and all(marks)):
+                entries.append((image.probabilities[c], c in record.labels))
+    expected = []
+    for entries in ranked.values():
+        entries.sort(key=lambda entry: -entry[0])
+        right = [there for _, there in entries]
+        precision = [sum(right[: k + 1]) / (k + 1) for k, there in enumerate(right) if there]
+        expected.append(sum(precision) / sum(right))
+    found = scored(scenes, sure=True).figures(intervals=False)["class_map"]
+    assert found == pytest.approx(np.mean(expected), rel=1e-9)
 
 
 @pytest.mark.parametrize("wanted, name", [(0.5, ""), (0.2, "_20")])

@@ -31,6 +31,10 @@ class Sealed:
     def box_labels(self):
         raise AssertionError("box labels were read for a training batch")
 
+    @property
+    def difficult(self):
+        raise AssertionError("which boxes are difficult was read for a training batch")
+
 
 @dataclasses.dataclass
 class Photos:

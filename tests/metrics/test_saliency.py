@@ -276,21 +276,32 @@ def test_speed_of_a_pair():
 
 
 def naive_location(images, tolerance):
-    """Class by class: falling confidences, a point for each distinct one."""
+    """Class by class: falling confidences, a point for each distinct one.
+
+    Difficult objects as in VOCevaldet: no positives, and what falls on them alone is passed over.
+    """
     found = []
     for c in range(CLASSES):
         entries, positives = [], 0
-        for _, maps, boxes, labels, (width, height), original in images:
+        for _, maps, boxes, labels, (width, height), original, *marked in images:
             plane = maps[..., c]
             y, x = np.unravel_index(plane.argmax(), plane.shape)
-            ok = False
+            ok = passed = there = False
             tx = tolerance * width / (original or (width, height))[0]
             ty = tolerance * height / (original or (width, height))[1]
-            for (x0, y0, x1, y1), label in zip(boxes, labels, strict=True):
-                if label == c and x0 - tx <= x <= x1 + tx and y0 - ty <= y <= y1 + ty:
-                    ok = True
-            positives += c in list(labels)
-            entries.append((plane.max(), ok))
+            difficult = marked[0] if marked else [False] * len(labels)
+            for (x0, y0, x1, y1), label, hard in zip(boxes, labels, difficult, strict=True):
+                if label != c:
+                    continue
+                there = there or not hard
+                if x0 - tx <= x <= x1 + tx and y0 - ty <= y <= y1 + ty:
+                    if hard:
+                        passed = True
+                    else:
+                        ok = True
+            positives += there
+            if ok or not passed:
+                entries.append((plane.max(), ok))
         if not positives:
             found.append(np.nan)
             continue
@@ -372,6 +383,45 @@ def test_location_equals_a_loop_and_scikit_learn(average_precision_score):
         assert found["ap"][c] == pytest.approx(
             share * average_precision_score(state == 2, score), rel=1e-12
         )
+
+
+def test_difficult_objects_are_no_positives_and_no_false_alarms():
+    rng = np.random.default_rng(8)
+    images = [(*image, rng.random(len(image[3])) < 0.5) for image in location_images(400)]
+    metric = located(images)
+    states = metric.images.rows()[..., 1]
+    assert set(states.ravel()) == {-1, 0, 1, 2, 3}  # each has its images here
+    plain = located([image[:-1] for image in images]).compute()
+    found = metric.compute()
+    assert (found["ap"][:-1] != plain["ap"][:-1]).all()
+    np.testing.assert_allclose(found["ap"], naive_location(images, 5.0), rtol=1e-12)
+    same_figures(LocationAP.from_arrays(metric.to_arrays()).compute(), found)
+    none, every = (
+        located([(*image[:-1], marks(len(image[3]), bool)) for image in images]).compute()
+        for marks in (np.zeros, np.ones)
+    )
+    same_figures(none, plain)
+    assert np.isnan(every["ap"]).all()
+
+
+def test_difficult_objects_by_hand():
+    easy, hard, elsewhere = [0, 0, 2, 2], [5, 5, 7, 7], [0, 5, 2, 7]
+
+    def image(metric, name, score, boxes, difficult):
+        maps = np.zeros((8, 8, 1), np.float32)
+        maps[6, 6] = score
+        metric.update(name, maps, boxes, [0] * len(boxes), (8, 8), difficult=np.array(difficult))
+
+    metric = LocationAP(1, 0.0)
+    image(metric, "a", 0.9, [hard], [True])  # passed over
+    image(metric, "b", 0.8, [hard], [False])  # right
+    image(metric, "c", 0.7, [easy, hard], [False, True])  # passed over, and one is to be found
+    image(metric, "d", 0.6, [elsewhere], [True])  # wrong, and nothing is to be found
+    image(metric, "e", 0.5, [hard, hard], [True, False])  # right
+    for how in ("none", "all"):
+        assert metric.compute(how)["map"] == pytest.approx((1 / 1 + 2 / 3) / 3, rel=1e-15)
+    with pytest.raises(ValueError, match="1 boxes, but"):
+        image(metric, "f", 0.5, [hard], [True, False])
 
 
 def test_peaks_are_those_of_the_enlarged_maps():

@@ -24,6 +24,7 @@ class Record:
       boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the stored image, 0-based, both corners
         inside the object (inclusive); (0, 4) where unknown. For metrics only.
       box_labels: (N,) int32, the class index of each box.
+      difficult: (N,) bool, the boxes that VOC's devkit leaves out of its figures; None: none.
     """
 
     image_id: str
@@ -32,6 +33,7 @@ class Record:
     size: tuple[int, int] | None = None
     boxes: np.ndarray = dataclasses.field(default_factory=no_boxes)
     box_labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0,), np.int32))
+    difficult: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from wsol_jax.data.records import Source
+from wsol_jax.data.records import Record, Source
 from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD, fit_central_box, heat_cards
 from wsol_jax.evaluate.kind import Kind, Row, Task, Truth
 from wsol_jax.evaluate.localize import LocalizedImage
@@ -58,14 +58,22 @@ class MultiLabel(Kind):
         """Enters one image's row."""
         record, mask = row["truth"].record, row["truth"].mask
         points, confidences = row["points"], row["scores"]
-        truth = (record.boxes, record.box_labels, image.size)
-        results.location.update_peaks(record.image_id, points, confidences, *truth)
+        truth = (record.boxes, record.box_labels)
+        hard = {"difficult": record.difficult}
+        located = (*truth, image.size)
+        results.location.update_peaks(record.image_id, points, confidences, *located, **hard)
         middle = np.tile(np.array(image.size) // 2, (len(points), 1))
-        results.centre.update_peaks(record.image_id, middle, confidences, *truth)
+        results.centre.update_peaks(record.image_id, middle, confidences, *located, **hard)
         # A box a class that holds every point: found wherever the class is.
         whole = np.tile([0, 0, *image.size], (len(record.labels), 1))
         present = (whole, record.labels, image.size)
-        results.presence.update_peaks(record.image_id, middle, image.probabilities, *present)
+        results.presence.update_peaks(
+            record.image_id,
+            middle,
+            image.probabilities,
+            *present,
+            difficult=_only_difficult(record),
+        )
         own = np.full((len(points), 2), np.nan)
         own[list(record.labels)] = points[list(record.labels)]
         results.peaks.update([record.image_id], own[None])
@@ -73,7 +81,7 @@ class MultiLabel(Kind):
             results.saliency.update(record.image_id, row["maps"], mask)
         for name, into in (("detections", results.detection), ("central", results.central)):
             if name in row:
-                into.update(record.image_id, *row[name], *truth[:2])
+                into.update(record.image_id, *row[name], *truth, **hard)
         if row["whole"]:
             if record.labels:
                 results.true_maps[image.index] = image.true_map
@@ -140,6 +148,13 @@ def central_detections(found: Detections, central: np.ndarray, size: tuple[int, 
     np.maximum.at(best, owners, scores)
     box = baselines.central_box(width, height, size)
     return np.tile(box, (len(classes), 1)), best, classes
+
+
+def _only_difficult(record: Record) -> np.ndarray:
+    """(L,) bool: which of the image's classes it shows in difficult objects alone."""
+    hard = np.zeros(len(record.boxes), bool) if record.difficult is None else record.difficult
+    shown = set(record.box_labels[hard].tolist()) - set(record.box_labels[~hard].tolist())
+    return np.array([c in shown for c in record.labels], bool)
 
 
 def _enlarged(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:

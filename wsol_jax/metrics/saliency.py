@@ -22,6 +22,10 @@ _OCTAVES = 2.0 ** (np.arange(-12 * 64, 12 * 64 + 1) / 64)
 RAW_EDGES = np.concatenate([[-np.inf], -_OCTAVES[::-1], [0.0], _OCTAVES, [np.inf]])
 TOLERANCE = 18.0  # pixels of the original image (Oquab et al. 2015)
 
+# A location's states: what is above ABSENT is to be found, what is ABSENT or MISSED is wrong.
+# UNSURE: in a difficult object, another is to be found. IGNORED: in one, and no other is.
+IGNORED, ABSENT, MISSED, FOUND, UNSURE = -1.0, 0.0, 1.0, 2.0, 3.0
+
 
 def _split(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the positive and of the negative entries, each ascending."""
@@ -206,7 +210,9 @@ class LocationAP(FigureAccumulator):
     For every image and class the map's highest pixel is the location and its score the
     confidence. It is right inside a ground truth box of its class grown by the tolerance on all
     sides; on any other image, those without the class included, it is wrong. Images of the class
-    are what there is to be found. Equal confidences are one threshold.
+    are what there is to be found. Equal confidences are one threshold. Difficult objects are as
+    VOC's devkit has them: an image that shows the class in these alone is not to be found, and a
+    location in one of them, but in no other object, is neither right nor wrong.
 
     ``compute``, ``intervals`` and ``compare`` take an ``interpolation``, "none" by default, as for
     ``ranking.ranked_average_precision``; they give map, a float, and ap, (C,), NaN for a class that
@@ -225,7 +231,7 @@ class LocationAP(FigureAccumulator):
         self.tolerance = float(tolerance)
         if self.num_classes < 1 or not self.tolerance >= 0:
             raise ValueError("there is at least one class, and the tolerance is 0 or more")
-        # Confidence, and 0 class absent, 1 present and missed, 2 found.
+        # Confidence, and one of the states above.
         self.images = PerImage((self.num_classes, 2), np.float64)
 
     def update(
@@ -236,6 +242,7 @@ class LocationAP(FigureAccumulator):
         labels: Sequence[int],
         size: tuple[int, int],
         original_size: tuple[int, int] | None = None,
+        difficult: np.ndarray | None = None,
     ) -> None:
         """Adds one image.
 
@@ -245,12 +252,14 @@ class LocationAP(FigureAccumulator):
           labels: (N,) their classes: the classes that the image has.
           size: (width, height). original_size: of the photo before it was brought to ``size``,
             with which the tolerance is scaled along each axis; None if it was not.
+          difficult: (N,) bool; None: none.
         Raises:
           ValueError: as ``peaks``; an id that is there already, another number of maps, labels
             that do not fit the boxes, or a class outside the range.
         """
         points, scores = peaks(maps, size)
-        self.update_peaks(image_id, points, scores, boxes, labels, size, original_size)
+        truth = (boxes, labels, size, original_size, difficult)
+        self.update_peaks(image_id, points, scores, *truth)
 
     def update_peaks(
         self,
@@ -261,6 +270,7 @@ class LocationAP(FigureAccumulator):
         labels: Sequence[int],
         size: tuple[int, int],
         original_size: tuple[int, int] | None = None,
+        difficult: np.ndarray | None = None,
     ) -> None:
         """``update`` with the peaks themselves: (C, 2) x y in pixels of ``size``, (C,) scores."""
         boxes, labels = np.asarray(boxes, np.float64), np.asarray(labels, np.int64)
@@ -268,6 +278,9 @@ class LocationAP(FigureAccumulator):
             boxes = boxes.reshape(0, 4)
         if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
             raise ValueError(f"(N, 4) boxes have N labels, not {boxes.shape} and {labels.shape}")
+        hard = np.zeros(len(boxes), bool) if difficult is None else np.asarray(difficult, bool)
+        if hard.shape != labels.shape:
+            raise ValueError(f"{len(boxes)} boxes, but {hard.shape} difficult")
         if not (boxes[:, 2:] >= boxes[:, :2]).all():
             raise ValueError("a box is x0 y0 x1 y1 with x0 <= x1 and y0 <= y1")
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
@@ -277,9 +290,10 @@ class LocationAP(FigureAccumulator):
         grown = self.tolerance * np.asarray(size) / (original_size or size)
         at = points[labels]  # each box against the peak of its own class
         inside = ((boxes[:, :2] - grown <= at) & (at <= boxes[:, 2:] + grown)).all(axis=1)
-        state = np.zeros(self.num_classes)
-        state[labels] = 1
-        state[labels[inside]] = 2
+        state = np.full(self.num_classes, ABSENT)
+        state[labels[hard & inside]] = IGNORED
+        state[labels[~hard]] = np.where(state[labels[~hard]] == IGNORED, UNSURE, MISSED)
+        state[labels[~hard & inside]] = FOUND
         self.images.update([image_id], np.stack([scores, state], axis=1)[None])
 
     def _settings(self) -> tuple:
@@ -298,9 +312,10 @@ class LocationAP(FigureAccumulator):
             ap = np.empty((len(draws), self.num_classes))
             for c, (order, last, state) in enumerate(ranked):
                 drawn = draws[:, order]
-                hits = np.cumsum(drawn * (state == 2), axis=1)[:, last]
-                misses = np.cumsum(drawn * (state != 2), axis=1)[:, last]
-                positives = drawn @ (state > 0)
+                wrong = (state == ABSENT) | (state == MISSED)
+                hits = np.cumsum(drawn * (state == FOUND), axis=1)[:, last]
+                misses = np.cumsum(drawn * wrong, axis=1)[:, last]
+                positives = drawn @ (state > ABSENT)
                 ap[:, c] = ranked_average_precision(hits, misses, positives, interpolation)
             return {"map": mean_defined(ap), "ap": ap}
 

@@ -85,6 +85,7 @@ def test_boxes_become_zero_based_and_difficult_objects_stay(root):
     assert b.labels == (7, 11)
     np.testing.assert_array_equal(b.boxes, [[1, 2, 5, 6], [4.5, 3, 8, 8]])
     np.testing.assert_array_equal(b.box_labels, [11, 7])
+    assert (a.difficult.tolist(), b.difficult.tolist()) == ([False], [True, False])
     assert a.boxes.dtype == np.float32
     assert b.box_labels.dtype == np.int32
     assert tuple(source.class_names) == voc.VOC_CLASSES
@@ -103,6 +104,7 @@ def test_chosen_classes_number_labels_boxes_and_masks(root):
     np.testing.assert_array_equal(source[1].box_labels, [0, 1])
     np.testing.assert_array_equal(source.mask(1).flat[:6], [0, 2, 1, 0, 255, 0])
     only_cat = voc.open_voc(root, "both", classes=["cat"])
+    assert only_cat[1].difficult.tolist() == [False]  # the dog's mark went with the dog
     assert [r.labels for r in (only_cat[0], only_cat[1])] == [(0,), (0,)]
     np.testing.assert_array_equal(only_cat.mask(1).flat[:6], [0, 1, 0, 0, 255, 0])
     assert only_cat.mask(0) is None
@@ -163,7 +165,8 @@ def test_an_image_with_labels_needs_no_annotation(root):
     source = voc.open_voc(root, "both", multi_label=True, labels={"a": (3,)})
     record = source[0]
     assert (record.labels, record.size) == ((3,), None)
-    assert record.boxes.shape == (0, 4) and record.box_labels.shape == (0,)
+    assert record.boxes.shape == (0, 4)
+    assert record.box_labels.shape == record.difficult.shape == (0,)
     with pytest.raises(UserError, match=r"annotation .*a\.xml is missing"):
         voc.open_voc(root, "both", multi_label=True, labels={"b": (3,)})
     # One that is there must be whole, as ever.
@@ -224,6 +227,10 @@ def test_bad_lists_and_classes(root):
         (_object("cat", (1, 1, 2, "x")), "object 1 needs"),
         (_object("cat", (1, 1, 2, "nan")), "object 1 needs"),
         ("<object><name>cat</name></object>", "object 1 needs"),
+        (
+            _object("cat", (1, 1, 2, 2), "<difficult>yes</difficult>"),
+            r"object 1 \(cat\) has <difficult> 'yes': expected 0 or 1",
+        ),
     ],
 )
 def test_bad_annotations(root, text, words):

@@ -9,16 +9,25 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from wsol_jax.base.errors import UserError
+from wsol_jax.base.files import shorten
 from wsol_jax.base.limits import MAX_COORDINATE, MAX_XML
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """One XML file as it stands: size (width, height) or None; names; boxes (N, 4) as written."""
+    """One XML file as it stands.
+
+    Attributes:
+      size: (width, height), or None.
+      names: of its N objects.
+      boxes: (N, 4) as written.
+      difficult: (N,) bool, which objects are marked so.
+    """
 
     size: tuple[int, int] | None
     names: tuple[str, ...]
     boxes: np.ndarray
+    difficult: np.ndarray
 
 
 def read_annotation(path: str | os.PathLike) -> Annotation:
@@ -29,7 +38,7 @@ def read_annotation(path: str | os.PathLike) -> Annotation:
     are kept: that flag is for scoring detectors, the object is in the photo all the same.
 
     Raises UserError where the file is absent, no XML, too large, or has an object without a name or
-    box.
+    box, or whose <difficult> is neither 0 nor 1.
     """
     root = _parse(path)
     size = []
@@ -40,7 +49,7 @@ def read_annotation(path: str | os.PathLike) -> Annotation:
                 f"annotation {path}: <size> must hold whole numbers of at most 8 digits"
             )
         size.append(int(text))
-    names, boxes = [], []
+    names, boxes, difficult = [], [], []
     for number, obj in enumerate(root.findall("object"), start=1):
         name = (obj.findtext("name") or "").strip()
         corners = [obj.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
@@ -59,10 +68,18 @@ def read_annotation(path: str | os.PathLike) -> Annotation:
                 f"annotation {path}: object {number} ({name[:80]}) has xmin, ymin, xmax, ymax = "
                 f"{', '.join(f'{v:g}' for v in box)}: the maxima must not lie below the minima"
             )
+        mark = (obj.findtext("difficult") or "0").strip()
+        if mark not in ("0", "1"):
+            raise UserError(
+                f"annotation {path}: object {number} ({name[:80]}) has <difficult> "
+                f"{shorten(mark)}: expected 0 or 1"
+            )
         names.append(name)
         boxes.append(box)
+        difficult.append(mark == "1")
     known = (size[0], size[1]) if min(size) > 0 else None
-    return Annotation(known, tuple(names), np.array(boxes, np.float32).reshape(-1, 4))
+    corners = np.array(boxes, np.float32).reshape(-1, 4)
+    return Annotation(known, tuple(names), corners, np.array(difficult, bool))
 
 
 def _parse(path: str | os.PathLike) -> ET.Element:

@@ -14,7 +14,7 @@ from wsol_jax.base.labels import UNLABELLED
 from wsol_jax.base.text import lines
 from wsol_jax.base.types import Config
 from wsol_jax.data.index_png import read_index_png
-from wsol_jax.data.records import Record
+from wsol_jax.data.records import Record, no_boxes
 from wsol_jax.data.sources.annotations import Annotation, clip_boxes, read_annotation
 from wsol_jax.data.sources.voc_labels import VOC_CLASSES, read_image_labels
 
@@ -86,8 +86,8 @@ def open_voc(
         is an error, since single-label training and scoring would be wrong without a word.
 
     Boxes: VOC's are 1-based with both corners inside, so 1 is subtracted; then clipped to the
-    image. Objects marked difficult are kept (read_annotation). Labels are the classes of all
-    objects, whether or not the mask shows them.
+    image. Objects marked difficult are kept, and told by ``Record.difficult``. Labels are the
+    classes of all objects, whether or not the mask shows them.
 
     Raises UserError naming what is missing, unreadable, unknown or against multi_label.
     """
@@ -120,6 +120,7 @@ def open_voc(
                 size=annotation.size,
                 boxes=clip_boxes(annotation.boxes[kept] - 1, annotation.size),
                 box_labels=box_labels,
+                difficult=annotation.difficult[kept],
             )
         )
         png = f"{image_id}.png"
@@ -219,7 +220,7 @@ def _read_list(
             )
         annotation_path = root / "Annotations" / f"{image_id}.xml"
         if image_id in labels and not annotation_path.is_file():
-            annotations.append(Annotation(None, (), np.zeros((0, 4), np.float32)))
+            annotations.append(Annotation(None, (), no_boxes(), np.zeros(0, bool)))
             continue
         annotation = read_annotation(annotation_path)
         for name in annotation.names:
