@@ -58,6 +58,12 @@ _MIN_SCORE = flags.DEFINE_float(
     "may have several, else 0.",
 )
 _CLASSES = flags.DEFINE_list("classes", [], "predict: these alone: --classes=cat,dog.")
+_VOC_SERVER = flags.DEFINE_string(
+    "voc_server",
+    "",
+    "predict: comp6 or comp5: of the VOC folder --images, the list test's masks as VOC's "
+    "evaluation server takes them.",
+)
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     None,
@@ -114,7 +120,7 @@ def _given_config() -> Config:
 
 def _check_modes(mode: str) -> None:
     """Raises UserError for flags of another mode than the one that is asked for."""
-    of_predict = (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES)
+    of_predict = (_THRESHOLD, _BOXES, _MIN_SCORE, _CLASSES, _VOC_SERVER)
     flags_of = {
         ("predict",): of_predict,
         ("predict", "export"): (_CHECKPOINT,),
@@ -150,6 +156,7 @@ def _predict() -> None:
             min_score=_MIN_SCORE.value,
             classes=_CLASSES.value,
             checkpoint=_CHECKPOINT.value or "",
+            voc_server=_VOC_SERVER.value,
         )
 
 

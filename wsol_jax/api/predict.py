@@ -12,6 +12,7 @@ from absl import logging
 from wsol_jax.api import answer, coco, photos
 from wsol_jax.api.model import Model, load
 from wsol_jax.api.result import Result, write
+from wsol_jax.api.voc_server import Submission
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.typed import as_typed
 from wsol_jax.base.types import Json
@@ -42,6 +43,7 @@ def predict(
     min_score: float | None = None,
     classes: Sequence[str] = (),
     checkpoint: str = "",
+    voc_server: str = "",
 ) -> dict[str, Json]:
     """Finds what is in every photo, and writes it down.
 
@@ -56,18 +58,25 @@ def predict(
       out: made if absent; files of the same names are replaced.
       threshold, boxes, min_score, classes: as for a call of ``Model``.
       checkpoint: as for ``load``.
+      voc_server: "comp6" or "comp5": ``images`` is a VOC folder, the photos are those of its list
+        test, and their masks are written as VOC's evaluation server takes them, too; see
+        ``voc_server.Submission.of``.
 
     Returns:
       predictions.json's content.
 
     Raises:
       UserError: no run, no photos, more unreadable ones than data.max_corrupt, an option out of
-        its range, or ``out`` refuses.
+        its range, a run whose classes the server does not know, or ``out`` refuses.
     """
     options = {"boxes": boxes, "min_score": min_score, "classes": classes}
     _, class_names = workdirs.load(workdir)  # mistakes are told before the network is restored
     answer.wanted(class_names, False, 0.0 if threshold is None else threshold, **options)
-    source = photos.find(images, class_names, f"--images={images}")
+    handed_in = Submission.of(voc_server, class_names) if voc_server else None
+    if handed_in:
+        source = handed_in.photos(images, class_names)
+    else:
+        source = photos.find(images, class_names, f"--images={images}")
     model = load(workdir, checkpoint=checkpoint)
     wanted = model.wanted(threshold, **options)
     method = model.config.method
@@ -77,6 +86,8 @@ def predict(
 
     def work(result: Result):
         result.save(out)
+        if handed_in:
+            handed_in.write(out, result)
         example = _example(result) if result.name in first else None
         return result.coco_entries(), example
 
@@ -101,7 +112,7 @@ def predict(
     places = {"workdir": workdir, "images": images, "out": out}
     places = {name: as_typed(str(place)) for name, place in places.items()}
     asked = {"boxes": boxes if boxes != "largest" else "", "classes": ",".join(classes)}
-    asked["checkpoint"] = checkpoint
+    asked |= {"checkpoint": checkpoint, "voc_server": voc_server}
     asked["min_score"] = "" if min_score is None else min_score
     places |= {name: value for name, value in asked.items() if value != ""}
     words = [f"--{name}={shlex.quote(str(place))}" for name, place in places.items()]
@@ -111,6 +122,8 @@ def predict(
     rate = f"{seconds:.1f} s, {count / seconds:.1f} a second"
     shown = as_typed(str(out))
     print(f"{count} photos ({rate}) -> {shown}/predictions.json, {shown}/index.html")
+    if handed_in:
+        print(f"masks for VOC's server -> {shown}/{handed_in.folder}")
     if skipped:
         print(f"{skipped} could not be read; their names stand above")
     return whole

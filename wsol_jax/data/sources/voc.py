@@ -115,7 +115,7 @@ def open_voc(
         records.append(
             Record(
                 image_id=image_id,
-                image=str(root / "JPEGImages" / f"{image_id}.jpg"),
+                image=_photo(root, image_id),
                 labels=own,
                 size=annotation.size,
                 boxes=clip_boxes(annotation.boxes[kept] - 1, annotation.size),
@@ -166,9 +166,31 @@ def _files(folder: pathlib.Path) -> frozenset[str]:
     return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
 
 
-def _list_path(root: pathlib.Path, list_name: str) -> pathlib.Path:
+def list_photos(root: str | os.PathLike, list_name: str) -> dict[str, str]:
+    """Finds the photos of a list: image id -> path. Nothing is asked of their annotations.
+
+    Args:
+      root, list_name: as for ``open_voc``.
+
+    Raises UserError naming what is missing or wrong.
+    """
+    root = pathlib.Path(root)
+    ids = _read_ids(root, _list_path(root, list_name, ("JPEGImages", "ImageSets")))
+    return {image_id: _photo(root, image_id) for image_id in ids}
+
+
+def _photo(root: pathlib.Path, image_id: str) -> str:
+    return str(root / "JPEGImages" / f"{image_id}.jpg")
+
+
+_FOLDERS = ("JPEGImages", "Annotations", "ImageSets")
+
+
+def _list_path(
+    root: pathlib.Path, list_name: str, folders: Sequence[str] = _FOLDERS
+) -> pathlib.Path:
     """The list's file, or a UserError that says what is missing and how to get it."""
-    for folder in ("JPEGImages", "Annotations", "ImageSets"):
+    for folder in folders:
         if not (root / folder).is_dir():
             raise UserError(
                 f"VOC folder {root} has no {folder}: expected the VOC2012 layout (JPEGImages, "
@@ -186,18 +208,16 @@ def _list_path(root: pathlib.Path, list_name: str) -> pathlib.Path:
     for place in places:
         if (place / f"{list_name}.txt").is_file():
             return place / f"{list_name}.txt"
-    known = sorted({p.stem for place in places for p in place.glob("*.txt")})
-    near = difflib.get_close_matches(list_name, known, n=1)
+    folders = [(place / list_name).parent for place in places]
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
+    near = difflib.get_close_matches(pathlib.PurePath(list_name).name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
-    where = " or ".join(str(place) for place in places)
+    where = " or ".join(map(str, places))
     raise UserError(f"list {list_name}.txt is not in {where}; {hint}")
 
 
-def _read_list(
-    root: pathlib.Path, list_name: str, labels: Mapping[str, Sequence[int]]
-) -> tuple[list[str], list[Annotation]]:
-    """Ids and annotations; one that is missing is empty where ``labels`` has the image."""
-    path = _list_path(root, list_name)
+def _read_ids(root: pathlib.Path, path: pathlib.Path) -> list[str]:
+    """The image ids of a list's file, whose photos are there."""
     ids: dict[str, int] = {}
     for number, line in lines(path):
         columns = line.split()
@@ -212,12 +232,19 @@ def _read_list(
     if not ids:
         raise UserError(f"list {path} names no image: expected one image id a line")
     photos = _files(root / "JPEGImages")
-    annotations = []
     for image_id, number in ids.items():
         if f"{image_id}.jpg" not in photos:
-            raise UserError(
-                f"{path}, line {number}: the photo {root / 'JPEGImages' / image_id}.jpg is missing"
-            )
+            raise UserError(f"{path}, line {number}: the photo {_photo(root, image_id)} is missing")
+    return list(ids)
+
+
+def _read_list(
+    root: pathlib.Path, list_name: str, labels: Mapping[str, Sequence[int]]
+) -> tuple[list[str], list[Annotation]]:
+    """Ids and annotations; one that is missing is empty where ``labels`` has the image."""
+    ids = _read_ids(root, _list_path(root, list_name))
+    annotations = []
+    for image_id in ids:
         annotation_path = root / "Annotations" / f"{image_id}.xml"
         if image_id in labels and not annotation_path.is_file():
             annotations.append(Annotation(None, (), no_boxes(), np.zeros(0, bool)))
@@ -230,4 +257,4 @@ def _read_list(
                     f"{len(VOC_CLASSES)} classes; for classes of your own use the folder source"
                 )
         annotations.append(annotation)
-    return list(ids), annotations
+    return ids, annotations
