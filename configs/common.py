@@ -76,7 +76,7 @@ def base() -> ml_collections.ConfigDict:
     c.data.name = "cub"
     c.data.root = ""  # the data set's folder; "" where it needs none or has a usual place
     c.data.train = ""  # list names; several test lists joined by "+"
-    c.data.tune = ""  # chooses thresholds; "" takes 0.2 for the boxes
+    c.data.tune = ""  # chooses thresholds; the key's "none" leaves it "": 0.2 for the boxes
     c.data.test = ""
     c.data.boxes = ""  # folder: a CSV of boxes
     c.data.labels = ""  # voc: a file of image labels (cls_labels.npy). folder: a table (labels.csv)
@@ -297,6 +297,8 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     fill(config.model, table.BACKBONES[name].model)
     row = sources.DATASETS[config.data.name]
     fill(config.data, row.lists)
+    if config.data.tune == "none":
+        config.data.tune = ""
     if not row.decides:
         fill(config.data, {"multi_label": False})
     return config.lock()

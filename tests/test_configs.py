@@ -3,10 +3,13 @@
 import pytest
 
 from configs import cam, cams2i, common, spg, two_phase
+from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import sources
 from wsol_jax.networks import backbones
 from wsol_jax.networks.backbones import table
+from wsol_jax.runs.plan import Plan
+from wsol_jax.runs.state import learning_rate
 
 FILES = {"cam": cam, "spg": spg, "cams2i": cams2i}
 
@@ -83,6 +86,54 @@ def test_bare_is_cub_with_the_papers_recipe(file):
     assert optimizer.schedule == "step"
     assert (optimizer.decay_epochs, optimizer.decay_factor) == decay
     assert config.model.backbone == ("inception_v3" if file == "spg" else "vgg16")
+    # SPG, section 3.3, CAMs2i, section 3.4: class scores averaged over ten crops.
+    assert config.eval.ten_crop
+    # CAMs2i, table 6.
+    assert config.eval.threshold == (0.6 if file == "cams2i" else -1)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_papers_score_all_of_ilsvrcs_validation_images(file):
+    get = FILES[file].get_config
+    config = get("ilsvrc")
+    assert (config.data.tune, config.data.test, config.eval.ten_crop) == ("val_tune", "val", True)
+    assert config.eval.threshold == (0.7 if file == "cams2i" else -1)
+    assert get("ilsvrc,test=val_rest").data.test == "val_rest"
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("dataset", sources.DATASETS)
+def test_a_run_may_have_no_tune_list(file, dataset):
+    config = FILES[file].get_config(f"{dataset},tune=none")
+    assert config.data.tune == ""
+    assert config.data.train and config.data.test
+
+
+def test_the_threshold_of_cams2i_is_the_papers_the_tune_lists_or_a_number():
+    chosen = lambda arg: cams2i.get_config(arg).eval.threshold
+    assert chosen("cub,threshold=paper") == chosen("cub") == 0.6
+    assert chosen("ilsvrc,threshold=paper") == chosen("ilsvrc") == 0.7
+    assert chosen("cub,threshold=tune") == chosen("embedded") == chosen("voc") == -1
+    assert chosen("voc,threshold=0.3") == 0.3
+    refused = {
+        "voc,threshold=paper": "the paper has one for cub and ilsvrc, none for voc",
+        "cub,threshold=high": "expected a number",
+        "cub,threshold=1": "below 1",
+    }
+    for arg, words in refused.items():
+        with pytest.raises(UserError, match=words):
+            chosen(arg)
+
+
+def test_the_rate_of_cams2i_falls_after_each_epoch_of_ilsvrc():
+    """Section 3.4, in the steps of 1,281,167 images: what the config's docstring says."""
+    config = cams2i.get_config("ilsvrc")
+    plan = Plan.of(config.train, 1_281_167, sharding.data_mesh(1))
+    assert (plan.steps_per_epoch, plan.num_steps) == (42_706, 128_117)
+    factor = learning_rate(config.optimizer, plan.num_steps, plan.steps_per_epoch)
+    steps = (0, 42_705, 42_706, 85_411, 85_412, plan.num_steps - 1)
+    rates = [config.optimizer.backbone_lr * float(factor(step)) for step in steps]
+    assert rates == pytest.approx([1e-3, 1e-3, 9.5e-4, 9.5e-4, 9.025e-4, 9.025e-4], rel=1e-6)
 
 
 def test_the_released_recipe():
@@ -95,6 +146,7 @@ def test_the_released_recipe():
             321,
         )
         assert config.optimizer.nesterov and config.optimizer.momentum == 0.9
+        assert not config.eval.ten_crop
 
 
 @pytest.mark.parametrize("dataset", ["cub", "ilsvrc"])

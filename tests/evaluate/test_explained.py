@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import io
-import types
 
 import ml_collections
 import numpy as np
@@ -15,6 +14,7 @@ from configs import common
 from wsol_jax import explain
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
+from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Record
 from wsol_jax.evaluate import kinds, localize
 from wsol_jax.evaluate.localize import localize_list
@@ -106,7 +106,7 @@ def test_the_class_scores_stay():
 @pytest.mark.slow
 def test_a_runs_figures_say_what_they_are_of(tmp_path):
     one, source = network(**{"eval.explain_layer": "conv2_2"}), Photos()
-    lists = types.SimpleNamespace(train=source, tune=source, tests={"test": source})
+    lists = Lists(train=source, tune=source, tests={"test": source})
     run = OpenedRun(*(getattr(one, f.name) for f in dataclasses.fields(one)), lists, 1)
     figures = evaluate_run(run, tmp_path).figures
     assert figures["explain"] == {"name": "grad_cam", "layer": "conv2_2"}

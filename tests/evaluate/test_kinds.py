@@ -14,6 +14,7 @@ from PIL import Image
 from configs import common, segmentation
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
+from wsol_jax.data.lists import Lists
 from wsol_jax.data.records import Record
 from wsol_jax.evaluate import figures, kinds
 from wsol_jax.evaluate.box_scores import BoxScores
@@ -147,9 +148,7 @@ def test_parts_of_a_segmenter_are_scored_like_any_others(multi_label):
 def test_a_segmenters_run_has_the_figures_of_its_parts(tmp_path):
     """Each part has its threshold, its figures on both lists, and a file of rows."""
     one = network(segmenter)
-    lists = types.SimpleNamespace(
-        train=Scenes("train"), tune=Scenes("tune"), tests={"test": Scenes("test")}
-    )
+    lists = Lists(train=Scenes("train"), tune=Scenes("tune"), tests={"test": Scenes("test")})
     run = OpenedRun(one.config, one.method, one.variables, one.mesh, lists, 7)
     found, scored, kind = evaluate_run(run, tmp_path)
     assert found["kind"] == kind.name == "segments" and found["whole"] == "with CRF"
@@ -165,6 +164,23 @@ def test_a_segmenters_run_has_the_figures_of_its_parts(tmp_path):
     maps = found["parts"]["maps"]["test"]["test"]
     assert maps["detection_map"] == maps["central_detection_map"] == 1
     assert "central_detection_map" not in found["test"]["test"]
+
+
+def test_a_threshold_says_which_images_chose_it(tmp_path):
+    """Where the tune list is part of the training list, or of one that is scored."""
+    one = network(class_maps, multi_label=False)
+    train, tune, test = map(Scenes, ("train", "tune", "test"))
+    train.image_ids, test.image_ids = ["other"], ["id1", "id3", "other"]
+    tune.image_ids = [f"id{i}" for i in range(6)]
+    run = OpenedRun(
+        one.config, one.method, one.variables, one.mesh, Lists(train, tune, {"test": test}), 7
+    )
+    found, _, _ = evaluate_run(run, tmp_path)
+    where = "tune (2 of its 6 images are in test too)"
+    assert found["threshold_from"] == f"highest GT-known accuracy on {where}"
+    one.config.eval.threshold = 0.25
+    found, _, _ = evaluate_run(run, tmp_path)
+    assert (found["threshold"], found["threshold_from"]) == (0.25, "eval.threshold")
 
 
 @pytest.mark.parametrize("multi_label", [True, False])

@@ -1,13 +1,14 @@
 """Opens the lists that a config names."""
 
 import dataclasses
+import functools
 
 from absl import logging
 
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config
 from wsol_jax.data import sources
-from wsol_jax.data.records import Source
+from wsol_jax.data.records import Source, image_ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,24 @@ class Lists:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.train.class_names)
+
+    @functools.cached_property
+    def tune_in(self) -> dict[str, int]:
+        """How many images of the tune list other lists hold too, by their names, where any."""
+        if self.tune is None:
+            return {}
+        tune = set(image_ids(self.tune))
+        others = {source.name: source for source in (self.train, *self.tests.values())}
+        found = {n: sum(i in tune for i in image_ids(source)) for n, source in others.items()}
+        return {name: count for name, count in found.items() if count}
+
+    def describe_tune(self) -> str:
+        """The tune list's name, and where else its images stand: a choice on it is theirs too."""
+        if self.tune is None:
+            return ""
+        of = f"of its {len(self.tune)} images"
+        said = [f"{count} {of} are in {name} too" for name, count in self.tune_in.items()]
+        return f"{self.tune.name} ({'; '.join(said)})" if said else self.tune.name
 
 
 def open_lists(data: Config) -> Lists:
@@ -50,6 +69,12 @@ def open_lists(data: Config) -> Lists:
     for source in (lists.train, lists.tune, *tests.values()):
         if source is not None and len(source) == 0:
             raise UserError(f"list {source.name!r} of data set {data.name!r} has no images.")
+    if trained := lists.tune_in.get(lists.train.name):
+        logging.warning(
+            "data.tune=%s: %d of its %d images are trained on, which what is chosen on it then "
+            "suits; name another list, or tune=none after the data set",
+            data.tune, trained, len(lists.tune),
+        )  # fmt: skip
     if data.labels:
         _check_labels(data, lists.train)
     if not data.multi_label:

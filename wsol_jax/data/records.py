@@ -1,7 +1,7 @@
 """The records that every data source gives, and the interface of a source."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -59,9 +59,9 @@ class Source(Protocol):
       name: the list's name, e.g. "wsol_train"; keys metrics.json.
       class_names: a name for each class index.
 
-    A large list may also have ``labels``, (N,) int, each record's one class: what would otherwise
-    be read record by record (``data.orders``). One that reads an own folder has ``left_out``, a
-    tuple of LeftOut, and ``about``, a sentence on what was found there.
+    A large list may also have ``labels``, (N,) int, each record's one class (``data.orders``), and
+    ``image_ids``: what would otherwise be read record by record. One that reads an own folder has
+    ``left_out``, a tuple of LeftOut, and ``about``, a sentence on what was found there.
     """
 
     name: str
@@ -79,6 +79,14 @@ class Source(Protocol):
 def has_masks(source: Source) -> bool:
     """Whether the pixels of some image of a list are known."""
     return any(source.mask(index) is not None for index in range(len(source)))
+
+
+def image_ids(source: Source) -> Iterable[str]:
+    """The ids of a list's images; none where each would have to be read from a file."""
+    records = getattr(source, "records", None)
+    if records is not None:
+        return (record.image_id for record in records)
+    return getattr(source, "image_ids", ())
 
 
 @dataclasses.dataclass(frozen=True)

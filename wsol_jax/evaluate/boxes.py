@@ -100,7 +100,7 @@ class Boxes(Kind):
         for source in filter(None, (lists.tune, *lists.tests.values())):
             read_class_scores(self.config.eval.class_scores, source)
 
-    def choose_threshold(self, tune: BoxScores | None) -> tuple[float, str]:
+    def choose_threshold(self, tune: BoxScores | None, where: str) -> tuple[float, str]:
         """The config's, or the one of the highest GT-known accuracy on the tune list.
 
         Where that has no boxes, Otsu's of its maps (docs/results.md compares it with 20%).
@@ -109,12 +109,11 @@ class Boxes(Kind):
         if options.threshold >= 0:
             return nearest_threshold(options.threshold), "eval.threshold"
         if tune is not None and len(tune.boxes):
-            reason = f"highest GT-known accuracy on {self.config.data.tune}"
-            return tune.boxes.best_threshold(), reason
+            return tune.boxes.best_threshold(), f"highest GT-known accuracy on {where}"
         maps = list(tune.true_maps.values()) if tune is not None else []
         if any(np.ptp(raw) > 0 for raw in maps):
             found = otsu_threshold(map(prepare_map, maps))
-            return found, f"Otsu's of the maps of {self.config.data.tune}, which has no boxes"
+            return found, f"Otsu's of the maps of {where}, which has no boxes"
         logging.warning("no tune list: the box threshold is %.1f", DEFAULT_THRESHOLD)
         return DEFAULT_THRESHOLD, "default, for want of a tune list"
 

@@ -69,7 +69,8 @@ class Task:
         it.
       central: (4,) the fixed box to compare with, in the frame of the maps; None for none.
       parts: score what a method puts its whole together from, too.
-      full: find what takes long: MaxBoxAccV2's boxes, of every contour, and detections.
+      full: find what takes long: MaxBoxAccV2's boxes, of every contour, detections, and the class
+        scores of ten crops where the config asks for these.
       crf: bring segmentations to the photos' edges.
       shown: the records (by index) whose segmentations are kept for the report.
       keep: called with every image and its prepared map, from several threads.
@@ -138,8 +139,8 @@ class Kind:
         if self.config.eval.class_scores and not self.takes_class_scores:
             raise UserError(f"eval.class_scores: not for a run that is measured by {self.name}.")
 
-    def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
-        """The box threshold, and where it comes from in words."""
+    def choose_threshold(self, tune: Results | None, where: str) -> tuple[float, str]:
+        """The box threshold, and where it comes from in words; ``where``: ``describe_tune``'s."""
         raise NotImplementedError
 
     def test_task(self, run: OpenedRun, thresholds: Mapping[str, float]) -> Task:

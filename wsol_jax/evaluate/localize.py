@@ -85,11 +85,11 @@ def _localize(
     if given is not None:
         probabilities = given
     elif "crops" in batch:
-        crops = batch["crops"]
-        flat = crops.reshape(-1, *crops.shape[2:])
-        # The mean of the ten crops' softmax scores (SPG, section 3.3).
-        each = shared.probabilities(localize(variables, flat).logits, scores)
-        probabilities = jnp.mean(each.reshape(len(crops), 10, -1), axis=1)
+        # The mean of the ten crops' softmax scores (SPG, section 3.3); a crop at a time, so that
+        # they need no more memory than the photos themselves.
+        score = lambda crop: shared.probabilities(localize(variables, crop).logits, scores)
+        each = jax.lax.map(score, jnp.moveaxis(batch["crops"], 1, 0))
+        probabilities = jnp.mean(each, axis=0)
     else:
         probabilities = shared.probabilities(logits, scores)
     _, ranked = jax.lax.top_k(probabilities, min(5, probabilities.shape[-1]))
@@ -134,6 +134,7 @@ def localize_list(
     class_scores: np.ndarray | None = None,
     every_map: bool = False,
     parts: bool = True,
+    crops: bool = True,
     exif: bool = False,
     stop: Callable[[], object] = lambda: None,
     what: str = "",
@@ -145,6 +146,7 @@ def localize_list(
       class_scores: (N, C) probabilities from another classifier, or None for the network's own.
       every_map: the raw class maps of all classes too.
       parts: whether what is scored beside the whole is wanted.
+      crops: whether class scores are those of ten crops, where the config asks for these.
       exif: turn photos as their camera says; the boxes of data sets refer to stored pixels.
       stop: asked after each batch; anything true ends the list early.
       what: stands before the progress bar; "" shows none.
@@ -156,7 +158,7 @@ def localize_list(
     config = network.config
     scores, explained = shared.score_kind(config), Explained.of(network)
     size = pipeline.eval_size(config)
-    crops = config.eval.ten_crop and class_scores is None
+    crops = crops and config.eval.ten_crop and class_scores is None
     # The crops keep the training's proportion of the resized image.
     large = round(size * max(config.data.resize / config.data.crop, 1.0)) if crops else 0
     example = pipeline.EvalExample(source, size, large, exif)

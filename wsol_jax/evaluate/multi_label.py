@@ -88,9 +88,9 @@ class MultiLabel(Kind):
             results.predicted[image.index] = int(image.ranked[0])
             results.sure[image.index] = float(image.probabilities[image.ranked[0]])
 
-    def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
+    def choose_threshold(self, tune: Results | None, where: str) -> tuple[float, str]:
         """The config's, or a fixed one for the boxes that a page draws."""
-        del tune
+        del tune, where
         if self.config.eval.threshold >= 0:
             return nearest_threshold(self.config.eval.threshold), "eval.threshold"
         return DEFAULT_THRESHOLD, "default: figures of several labels need none"

@@ -63,7 +63,7 @@ def rescore(
     if run.lists.tune is not None and config.eval.threshold < 0:
         what = f"threshold from {run.lists.tune.name}"
         tune = score_list(run, run.lists.tune, kind, QUICK, what=what)
-    chosen, reason = kind.choose_threshold(tune)
+    chosen, reason = kind.choose_threshold(tune, run.lists.describe_tune())
     if threshold is not None:
         reason = "--threshold"
     scored = {}

@@ -71,13 +71,14 @@ def _tuned(run: OpenedRun, kind: Kind) -> tuple[dict[str, Any], dict[str, float]
     if source is not None:
         what = f"evaluate {source.name}"
         tune = score_list(run, source, kind, Task(crf=False), what=what)
-    threshold, reason = kind.choose_threshold(tune)
+    where = run.lists.describe_tune()
+    threshold, reason = kind.choose_threshold(tune, where)
     figures: dict[str, Any] = {"test": {}, "threshold": threshold, "threshold_from": reason}
     figures["kind"] = kind.name
     thresholds = {"": threshold}
     if tune is not None:
         for name, part in tune.parts.items():
-            thresholds[name] = kind.parts[name].choose_threshold(part)[0]
+            thresholds[name] = kind.parts[name].choose_threshold(part, where)[0]
             figures.setdefault("parts", {})[name] = {"threshold": thresholds[name]}
         add_list(figures, "tune", source.name, tune, kind.tune_part)
     return figures, thresholds

@@ -47,7 +47,8 @@ def score_list(
     given = read_class_scores(config.eval.class_scores, source) if kind.takes_class_scores else None
     results = kind.empty(source.class_names)
     options = dict(class_scores=given, every_map=kind.every_map, parts=task.parts, stop=stop)
-    images = localize_list(network, source, what=what, said=said, **options)
+    options |= dict(crops=task.full, what=what, said=said)
+    images = localize_list(network, source, **options)
 
     def work(image: LocalizedImage):
         try:

@@ -71,9 +71,9 @@ class Segments(Kind):
             if not has_masks(source):
                 logging.warning("list %s has no masks: no segmentation is scored on it", name)
 
-    def choose_threshold(self, tune: Results | None) -> tuple[float, str]:
+    def choose_threshold(self, tune: Results | None, where: str) -> tuple[float, str]:
         """The heat on a page is a probability: its boxes stand where it is a half."""
-        del tune
+        del tune, where
         return 0.5, "probability"
 
     def baseline(self, run: OpenedRun, maps: Network) -> Baseline | None:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import cam
 from wsol_jax.base.errors import UserError
+from wsol_jax.data.lists import open_lists
 from wsol_jax.data.sources import cub
 
 WIDTH, HEIGHT, PER_CLASS = 40, 30, 13  # of the 13: 11 train, 2 test
@@ -67,6 +69,18 @@ def test_records(root):
     assert record.boxes.dtype == np.float32
     assert source.mask(3) is None
     assert _ids(pickle.loads(pickle.dumps(source))) == _ids(source)
+
+
+def test_a_tune_list_that_is_trained_on_is_told(root, caplog):
+    said = lambda keys: (open_lists(cam.get_config(f"cub,root={root}{keys}").data), caplog.text)
+    lists, text = said("")
+    assert lists.tune_in == {} and not text and lists.describe_tune() == "tune"
+    lists, text = said(",train=train,tune=none")
+    assert lists.tune is None and not text and lists.describe_tune() == ""
+    lists, text = said(",train=train")
+    assert lists.tune_in == {"train": 2}
+    assert lists.describe_tune() == "tune (2 of its 2 images are in train too)"
+    assert "data.tune=tune: 2 of its 2 images are trained on" in text and "tune=none" in text
 
 
 @pytest.mark.parametrize("beside", [False, True])

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from configs import cam
 from wsol_jax.base.errors import UserError
+from wsol_jax.data.lists import open_lists
 from wsol_jax.data.sources import ilsvrc
 
 WIDTH, HEIGHT = 20, 16
@@ -52,6 +54,14 @@ def root(tmp_path):
 
 def _ids(source):
     return [source[i].image_id for i in range(len(source))]
+
+
+def test_the_papers_lists_score_all_of_val_and_say_what_chose_the_threshold(root):
+    lists = open_lists(cam.get_config(f"ilsvrc,root={root}").data)
+    assert {name: len(source) for name, source in lists.tests.items()} == {"val": 20}
+    assert lists.describe_tune() == "val_tune (2 of its 2 images are in val too)"
+    lists = open_lists(cam.get_config(f"ilsvrc,root={root},test=val_rest").data)
+    assert lists.describe_tune() == "val_tune"
 
 
 def test_train(root):

@@ -104,7 +104,7 @@ def open_cub(root: str | os.PathLike, list_name: str) -> CubSource:
       root: CUB_200_2011, or the folder that holds it. The segmentations (an archive of their own)
         may lie in it or beside it.
       list_name: "train" (5,994 images), "test" (5,794), "tune" (every 10th image of each class of
-        train, 600) or "fit" (train without tune).
+        train, 594) or "fit" (train without tune).
 
     Raises UserError naming the missing file, or the line that is not as expected.
     """

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -78,6 +78,11 @@ class IlsvrcSource:
             boxes=boxes,
             box_labels=box_labels,
         )
+
+    @property
+    def image_ids(self) -> Iterator[str]:
+        """The records' ids, without their annotations."""
+        return map(os.fsdecode, self.files)
 
     def mask(self, index: int) -> None:
         """None: ILSVRC has no masks."""
