@@ -12,7 +12,8 @@ Own photos on MobileNetV2: 135 to 148 s for 375 VOC photos on two cores. Expect 
 
 Bare (``configs/cam.py``) it is CUB-200-2011 on VGG16: pool5 is gone, and one 3x3x1024 layer comes
 before the class maps. ImageNet weights, 256 pixels, random crop of 224, batch 30, learning rate
-1e-3 (1e-2 on the new layers), times 0.1 every 10 of 30 epochs. Neither time nor figures have been
+1e-3 (1e-2 on the new layers), times 0.1 every 10 of 30 epochs, class scores averaged over ten crops
+at test time (docs/scoring.md has what these cost). Neither time nor figures have been
 measured on CUB, ILSVRC or VGG16: that needs an accelerator.
 """
 
