@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.resamples import same_figures
 
 from wsol_jax.metrics.detection import DetectionAP, component_boxes, judge, nms
 
@@ -231,12 +232,6 @@ def test_component_boxes_equal_a_flood_fill():
     for bad, message in ((np.zeros((0, 2)), "shape"), (np.full((2, 2), np.nan), "NaN")):
         with pytest.raises(ValueError, match=message):
             component_boxes(bad)
-
-
-def same_figures(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_merging_in_any_order_gives_the_same_bits():

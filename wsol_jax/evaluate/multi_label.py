@@ -19,8 +19,8 @@ from wsol_jax.evaluate.shown import Card
 from wsol_jax.metrics import baselines
 from wsol_jax.metrics.boxes import nearest_threshold
 from wsol_jax.metrics.detection import component_boxes
+from wsol_jax.metrics.location import peaks
 from wsol_jax.metrics.maps import MAP_SIZE
-from wsol_jax.metrics.saliency import peaks
 from wsol_jax.runs.opened import OpenedRun
 
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes, scores, classes

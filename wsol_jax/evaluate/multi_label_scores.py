@@ -9,8 +9,9 @@ from wsol_jax.evaluate.results import Results, known
 from wsol_jax.metrics import accumulator
 from wsol_jax.metrics.bootstrap import Difference, bootstrap_interval
 from wsol_jax.metrics.detection import IOUS, NMS_IOU, DetectionAP
+from wsol_jax.metrics.location import TOLERANCE, LocationAP
 from wsol_jax.metrics.per_image import PerImage
-from wsol_jax.metrics.saliency import RAW_EDGES, TOLERANCE, LocationAP, SaliencyAP
+from wsol_jax.metrics.saliency import RAW_EDGES, SaliencyAP
 
 # Accumulator, its figure -> the name in metrics.json.
 FIGURES = {
