@@ -71,8 +71,9 @@ def open_lists(data: Config) -> Lists:
             raise UserError(f"list {source.name!r} of data set {data.name!r} has no images.")
     if trained := lists.tune_in.get(lists.train.name):
         logging.warning(
-            "data.tune=%s: %d of its %d images are trained on, which what is chosen on it then "
-            "suits; name another list, or tune=none after the data set",
+            "data.tune=%s: %d of its %d images are trained on, so the threshold and the best "
+            "checkpoint are chosen on images that the network has learned; name another list, or "
+            "tune=none after the data set",
             data.tune, trained, len(lists.tune),
         )  # fmt: skip
     if data.labels:
