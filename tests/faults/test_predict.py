@@ -63,6 +63,8 @@ ROWS = [
     row("boxes of another kind", None, "boxes", given=[*words(), "--boxes=some"]),
     row("a score above 1", None, "min_score", given=[*words(), "--min_score=3"]),
     row("a class that is none", None, "zebra", given=[*words(), "--classes=ball,zebra"]),
+    row("a server that is none", None, "comp5 or comp6", given=[*words(), "--voc_server=VOC"]),
+    row("a server of other classes", None, "aeroplane", given=[*words(), "--voc_server=comp6"]),
     row("images that are not there", None, "nowhere", given=words("nowhere")),
     row("images that are a pipe", fifo("pipe"), "pipe", given=words("pipe")),
     row("images that are a device", None, "/dev/zero", given=words("/dev/zero")),
