@@ -12,9 +12,23 @@ Own photos on MobileNetV2: 135 to 148 s for 375 VOC photos on two cores. Expect 
 
 Bare (``configs/cam.py``) it is CUB-200-2011 on VGG16: pool5 is gone, and one 3x3x1024 layer comes
 before the class maps. ImageNet weights, 256 pixels, random crop of 224, batch 30, learning rate
-1e-3 (1e-2 on the new layers), times 0.1 every 10 of 30 epochs, class scores averaged over ten crops
-at test time (docs/scoring.md has what these cost). Neither time nor figures have been
-measured on CUB, ILSVRC or VGG16: that needs an accelerator.
+1e-3 (1e-2 on the new layers), times 0.1 every 10 of 30 epochs, no dropout; class scores averaged
+over ten crops at test time (docs/scoring.md has what these cost). That is SPG's plain network and
+its training, on any backbone (``recipe=released``: those of SPG's code). Neither time nor figures
+have been measured on CUB, ILSVRC or VGG16: that needs an accelerator.
+
+The rows of SPG's tables 1 and 4, with their Top-1 and GT-known errors in % on ILSVRC:
+
+    python -m wsol_jax.main --config=configs/cam.py:ilsvrc,root=ILSVRC,backbone=alexnet --workdir=W
+    python -m wsol_jax.main --config=configs/cam.py:ilsvrc,root=ILSVRC,backbone=vgg16 --workdir=W
+    python -m wsol_jax.main --config=configs/cam.py:ilsvrc,root=ILSVRC,backbone=googlenet \
+        --workdir=W
+
+AlexNet-GAP (67.19, 45.01), VGGnet-GAP (57.20), GoogLeNet-GAP (56.40, 41.34), and with
+``backbone=inception_v3`` SPG-plain (53.71, 37.32). The first three are Zhou et al.'s own: theirs
+had another solver, two groups in the 3x3 layer, dropout of 0.5 behind it on VGG16 and AlexNet
+(``--config.model.dropout=0.5``), and a GoogLeNet without batch normalisation. AlexNet's and
+GoogLeNet's weights are torchvision's, whose .pth files are read with PyTorch.
 """
 
 from configs import common, recipes

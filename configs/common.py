@@ -291,9 +291,8 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       UserError: an unknown backbone.
     """
     name = config.model.backbone
-    known = table.with_class_maps()
-    if name not in known:
-        raise UserError(f"config: no backbone {name!r}{nearest(name, known)}")
+    if name not in table.BACKBONES:
+        raise UserError(f"config: no backbone {name!r}{nearest(name, table.BACKBONES)}")
     fill(config.model, table.BACKBONES[name].model)
     row = sources.DATASETS[config.data.name]
     fill(config.data, row.lists)

@@ -256,10 +256,10 @@ def published(config, own, kind: str, backbone: str) -> None:
     own.model.output_stride = 8
     if config.mcof.pixel_backbone:
         chosen = config.mcof.pixel_backbone
-        known = table.with_class_maps()
-        if chosen not in known:
+        if chosen not in table.BACKBONES:
             raise UserError(
-                f"config key pixel_backbone: no backbone {chosen!r}{common.nearest(chosen, known)}"
+                f"config key pixel_backbone: no backbone {chosen!r}"
+                f"{common.nearest(chosen, table.BACKBONES)}"
             )
         own.model.update({"backbone": chosen, "weights": config.mcof.pixel_weights})
         own.model.final_endpoint = table.BACKBONES[chosen].model["final_endpoint"]

@@ -150,7 +150,7 @@ def test_the_released_recipe():
 
 
 @pytest.mark.parametrize("dataset", ["cub", "ilsvrc"])
-@pytest.mark.parametrize("backbone", table.with_class_maps())
+@pytest.mark.parametrize("backbone", table.BACKBONES)
 def test_cam_and_spg_differ_in_the_method_alone(dataset, backbone):
     """The papers' recipes; on small data each method has learning rates of its own."""
     one, other = (
@@ -173,7 +173,7 @@ def test_spg_b_follows_the_heads_rate_until_it_is_set():
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("dataset", sources.DATASETS)
-@pytest.mark.parametrize("backbone", table.with_class_maps())
+@pytest.mark.parametrize("backbone", table.BACKBONES)
 def test_every_backbone_goes_with_every_data_set(file, dataset, backbone):
     """The endpoints that a config names exist on its backbone."""
     import jax

@@ -112,11 +112,34 @@ def test_the_sentences_name_the_rows():
     config = cam.get_config("cub,weights=none")
     with config.unlocked():
         config.model.backbone = "resnet18"
-    known = "'vgg16', 'inception_v3', 'mobilenet_v2', 'resnet50', 'resnet101', 'alexnet'"
+    known = "'mobilenet_v2', 'resnet50', 'resnet101', 'alexnet', 'googlenet'"
     with pytest.raises(UserError, match=known):
         backbones.build(config.model)
-    with pytest.raises(UserError, match="no backbone 'alexnet'; did you mean"):
-        cam.get_config("cub,backbone=alexnet")
+    with pytest.raises(UserError, match="no backbone 'alexnett'; did you mean 'alexnet'"):
+        cam.get_config("cub,backbone=alexnett")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "last", "cells", "before"),
+    [
+        ("alexnet", "conv5", 13, 256),
+        ("vgg16", "conv5_3", 14, 512),
+        ("googlenet", "inception4e", 14, 832),
+    ],
+)
+def test_the_gap_networks_of_zhou(backbone, last, cells, before):
+    """Section 3.1: the trunk's end and the maps at 224 pixels, one 3x3 layer of 1024 channels."""
+    config = cam.get_config(f"ilsvrc,backbone={backbone},weights=none")
+    assert config.model.final_endpoint == last
+    method = methods.build(config, 1000)
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8)
+    variables = jax.eval_shape(method.init, jax.random.key(0), images)
+    assert {n: layer["kernel"].shape for n, layer in variables["params"]["head"].items()} == {
+        "conv1": (3, 3, before, 1024),
+        "class_maps": (1, 1, 1024, 1000),
+    }
+    found = jax.eval_shape(method.localize, variables, images)
+    assert found.maps.shape == (1, cells, cells, 1000)
 
 
 @pytest.mark.parametrize("name", table.BACKBONES)

@@ -9,6 +9,7 @@ import pytest
 from helpers.compiling import quick
 
 from wsol_jax.networks.backbones.alexnet import AlexNet
+from wsol_jax.networks.backbones.googlenet import GoogLeNet
 from wsol_jax.networks.backbones.inception import InceptionV3
 from wsol_jax.networks.backbones.mobilenet import MobileNetV2
 from wsol_jax.networks.backbones.resnet import ResNet, ResNet50, ResNet101
@@ -22,10 +23,12 @@ TRUNKS = {
     "resnet50": (ResNet50(0.125), "conv5_block3"),
     "resnet101": (ResNet101(0.125), "conv5_block3"),
     "alexnet": (AlexNet(0.125), "fc7"),
+    "googlenet": (GoogLeNet(0.125), "inception5b"),
 }
 # One block of each kind: the blocks after it are built by the same lines, and compile for long.
 NORMALISED = [
     (InceptionV3(0.125, final_endpoint="Mixed_5b"), "Mixed_5b"),
+    (GoogLeNet(0.125, final_endpoint="inception3a"), "inception3a"),
     (MobileNetV2(0.25, final_endpoint="block_2"), "block_2"),
     (ResNet(0.125, (2, 1, 0, 0), final_endpoint="conv3_block1"), "conv3_block1"),
     (VGG16(0.125, final_endpoint="conv2_1", normalise=True), "conv2_1"),
@@ -91,6 +94,7 @@ def test_published_parameter_counts():
     assert shapes(VGG16(num_classes=1000), 224)[1] == 138_357_544
     assert shapes(MobileNetV2(num_classes=1000), 224)[1] == 3_504_872
     assert shapes(AlexNet(num_classes=1000), 224)[1] == 61_100_840
+    assert shapes(GoogLeNet(num_classes=1000), 224)[1] == 6_624_904
     whole = InceptionV3(geometry="standard", num_classes=1000)
     assert shapes(whole, 299)[1] == 27_161_264 - 3_326_696
 
@@ -125,6 +129,15 @@ def test_standard_inception_sizes():
         (ResNet50(0.125, output_stride=16), 14),
         (ResNet50(0.125, output_stride=16, strided_conv="1x1"), 14),
         (ResNet101(0.125, output_stride=8), 28),
+        (GoogLeNet(0.125), 7),
+        (GoogLeNet(0.125, output_stride=16), 14),
+        (GoogLeNet(0.125, output_stride=8), 28),
+        (GoogLeNet(0.125, output_stride=8, final_endpoint="inception4e"), 28),
+        # 11x11 at stride 4 leaves 55 cells, and 3x3 pools without a border 27, 13 and 6.
+        (AlexNet(0.125, final_endpoint="pool5"), 6),
+        (AlexNet(0.125, output_stride=16, final_endpoint="pool5"), 13),
+        (AlexNet(0.125, output_stride=16, final_endpoint="conv5"), 13),
+        (AlexNet(0.125, output_stride=8, final_endpoint="conv5"), 27),
     ],
 )
 def test_output_strides_at_224(module, cells):
@@ -138,6 +151,7 @@ def test_widths_multiply_channels(width):
     assert shapes(InceptionV3(width), 75)[0]["Mixed_6b"][-1] == 768 * width
     assert shapes(MobileNetV2(2 * width), 64)[0]["block_12"][-1] == 192 * width
     assert shapes(ResNet50(width), 64)[0]["conv4_block6"][-1] == 1024 * width
+    assert shapes(GoogLeNet(2 * width), 64)[0]["inception4e"][-1] == 2 * 832 * width
 
 
 @pytest.mark.parametrize(
@@ -155,6 +169,8 @@ def test_widths_multiply_channels(width):
         (AlexNet(final_endpoint="conv5"), "conv5"),
         (AlexNet(final_endpoint="pool1"), "pool1"),
         (AlexNet(final_endpoint="fc6"), "fc6"),
+        (GoogLeNet(final_endpoint="maxpool1"), "maxpool1"),
+        (GoogLeNet(final_endpoint="inception4e"), "inception4e"),
     ],
 )
 def test_final_endpoints(module, last):
@@ -182,6 +198,10 @@ def test_final_endpoints(module, last):
         ResNet50(final_endpoint="conv4_block6", num_classes=2),
         AlexNet(final_endpoint="fc9"),
         AlexNet(final_endpoint="fc6", num_classes=2),
+        AlexNet(output_stride=4),
+        GoogLeNet(final_endpoint="inception4f"),
+        GoogLeNet(output_stride=64),
+        GoogLeNet(final_endpoint="inception4e", num_classes=2),
     ],
 )
 def test_impossible_arguments_are_refused(module):

@@ -185,7 +185,9 @@ def test_gains_are_all_there_or_none(tmp_path):
         load_pretrained(tmp_path / "inception.npz", module, template(module))
 
 
-@pytest.mark.parametrize("backbone", ["vgg16", "inception_v3", "mobilenet_v2", "alexnet"])
+@pytest.mark.parametrize(
+    "backbone", ["vgg16", "inception_v3", "mobilenet_v2", "alexnet", "googlenet"]
+)
 def test_missing_file_says_what_to_fetch_and_where_to_put_it(tmp_path, backbone):
     path = tmp_path / "weights.pth"
     with pytest.raises(UserError, match=r"does not exist\. Fetch https://.* put it there") as error:

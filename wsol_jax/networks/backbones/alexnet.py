@@ -1,7 +1,8 @@
 """AlexNet as torchvision has it (Krizhevsky 2014, https://arxiv.org/abs/1404.5997).
 
 One tower without response normalisation; the classifier takes any image size, since what comes
-before it is averaged to 6x6.
+before it is averaged to 6x6. The trunk of AlexNet-GAP (Zhou et al. 2016) ends at "conv5", 13x13
+cells at 224 pixels.
 """
 
 import functools
@@ -16,7 +17,7 @@ from wsol_jax.networks.backbones.layers import round_channels
 from wsol_jax.networks.backbones.pooling import adaptive_average_pool, max_pool
 from wsol_jax.networks.backbones.published import PublishedNames, single
 
-# Name, channels, kernel, stride, padding; a pool of 3x3 at stride 2 follows where the name says.
+# Name, channels, kernel, stride, padding; a name alone is a pool of 3x3 at stride 2.
 _LAYERS = (
     ("conv1", 64, 11, 4, 2),
     "pool1",
@@ -46,12 +47,15 @@ class AlexNet(nn.Module):
 
     Attributes:
       width: channel multiplier (channels rounded to multiples of 8).
+      output_stride: pixels of the image per cell of the last feature map: 32 keeps all pools at
+        stride 2; 16 relaxes pool5, 8 pool2 too: 3x3 windows that keep the map's size.
       final_endpoint: the last layer to build; the parameters of later ones do not exist.
       num_classes: adds fc8, the endpoint "logits". No dropout: this is for inference.
       dtype: of the computation; parameters stay float32.
     """
 
     width: float = 1.0
+    output_stride: int = 32
     final_endpoint: str = "fc7"
     num_classes: int | None = None
     dtype: DTypeLike | None = None
@@ -70,17 +74,21 @@ class AlexNet(nn.Module):
           name -> (B, H', W', C); fc6 and fc7 are (B, C), "logits" is (B, num_classes), float32.
 
         Raises:
-          ValueError: an unknown final endpoint.
+          ValueError: an unknown final endpoint or output stride.
         """
         del train, mask
+        if self.output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
         if self.num_classes is not None and self.final_endpoint != "fc7":
             raise ValueError("num_classes needs the whole trunk: final_endpoint 'fc7'")
         init = nn.initializers.he_normal()
         endpoints: dict[str, jax.Array] = {}
-        x = images
+        x, pixels = images, 4  # a cell of conv1's
         for layer in _LAYERS:
             if isinstance(layer, str):
-                name, x = layer, max_pool(x, 3, 2)
+                strides = pixels < self.output_stride
+                name, x = layer, max_pool(x, 3, 2) if strides else max_pool(x, 3, 1, padding=1)
+                pixels *= 2 if strides else 1
             else:
                 name, channels, kernel, stride, padding = layer
                 conv = nn.Conv(

@@ -55,7 +55,10 @@ def _keras_names(arrays: Iterable[str]) -> dict[str, Module]:
 
 
 NAMES = PublishedNames(
-    layers=_LAYERS, torch={".".join(layer): layer for layer in _LAYERS}, keras=_keras_names
+    layers=_LAYERS,
+    torch={".".join(layer): layer for layer in _LAYERS},
+    keras=_keras_names,
+    auxiliary=("AuxLogits.",),
 )
 
 

@@ -16,12 +16,14 @@ class PublishedNames:
       torch: torchvision's name of a layer -> module.
       keras: names of a Keras file's arrays ("layer/weight") -> Keras' name of a layer -> module.
       last_conv: torchvision's name of the last convolution's kernel, where fc6 follows flattened.
+      auxiliary: how torchvision's names of auxiliary classifiers begin, which nobody reads.
     """
 
     layers: tuple[Module, ...]
     torch: Mapping[str, Module]
     keras: Callable[[Iterable[str]], Mapping[str, Module]] = lambda arrays: {}
     last_conv: str = ""
+    auxiliary: tuple[str, ...] = ()
 
 
 def single(layers: Mapping[str, str]) -> dict[str, Module]:

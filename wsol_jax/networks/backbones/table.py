@@ -50,7 +50,7 @@ class Backbone:
       names: what that file calls the names of its published layers.
       weights: by layout.
       imagenet: the layout that ``model.weights="imagenet"`` fetches.
-      model: fields of the config's ``model`` section; none where it gives no class maps.
+      model: fields of the config's ``model`` section.
       taps: section of a method -> its fields that name endpoints.
       compares: the endpoint that compares images (CAMs2i's ``features``): the last layer before
         the classifier.
@@ -106,11 +106,12 @@ def _resnet(depth: int, torch: str, md5: str, conv4: str) -> Backbone:
 
 # Keras' checksums are those of keras.applications, which states none for MobileNetV2: there it is
 # the SHA-256 that several projects pin for the same file. torchvision states the first digits
-# alone, in the file's name; AlexNet's, the one that is fetched, has the whole as several projects
-# pin it. Strides: the papers' maps are 28x28 at 224 pixels (Inception) and 14x14
-# (VGG16-CAM). SPG's branches hang on A1's and A2's output (section 3.1) and their counterparts;
-# CAMs2i's second classifier a block before the trunk's last, at the same stride. A ResNet ends in
-# an average and a classifier, so its class maps need no layers before them (Zhou et al. 2016).
+# alone, in the file's name; AlexNet's and GoogLeNet's, which are fetched, have the whole as other
+# projects pin it. Strides: the papers' maps are 28x28 at 224 pixels (Inception), 14x14 (VGG16-CAM,
+# GoogLeNet-GAP) and 13x13 (AlexNet-GAP). SPG's branches hang on A1's and A2's output (section 3.1)
+# and their counterparts; CAMs2i's second classifier a block before the trunk's last, at the same
+# stride. A ResNet ends in an average and a classifier, so its class maps need no layers before them
+# (Zhou et al. 2016); GAP networks of the others one 3x3 layer of 1024 channels.
 BACKBONES: dict[str, Backbone] = {
     "vgg16": Backbone(
         module="wsol_jax.networks.backbones.vgg",
@@ -210,14 +211,37 @@ BACKBONES: dict[str, Backbone] = {
             )
         },
         imagenet="torchvision",
+        model=dict(output_stride=16, final_endpoint="conv5", head_layers=1),
+        taps={
+            "spg": dict(b1_endpoint="conv3", b2_endpoint="conv5"),
+            "cams2i": dict(endpoint_2="conv4"),
+            "hide_and_seek": dict(conv5="conv5"),
+        },
         compares="fc7",
     ),
+    "googlenet": Backbone(
+        module="wsol_jax.networks.backbones.googlenet",
+        network="GoogLeNet",
+        weights={
+            # torchvision's transform_input makes "tf" of its usual "torch" images here too.
+            "torchvision": Weights(
+                Remote(
+                    f"{_TORCH}/googlenet-1378be20.pth",
+                    sha256="1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef",
+                ),
+                "tf",
+            )
+        },
+        imagenet="torchvision",
+        model=dict(output_stride=16, final_endpoint="inception4e", head_layers=1),
+        taps={
+            "spg": dict(b1_endpoint="inception3b", b2_endpoint="inception4d"),
+            "cams2i": dict(endpoint_2="inception3b"),
+            "hide_and_seek": dict(conv5="inception4e"),
+        },
+        compares="inception5b",
+    ),
 }
-
-
-def with_class_maps() -> list[str]:
-    """The backbones that a method may stand on; the others only compare images."""
-    return [name for name, row in BACKBONES.items() if row.model]
 
 
 def taps(backbone: str, section: str) -> Fields:

@@ -47,7 +47,7 @@ def targets(
 
     Returns:
       (name -> target, names that belong nowhere, names that never matter: counters of batches and
-      torchvision's auxiliary classifier).
+      torchvision's auxiliary classifiers).
     """
     known: dict[str, Target] = {}
     unknown: list[str] = []
@@ -55,7 +55,7 @@ def targets(
     modules = published.keras(arrays) if layout == "keras" else published.torch
     last = arrays.get(published.last_conv)
     for name, array in arrays.items():
-        if name.endswith("num_batches_tracked") or name.startswith("AuxLogits."):
+        if name.endswith("num_batches_tracked") or name.startswith(published.auxiliary):
             dropped.append(name)
         elif target := (
             _keras_target(name, array, modules)
