@@ -6,8 +6,8 @@ sure of teaches a branch on an earlier layer (B1); the mean of the two teaches a
 classifier's own last features (C), and so the features come to know object from background. All at
 once, end to end, no gradient through any mask. At test time only the class maps are computed.
 
-Where the paper and its released code differ, ``PRESETS`` has both; the code's is the default, since
-the paper's figures were made with it.
+Where the paper and its released code differ, ``PRESETS`` has both thresholds; ``configs/spg.py``
+says what else differs. The paper's ablations (section 4.3) are fields of the config's ``spg``.
 """
 
 from typing import NamedTuple
@@ -61,6 +61,7 @@ def guidance(
     thresholds: Thresholds,
     *,
     min_foreground: int = 30,
+    cascade: bool = True,
 ) -> Guidance:
     """Makes SPG's masks stage by stage (algorithm 1): A teaches B2, B2 teaches B1, both teach C.
 
@@ -69,14 +70,18 @@ def guidance(
       b1, b2: (B, H, W) the branches' outputs after the sigmoid, in [0, 1].
       thresholds: a preset or your own.
       min_foreground: see ``ops.seeds.seed_mask``.
+      cascade: False: A's mask teaches B1 as well (section 4.3).
     """
-    stages = {"b2": class_map, "b1": b2, "c": (b1 + b2) / 2}
-    masks = {
-        name: seed_mask(maps, high=high, low=low, min_foreground=min_foreground)
-        for name, maps in stages.items()
-        for high, low in (getattr(thresholds, name),)
-    }
-    return Guidance(**masks)
+
+    def cut(maps: jax.Array, pair: tuple[float, float]) -> jax.Array:
+        return seed_mask(maps, high=pair[0], low=pair[1], min_foreground=min_foreground)
+
+    of_a = cut(class_map, thresholds.b2)
+    return Guidance(
+        b2=of_a,
+        b1=cut(b2, thresholds.b1) if cascade else of_a,
+        c=cut((b1 + b2) / 2, thresholds.c),
+    )
 
 
 class SpgNetwork(nn.Module):
@@ -99,7 +104,10 @@ class SpgNetwork(nn.Module):
         return logits, maps, (endpoints[self.b1], endpoints[self.b2], features)
 
     def __call__(self, images, train: bool = False, valid: jax.Array | None = None):
-        """-> logits (B, C), maps (B, h, w, C), {"b1", "b2", "c"}: branch logits (B, h', w')."""
+        """-> logits (B, C), maps (B, h, w, C), {"b1", "b2", "c"}: branch logits (B, h', w').
+
+        "c" is absent where there is no SPG-C.
+        """
         logits, maps, taps = self.localize(images, train, valid)
         return logits, maps, self.branches(*taps)
 
@@ -109,27 +117,20 @@ def spg(config: Config, num_classes: int) -> Method:
 
     Loss (section 3.2, released code): CE + BCE(B2, M_A) + BCE(B1, M_B2) + BCE(C, M_fused), each BCE
     a mean over the labelled pixels of the batch, weighted by ``spg.weight_b2``, ``_b1``, ``_c``.
+    Without the cascade it has BCE(B1, M_A), without SPG-C no BCE(C, M_fused).
     """
     shared.single_label(config)
     model, options = config.model, config.spg
     thresholds = thresholds_of(options)
+    rules = dict(min_foreground=options.min_foreground, cascade=options.cascade)
     if options.c_start not in ("random", "non_negative"):
         raise UserError(f"spg.c_start: {options.c_start!r} is not one of 'random', 'non_negative'.")
-    dtype = shared.compute_dtype(config.dtype)
-    backbone = backbones.build(model, dtype)
-    network = SpgNetwork(
-        backbone=backbone,
-        head=shared.cam_head(model, num_classes, dtype),
-        branches=SpgBranches(options.channels, options.c_start, dtype),
-        endpoint=model.endpoint or model.final_endpoint,
-        b1=options.b1_endpoint,
-        b2=options.b2_endpoint,
-        preprocessing=shared.preprocessing(model),
-    )
+    network = _network(config, num_classes)
 
     def loss(variables, batch, rng, step):
         (logits, maps, branches), updates = shared.forward(network, variables, batch, rng)
-        size, valid = batch["image"].shape[1:3], batch["valid"]
+        valid, side = batch["valid"], options.seed_size
+        size = (side, side) if side else batch["image"].shape[1:3]
         class_map = cam_ops.select_map(maps, jnp.argmax(batch["labels"], axis=-1))
         class_map = cam_ops.min_max(resize_maps(jax.lax.stop_gradient(class_map), size))
         branches = {name: resize_maps(x, size) for name, x in branches.items()}
@@ -137,23 +138,22 @@ def spg(config: Config, num_classes: int) -> Method:
         if options.stretch:
             outputs = {name: cam_ops.min_max(x) for name, x in outputs.items()}
         seen = cam_ops.against_mean(class_map) if options.against_mean else class_map
-        masks = guidance(
-            seen, **outputs, thresholds=thresholds, min_foreground=options.min_foreground
-        )
+        masks = guidance(seen, **outputs, thresholds=thresholds, **rules)._asdict()
         ce, accuracy = shared.classification(logits, batch)
         metrics = {"classification": ce, "accuracy": accuracy}
         total = ce
         # Guidance from a class map that has learned nothing is noise: it may wait and fade in.
         since = step + 1.0 - options.start_step
         ramp = jnp.clip(since / max(options.ramp_steps, 1), 0.0, 1.0)
-        for name, mask in masks._asdict().items():
+        taught = {name: mask for name, mask in masks.items() if name in branches}
+        for name, mask in taught.items():
             mask = jnp.where(valid[:, None, None], mask, UNLABELLED)
             sums, counts = masked_binary_cross_entropy(branches[name], mask)
             bce = jnp.sum(sums) / jnp.maximum(jnp.sum(counts), 1.0)
             metrics[f"bce_{name}"] = bce
             total = total + options[f"weight_{name}"] * ramp * bce
         metrics["loss"] = total
-        pictures = {"class map": class_map, **{f"mask {k}": v for k, v in masks._asdict().items()}}
+        pictures = {"class map": class_map, **{f"mask {k}": v for k, v in taught.items()}}
         return total, Aux(metrics, dict(updates), pictures)
 
     def localize(variables, images):
@@ -162,11 +162,28 @@ def spg(config: Config, num_classes: int) -> Method:
 
     return Method(
         init=shared.initialiser(network, model),
-        param_groups=shared.param_grouper(backbone, model.freeze_until, _part_of),
+        param_groups=shared.param_grouper(network.backbone, model.freeze_until, _part_of),
         loss=loss,
         localize=localize,
         tap=tapper(lambda variables, images: localize(variables, images).logits),
         maps_layer="head/class_maps:input",
+    )
+
+
+def _network(config: Config, num_classes: int) -> SpgNetwork:
+    model, options = config.model, config.spg
+    dtype = shared.compute_dtype(config.dtype)
+    branches = SpgBranches(
+        options.channels, options.share_b, options.c_layers, options.c_start, dtype
+    )
+    return SpgNetwork(
+        backbone=backbones.build(model, dtype),
+        head=shared.cam_head(model, num_classes, dtype),
+        branches=branches,
+        endpoint=model.endpoint or model.final_endpoint,
+        b1=options.b1_endpoint,
+        b2=options.b2_endpoint,
+        preprocessing=shared.preprocessing(model),
     )
 
 

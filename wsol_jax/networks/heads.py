@@ -105,6 +105,8 @@ class SpgBranches(nn.Module):
 
     Attributes:
       channels: width of the branches, 512 in the paper.
+      share_b: False: the layers after the first are B1's and B2's own too (section 4.3).
+      c_layers: 3x3 layers of SPG-C: 2 in the paper, 1 in its code; 0: there is no SPG-C.
       c_start: how SPG-C's weights begin. "random" as the other layers'; "non_negative" makes it a
         sum of the features' activations less 2, so that its loss can only be met by features that
         are dark outside the object and bright in it, and not by a clever reading of any features.
@@ -112,12 +114,17 @@ class SpgBranches(nn.Module):
     """
 
     channels: int = 512
+    share_b: bool = True
+    c_layers: int = 1
     c_start: Literal["random", "non_negative"] = "random"
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, b1: jax.Array, b2: jax.Array, c: jax.Array) -> dict[str, jax.Array]:
-        """Three features (B, H, W, D) -> {"b1", "b2", "c"}: logits (B, H, W), float32."""
+        """Three features (B, H, W, D) -> {"b1", "b2", "c"}: logits (B, H, W), float32.
+
+        Without layers in SPG-C there is no "c".
+        """
 
         def conv(name, channels=self.channels, size=3, **init):
             return _Conv(channels, (size, size), dtype=self.dtype, name=name, **init)
@@ -127,13 +134,16 @@ class SpgBranches(nn.Module):
             c_conv = dict(kernel_init=non_negative())
             c_out = dict(c_conv, bias_init=nn.initializers.constant(-2.0))
 
-        shared, shared_out = conv("b_shared"), conv("b_shared_out", 1, 1)
+        of_both = (conv("b_shared"), conv("b_shared_out", 1, 1)) if self.share_b else ()
         logits = {}
         for name, features in (("b1", b1), ("b2", b2)):
             x = nn.relu(conv(f"{name}_adapt")(features))
-            logits[name] = shared_out(nn.relu(shared(x)))
-        c = nn.relu(conv("c_conv", **c_conv)(c))
-        logits["c"] = conv("c_out", 1, 1, **c_out)(c)
+            second, out = of_both or (conv(f"{name}_conv"), conv(f"{name}_out", 1, 1))
+            logits[name] = out(nn.relu(second(x)))
+        for name in ("c_conv", "c_conv2")[: self.c_layers]:
+            c = nn.relu(conv(name, **c_conv)(c))
+        if self.c_layers:
+            logits["c"] = conv("c_out", 1, 1, **c_out)(c)
         return {name: x[..., 0].astype(jnp.float32) for name, x in logits.items()}
 
 

@@ -218,8 +218,10 @@ _NEWER = {
         "labels": False,
         "explain": "",
         "explain_layer": "",
+        "view": "whole",
     },
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
+    "spg": {"cascade": True, "share_b": True, "c_layers": 1, "seed_size": 0},
 }
 
 
