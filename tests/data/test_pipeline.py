@@ -404,6 +404,11 @@ def test_ten_crops_of_an_evaluation_batch():
     assert (batch["crops"][1] == 15).all()
 
 
+def test_an_evaluation_batch_of_the_photos_middle():
+    (batch,) = pipeline.eval_batches(pipeline.EvalExample(Photos(count=2), 8, center=10), 2)
+    assert batch["image"].shape == (2, 8, 8, 3) and (batch["image"][1] == 15).all()
+
+
 def test_a_corrupt_evaluation_image_is_an_invalid_row():
     source = Photos(count=3, broken=(1,))
     (batch,) = pipeline.eval_batches(pipeline.EvalExample(source, 8, 10), 3)

@@ -56,6 +56,26 @@ def test_ten_crops_layout():
         np.testing.assert_array_equal(mirror, crop[:, ::-1])
 
 
+@pytest.mark.parametrize("image", [GRID, GRID.transpose(1, 0, 2)])
+def test_the_center_of_a_photo_at_another_size(image):
+    """The shorter side of 24 pixels at 48: a pixel is two, but for the ramp between them."""
+    found = transforms.view(image, 20, 24)
+    top, left = (image.shape[0] - 20) // 2, (image.shape[1] - 20) // 2
+    np.testing.assert_array_equal(found, image[top : top + 20, left : left + 20])
+    large = transforms.view(image, 40, 48).astype(int)
+    assert large.shape == (40, 40, 3)
+    assert np.abs(large[::2, ::2] - found).max() <= 1
+
+
+def test_the_whole_of_a_test_photo_or_its_middle():
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 30:50] = 200
+    whole, middle = transforms.view(image, 20), transforms.view(image, 20, 20)
+    assert whole.shape == middle.shape == (20, 20, 3)
+    assert (whole[:, :7] == 0).all() and (whole[:, 8:12] == 200).all()
+    assert (middle[:, :4] == 0).all() and (middle[:, 6:14] == 200).all()
+
+
 def photo(height, width):
     """Smooth, so that only the geometry of a resize can differ between libraries."""
     y, x = np.mgrid[:height, :width]

@@ -228,6 +228,7 @@ def test_a_file_of_no_kind_is_refused(tmp_path):
         ({"eval.best_metric": "psap"}, r"eval\.best_metric: 'psap' is not one of 'miou'"),
         ({"eval.checkpoint": "last"}, r"eval\.checkpoint: 'last' is not one of"),
         ({"eval.mean_classes": ("c",)}, r"eval\.mean_classes: 'c' is not one of"),
+        ({"eval.view": "centre"}, r"eval\.view: 'centre' is not one of 'whole', 'center'"),
     ],
 )
 def test_options_of_every_kind_are_checked(changes, sentence):

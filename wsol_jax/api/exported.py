@@ -167,6 +167,8 @@ def _describe(model: Opened, config: Config, traced: _Traced) -> dict[str, Json]
     several = bool(config.data.multi_label)
     if config.eval.ten_crop:
         logging.warning("eval.ten_crop: the export's class scores are those of the whole photo")
+    if config.eval.view != "whole":
+        logging.warning("eval.view: the export is shown the whole photo")
     return {
         "format": FORMAT,
         "method": config.method,

@@ -23,9 +23,9 @@ from wsol_jax.base.threads import in_order, usable_cores
 from wsol_jax.base.typed import as_typed
 from wsol_jax.base.types import Config
 from wsol_jax.data.pipeline import eval_size
-from wsol_jax.data.transforms import resize
+from wsol_jax.data.transforms import view
 from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD
-from wsol_jax.evaluate.localize import localize_list
+from wsol_jax.evaluate.localize import eval_center, localize_list
 from wsol_jax.explain import named
 from wsol_jax.metrics.maps import prepare_map
 from wsol_jax.runs import figures, mirror, workdirs
@@ -113,8 +113,7 @@ class Model:
 
     def _explained(self, result: Result, method: str, layer: str) -> np.ndarray:
         """A heat map of a photo's likeliest class by an explanation."""
-        size = eval_size(self.config)
-        image = resize(result.image, size, size)[None]
+        image = view(result.image, eval_size(self.config), eval_center(self.config))[None]
         raw = named.maps(self.network, image, result.best, method, layer)
         return cv2.resize(
             prepare_map(np.asarray(raw)[0]), result.size, interpolation=cv2.INTER_LINEAR

@@ -135,12 +135,13 @@ def eval_size(config: Config) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class EvalExample:
-    """Record index -> one row of an evaluation batch: the whole image warped to size x size."""
+    """Record index -> one row of an evaluation batch: the image as ``transforms.view`` has it."""
 
     source: Source
     size: int
     ten_crop_resize: int = 0  # 0: no crops
     exif: bool = False  # turn photos as their camera says
+    center: int = 0  # see transforms.view
 
     def __call__(self, index: int) -> dict[str, np.ndarray]:
         row = {
@@ -159,7 +160,7 @@ class EvalExample:
         except CorruptImage:
             return row
         row["size"] = np.asarray(image.shape[1::-1], np.int32)
-        row["image"] = transforms.resize(image, self.size, self.size)
+        row["image"] = transforms.view(image, self.size, self.center)
         if self.ten_crop_resize:
             large = transforms.resize(image, self.ten_crop_resize, self.ten_crop_resize)
             row["crops"] = transforms.ten_crops(large, self.size)

@@ -85,6 +85,18 @@ def cut(image: np.ndarray, window: Window) -> np.ndarray:
     return np.ascontiguousarray(found[:, ::-1] if window.mirrored else found)
 
 
+def view(image: np.ndarray, size: int, center: int = 0) -> np.ndarray:
+    """What of a test photo a network is shown: (size, size, 3) uint8, all of it, warped.
+
+    ``center``: above 0, its shorter side becomes so many pixels, and the middle is cut out.
+    """
+    if not center:
+        return resize(image, size, size)
+    image = resize_for_crop(image, center, "shorter", size)
+    height, width = image.shape[:2]
+    return cut(image, Window(height, width, (height - size) // 2, (width - size) // 2, size))
+
+
 def cut_labels(labels: np.ndarray, window: Window, shape: tuple[int, int]) -> np.ndarray:
     """Samples the labels of a photo over a window of it, at the centres of ``shape`` cells.
 

@@ -14,6 +14,7 @@ from wsol_jax.data.pipeline import eval_size
 from wsol_jax.evaluate import figures, segments
 from wsol_jax.evaluate.boxes import Boxes, BoxScores
 from wsol_jax.evaluate.kind import Kind
+from wsol_jax.evaluate.localize import eval_center
 from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.segment_scores import SegmentationScores
@@ -110,6 +111,7 @@ def check_options(config: ml_collections.ConfigDict, class_names: Sequence[str])
         known = ", ".join(map(repr, figures.WATCHED))
         raise UserError(f"eval.best_metric: {options.best_metric!r} is not one of {known}.")
     check_choice(options.checkpoint)
+    eval_center(config)
     if options.explain_layer and not options.explain:
         raise UserError("eval.explain_layer: goes with eval.explain, which is empty.")
     if options.explain:

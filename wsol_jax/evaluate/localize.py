@@ -13,12 +13,30 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wsol_jax.base import sharding
+from wsol_jax.base.errors import UserError
 from wsol_jax.base.progress import Progress, compiling
 from wsol_jax.data import pipeline, prefetch
 from wsol_jax.data.records import Source
 from wsol_jax.explain import named
 from wsol_jax.methods import Method, Segmentation, Variables, shared
 from wsol_jax.runs.opened import Network
+
+
+def eval_resize(config: ml_collections.ConfigDict) -> int:
+    """Pixels of a test photo before its crops, whose share of it is that of the training's."""
+    size = pipeline.eval_size(config)
+    return round(size * max(config.data.resize / config.data.crop, 1.0))
+
+
+def eval_center(config: ml_collections.ConfigDict) -> int:
+    """What ``transforms.view`` shows of a test photo by ``eval.view``: 0 for the whole.
+
+    Raises:
+      UserError: another view than "whole" and "center".
+    """
+    if config.eval.view not in ("whole", "center"):
+        raise UserError(f"eval.view: {config.eval.view!r} is not one of 'whole', 'center'.")
+    return eval_resize(config) if config.eval.view == "center" else 0
 
 
 class LocalizedImage(NamedTuple):
@@ -159,9 +177,8 @@ def localize_list(
     scores, explained = shared.score_kind(config), Explained.of(network)
     size = pipeline.eval_size(config)
     crops = crops and config.eval.ten_crop and class_scores is None
-    # The crops keep the training's proportion of the resized image.
-    large = round(size * max(config.data.resize / config.data.crop, 1.0)) if crops else 0
-    example = pipeline.EvalExample(source, size, large, exif)
+    large = eval_resize(config) if crops else 0
+    example = pipeline.EvalExample(source, size, large, exif, eval_center(config))
 
     def extend(host):
         labels = [source[i].labels if i >= 0 else () for i in map(int, host["index"])]
