@@ -63,6 +63,8 @@ def step_of(recipe: str, topology: str, images: int) -> ahead.Step:
     file, arg, stage = RECIPES[recipe]
     config = importlib.import_module(f"configs.{file}").get_config(arg)
     config = stage_config(config, stage) if stage else config
+    if recipe == "spg":
+        config.spg.c_layers = 1  # the code's network, as the rows in docs/devices.md
     if images:
         config.train.batch_size = images * parse(topology).count
     return ahead.compile_step(config, sources.DATASETS[config.data.name].classes, topology)

@@ -72,8 +72,9 @@ def make_config(name, flags, overrides):
             config.features.backbone, config.features.width = flags.backbone, flags.width
             config.features.final_endpoint = config.model.final_endpoint
             config.features.weights, config.features.projection = "", 0
+        config.model.dropout = 0.5
         if name == "spg":
-            config.spg.channels = flags.head_channels
+            config.spg.channels, config.spg.c_layers = flags.head_channels, 1
         if name == "two_phase":
             config.two_phase.head = "cam"
         for path, value in overrides.items():

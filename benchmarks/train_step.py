@@ -77,8 +77,10 @@ def make_config(flags, on_gpu):
         config.model.preprocessing = "caffe" if is_cam else "tf"
         config.optimizer.schedule = "constant"
         config.optimizer.backbone_lr, config.optimizer.head_lr = 1e-7, 1e-6
-        if not is_cam:  # the peer has SPG-B and SPG-C in the head's group
+        config.model.dropout = 0.5
+        if not is_cam:  # the peer has SPG-B and SPG-C in the head's group, and the code's SPG
             config.optimizer.guide_lr = config.optimizer.head_lr
+            config.spg.thresholds, config.spg.c_layers = "released", 1
         if flags.head_channels:
             config.model.head_channels = flags.head_channels
             if not is_cam:

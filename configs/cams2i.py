@@ -18,8 +18,8 @@ momentum .9 and decay 5e-4. The paper gives no batch, epochs, sizes or rate of t
 of the other methods here, with batches of 10 classes x 3 images, since 30 images drawn at random
 hold two pairs of one class on CUB, and hardly one on ILSVRC. On ILSVRC that is 3 epochs of 42,706
 batches, at 1e-3, 9.5e-4 and 9.025e-4 (1e-2 and so on in the new layers); on CUB's 5,400 images 30
-of 180, the last at 2.26e-4. Neither time nor figures have been measured there: that needs an
-accelerator.
+of 180, the last at 2.26e-4. It names no dropout, so there is none. Neither time nor figures have
+been measured there: that needs an accelerator.
 
 The images are compared by AlexNet (torchvision's weights, which are read with PyTorch): a linear
 layer of 2,048 on its fc7, which the paper says no more of. It is random, and both stay as they are,

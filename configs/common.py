@@ -113,7 +113,7 @@ def base() -> ml_collections.ConfigDict:
     c.model.freeze_until = ""  # layers up to this endpoint do not train; "all" is the whole trunk
     c.model.head_layers = ml_collections.config_dict.placeholder(int)  # 3x3 layers before the maps
     c.model.head_channels = 1024  # their width
-    c.model.dropout = 0.5  # before the class-map layer
+    c.model.dropout = 0.0  # before the class-map layer
     c.model.map_mean = 0.0  # of the class-map layer's first weights: see heads.py
     c.model.scores = "auto"  # of the classes: "softmax", or "sigmoid" for several an image
     c.model.positive_maps = False  # clip the class maps at zero, as Grad-CAM does
@@ -146,6 +146,7 @@ def base() -> ml_collections.ConfigDict:
     c.eval = ml_collections.ConfigDict()
     c.eval.batch_size = 32
     c.eval.size = 0  # pixels of the warped test image; 0 is data.crop
+    c.eval.view = "whole"  # photo, warped; "center": its middle, at the training's resize and crop
     c.eval.ten_crop = False  # class scores averaged over ten crops
     c.eval.class_scores = ""  # an .npz of another classifier's probabilities (SPG's table 3)
     # Score an explanation of the class scores in place of class maps: "grad_cam", "layer_cam", ...

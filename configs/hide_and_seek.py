@@ -147,11 +147,6 @@ def get_config(arg: str = ""):
     config.method = "hide_and_seek"
     sections(config)
     name, pairs = recipes.begin(config, arg, KEYS, default="voc")
-    if pairs.get("recipe") == "released":
-        raise UserError(
-            "config key recipe=released: only the authors' test network was released; "
-            "docs/hide_and_seek.md has its fields."
-        )
     if recipes.is_small_photos(name, pairs):
         small_photos(config)
     elif name == "embedded":

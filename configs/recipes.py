@@ -6,6 +6,7 @@ from configs import common
 from wsol_jax.base.errors import UserError
 
 RECIPES = ("paper", "released")
+_RELEASED = ("cam", "spg")  # SPG's code, and so its plain network's too
 
 
 def begin(
@@ -29,7 +30,7 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
     """Sets budget, sizes and optimizer of a data set, the same for all methods.
 
     Raises:
-      UserError: an unknown recipe.
+      UserError: an unknown recipe, or "released" where that is none.
     """
     recipe = pairs.get("recipe", config.recipe)
     if recipe not in RECIPES:
@@ -51,9 +52,37 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
         # 200 steps an epoch: the papers' fall after every epoch would end before it began.
         config.train.epochs, config.optimizer.decay_epochs = 30.0, 10.0
     if recipe == "released":
-        # SPG's released code, and so for its plain network too.
-        config.data.resize, config.data.resize_mode, config.data.crop = 356, "shorter", 321
-        config.optimizer.nesterov = True
+        if config.method not in _RELEASED:
+            raise UserError(
+                f"config key recipe=released: no training that {config.method}'s authors released "
+                "is followed here; its recipe is 'paper'."
+            )
+        if name == "embedded" or is_small_photos(name, pairs):
+            raise UserError(
+                "config key recipe=released: it trains a whole network from ImageNet's weights; "
+                f"{name} has a recipe of its own on {pairs.get('backbone', config.model.backbone)}."
+            )
+        released(config, name, pairs.get("backbone", config.model.backbone))
+
+
+def released(config, name: str, backbone: str) -> None:
+    """Sets what SPG's released code trains and tests with, on ILSVRC; its defaults elsewhere.
+
+    Constant rates, the same for added layers, twice for biases; batch statistics move. Inception-v3
+    is shown pixels less ImageNet's mean, over its deviation, which its weights were not trained on
+    (``transform_input`` is off). At test time it sees the middle of a photo, and its map is taken
+    for the whole photo's. docs/spg.md has what of the code is not followed.
+    """
+    config.data.resize, config.data.resize_mode, config.data.crop = 356, "shorter", 321
+    config.train.batch_size = 20
+    config.train.epochs = 5.0 if name == "ilsvrc" else 21.0
+    config.optimizer.schedule, config.optimizer.nesterov = "constant", True
+    config.optimizer.backbone_lr = config.optimizer.head_lr = 1e-3
+    config.optimizer.bias_lr = 2.0
+    config.model.batch_norm = "batch"
+    if backbone == "inception_v3":
+        config.model.preprocessing = "torch"
+    config.eval.view, config.eval.ten_crop = "center", False
 
 
 def embedded(config, backbone: str = "vgg16") -> None:
@@ -65,7 +94,7 @@ def embedded(config, backbone: str = "vgg16") -> None:
         config.model.trunk = {"normalise": True, "stem_stride": 2}
         config.model.final_endpoint = "conv4_1"
     config.model.batch_norm = "batch"
-    config.model.head_layers, config.model.dropout = 0, 0.0
+    config.model.head_layers = 0
     config.model.map_mean, config.model.positive_maps = 0.3, True
     config.train.batch_size, config.train.epochs = 32, 8.0
     config.train.eval_epochs = 4.0
@@ -86,7 +115,7 @@ def small_photos(config) -> None:
     classifier learns to look at heads.
     """
     config.model.final_endpoint, config.model.freeze_until = "block_16", "all"
-    config.model.head_channels, config.model.dropout = 256, 0.0
+    config.model.head_channels = 256
     config.model.positive_maps = True
     config.train.epochs, config.train.eval_epochs = 8.0, 4.0
     config.optimizer.backbone_lr = config.optimizer.head_lr = 1e-2

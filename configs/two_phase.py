@@ -101,7 +101,7 @@ def published(config, backbone: str) -> None:
         config.data.train, config.data.multi_label = "trainaug", True
     config.data.resize = config.data.crop = 321
     config.data.flip = 0.0
-    config.two_phase.head = "fcn"
+    config.two_phase.head, config.model.dropout = "fcn", 0.5
     config.model.output_stride = 8
     if backbone == "vgg16":
         config.model.trunk = {"ceil_mode": True, "relaxed_pools": "absent"}

@@ -33,8 +33,10 @@ def count(tree):
 @pytest.mark.parametrize(
     "file, arg, classes, parameters",
     [
-        ("spg", "", 200, 37_634_986),
-        ("spg", "ilsvrc", 1000, 38_454_986),
+        ("spg", "cub,recipe=released", 200, 37_634_986),
+        ("spg", "ilsvrc,recipe=released", 1000, 38_454_986),
+        # The paper's SPG-C has a second layer of 3x3x512x512, and 512 biases.
+        ("spg", "", 200, 37_634_986 + 2_359_808),
         ("cam", "cub,backbone=inception_v3", 200, 25_687_976),
         ("cam", "ilsvrc,backbone=inception_v3", 1000, 26_507_976),
     ],
@@ -54,7 +56,7 @@ def test_map_sizes_of_spgs_network(pixels, cells):
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("backbone", table.with_class_maps())
+@pytest.mark.parametrize("backbone", table.BACKBONES)
 @pytest.mark.parametrize("dataset", ["cub", "embedded"])
 def test_every_method_runs_on_every_backbone_by_config_alone(file, backbone, dataset):
     arg = f"{dataset},backbone={backbone},width=0.1,size=64"
@@ -76,18 +78,22 @@ def test_every_method_runs_on_every_backbone_by_config_alone(file, backbone, dat
 
 
 @pytest.mark.parametrize("dataset", ["cub", pytest.param("ilsvrc", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("backbone", table.with_class_maps())
+@pytest.mark.parametrize("backbone", table.BACKBONES)
 def test_cams2i_has_two_maps_of_28_cells_at_224_pixels(dataset, backbone):
-    """VGG16's pool4 and pool5 at stride 1; the other trunks by their output stride."""
+    """VGG16's pool4 and pool5 at stride 1; the other trunks by their output stride.
+
+    AlexNet's first layers have no border, so it has 27.
+    """
+    cells = 27 if backbone == "alexnet" else 28
     config = cams2i_config.get_config(f"{dataset},backbone={backbone},weights=none")
     network = cams2i._network(config, 5)
     images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     make = lambda x: network.init_with_output(jax.random.key(0), x, method=network.taps)[0]
-    assert [x.shape[:3] for x in jax.eval_shape(make, images)] == [(2, 28, 28)] * 2
+    assert [x.shape[:3] for x in jax.eval_shape(make, images)] == [(2, cells, cells)] * 2
     outputs, features = jax.eval_shape(
         lambda x: network.init_with_output(jax.random.key(0), x)[0], images
     )
-    assert [maps.shape for _, maps in outputs] == [(2, 28, 28, 5)] * 2
+    assert [maps.shape for _, maps in outputs] == [(2, cells, cells, 5)] * 2
     assert features.shape == (2, 2048)
 
 
@@ -115,6 +121,7 @@ def test_b_layers_are_shared():
         "b_shared": (3, 3, 512, 512),
         "b_shared_out": (1, 1, 512, 1),
         "c_conv": (3, 3, 1024, 512),
+        "c_conv2": (3, 3, 512, 512),
         "c_out": (1, 1, 512, 1),
     }
 

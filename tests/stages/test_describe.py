@@ -37,8 +37,8 @@ def test_classes_of_the_data_that_is_there(tmp_path):
 @pytest.mark.slow
 def test_papers_network(tmp_path):
     """SPG on Inception-v3 for CUB and for ImageNet: the released code's counts."""
-    words = ["--config=configs/spg.py", "--mode=describe", f"--workdir={tmp_path}"]
-    words.append("--config.train.batch_size=2")
+    words = ["--config=configs/spg.py:cub,recipe=released", "--mode=describe"]
+    words += [f"--workdir={tmp_path}", "--config.train.batch_size=2"]
     done = tiny.run(words)
     assert done.returncode == 0, done.stderr
     described = json.loads((tmp_path / "describe.json").read_text())
