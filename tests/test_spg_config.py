@@ -6,7 +6,7 @@ from configs import cam, cams2i, hide_and_seek, mcof, sec, spg, two_phase
 from wsol_jax.base import fields
 from wsol_jax.base.errors import UserError
 from wsol_jax.data.pipeline import eval_size
-from wsol_jax.evaluate.localize import eval_center
+from wsol_jax.data.views import eval_center
 from wsol_jax.methods.spg import PRESETS, thresholds_of
 
 # The authors' train_imagenet_full_v5.sh, train_frame.py, my_optim.py, LoadData.py and

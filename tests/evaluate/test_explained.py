@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 
+import cv2
 import ml_collections
 import numpy as np
 import pytest
@@ -84,6 +85,17 @@ def test_the_devices_have_begun_with_a_batch_when_the_one_before_it_is_handed_ou
     assert seen == [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)]  # two batches, of three and of two
     stopped = localize_list(network(), Photos(), stop=lambda: True)
     assert list(stopped) == [] and len(batches) == 3
+
+
+def test_a_network_that_is_shown_the_middle_of_a_photo():
+    """Enlarged by half, as the training's photos are before its crops, and cut out by slices."""
+    shown = {"eval.explain": "", "eval.view": "center", "data.resize": SIDE * 3 // 2}
+    one, source = network(**shown), Photos()
+    for index, image in enumerate(localize_list(one, source)):
+        large = cv2.resize(source.pixels(index), (SIDE * 3 // 2, SIDE * 3 // 2))
+        middle = large[SIDE // 4 : SIDE * 5 // 4, SIDE // 4 : SIDE * 5 // 4]
+        found = one.method.localize(one.variables, middle[None])
+        np.testing.assert_allclose(image.true_map, found.maps[0, :, :, index], rtol=1e-4, atol=1e-6)
 
 
 def test_maps_of_all_classes_where_an_image_may_have_several():

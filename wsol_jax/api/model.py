@@ -24,8 +24,9 @@ from wsol_jax.base.typed import as_typed
 from wsol_jax.base.types import Config
 from wsol_jax.data.pipeline import eval_size
 from wsol_jax.data.transforms import view
+from wsol_jax.data.views import eval_center
 from wsol_jax.evaluate.boxes import DEFAULT_THRESHOLD
-from wsol_jax.evaluate.localize import eval_center, localize_list
+from wsol_jax.evaluate.localize import localize_list
 from wsol_jax.explain import named
 from wsol_jax.metrics.maps import prepare_map
 from wsol_jax.runs import figures, mirror, workdirs

@@ -11,10 +11,10 @@ import numpy as np
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.stored import read_arrays, reading
 from wsol_jax.data.pipeline import eval_size
+from wsol_jax.data.views import eval_center
 from wsol_jax.evaluate import figures, segments
 from wsol_jax.evaluate.boxes import Boxes, BoxScores
 from wsol_jax.evaluate.kind import Kind
-from wsol_jax.evaluate.localize import eval_center
 from wsol_jax.evaluate.multi_label import MultiLabel, MultiLabelScores
 from wsol_jax.evaluate.results import Results
 from wsol_jax.evaluate.segment_scores import SegmentationScores

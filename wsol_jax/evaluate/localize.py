@@ -13,30 +13,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wsol_jax.base import sharding
-from wsol_jax.base.errors import UserError
 from wsol_jax.base.progress import Progress, compiling
 from wsol_jax.data import pipeline, prefetch
 from wsol_jax.data.records import Source
+from wsol_jax.data.views import eval_center, eval_resize
 from wsol_jax.explain import named
 from wsol_jax.methods import Method, Segmentation, Variables, shared
 from wsol_jax.runs.opened import Network
-
-
-def eval_resize(config: ml_collections.ConfigDict) -> int:
-    """Pixels of a test photo before its crops, whose share of it is that of the training's."""
-    size = pipeline.eval_size(config)
-    return round(size * max(config.data.resize / config.data.crop, 1.0))
-
-
-def eval_center(config: ml_collections.ConfigDict) -> int:
-    """What ``transforms.view`` shows of a test photo by ``eval.view``: 0 for the whole.
-
-    Raises:
-      UserError: another view than "whole" and "center".
-    """
-    if config.eval.view not in ("whole", "center"):
-        raise UserError(f"eval.view: {config.eval.view!r} is not one of 'whole', 'center'.")
-    return eval_resize(config) if config.eval.view == "center" else 0
 
 
 class LocalizedImage(NamedTuple):
