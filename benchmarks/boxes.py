@@ -9,8 +9,8 @@ the physical floor, one pass over the map's bytes, and the throughput over cores
 sides are compared first.
 """
 
-import argparse
 import concurrent.futures
+import functools
 import os
 import pathlib
 import sys
@@ -20,8 +20,11 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from benchmarks import common
 from wsol_jax.metrics.boxes import THRESHOLDS, best_ious, boxes_from_score_map
 from wsol_jax.metrics.maps import prepare_map
+
+CONTOURS = "OpenCV's contours"
 
 
 def contour_route(score_map, multi_contour, once):
@@ -46,16 +49,32 @@ def contour_route(score_map, multi_contour, once):
     return found
 
 
-def milliseconds(sides, maps, rounds):
-    """Each side's best of all rounds for a map, median over maps; the sides take turns."""
-    best = {name: np.full(len(maps), np.inf) for name in sides}
-    for _ in range(rounds):
-        for name, side in sides.items():
-            for i, score_map in enumerate(maps):
-                start = time.perf_counter()
-                side(score_map)
-                best[name][i] = min(best[name][i], 1e3 * (time.perf_counter() - start))
-    return {name: float(np.median(t)) for name, t in best.items()}
+def seconds_a_map(sides, maps, rounds):
+    """{side: seconds in each round, the median over maps}; the sides take turns."""
+
+    def one(side):
+        return [common.clock(functools.partial(side, score_map))[0] for score_map in maps]
+
+    found = common.in_turns({n: functools.partial(one, s) for n, s in sides.items()}, rounds)
+    return {name: np.median(times, axis=1) for name, times in found.items()}
+
+
+def check(maps, multi_contour, what):
+    """Ends the program where the boxes of both sides differ; compiles ours."""
+    for score_map in maps:
+        ours = boxes_from_score_map(score_map, THRESHOLDS, multi_contour=multi_contour)
+        for a, b in zip(ours, contour_route(score_map, multi_contour, True), strict=True):
+            if not np.array_equal(a, b):
+                sys.exit(f"boxes differ on {what}")
+
+
+def rows_of(times, version, cells):
+    """The rows of one kind of maps, to both routes."""
+    what = f"boxes at {len(THRESHOLDS):,} thresholds, {version}", f"maps of {cells}x{cells}"
+    return [
+        common.Row(*what, times["ours"], times[side], against=against, by="best")
+        for side, against in (("route", CONTOURS), ("once", f"{CONTOURS}, levels once"))
+    ]
 
 
 def throughput(maps, cores, count):
@@ -73,9 +92,10 @@ def throughput(maps, cores, count):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--maps", type=int, default=8, help="maps of each kind")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scored", type=int, default=400, help="maps, for the throughput")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -84,23 +104,22 @@ def main():
     rng = np.random.default_rng(0)
     print(f"OpenCV {cv2.__version__}, {len(THRESHOLDS)} thresholds, one core; ms a map")
     print("map     version   ours    floor   route           levels once")
-    worst = [np.inf, np.inf]
+    worst, rows = [np.inf, np.inf], []
     for cells in (14, 28):
         maps = [prepare_map(rng.random((cells, cells))) for _ in range(args.maps)]
         for version, multi in (("V1", False), ("V2", True)):
-            for score_map in maps:  # also compiles ours before the clock starts
-                ours = boxes_from_score_map(score_map, THRESHOLDS, multi_contour=multi)
-                for a, b in zip(ours, contour_route(score_map, multi, True), strict=True):
-                    if not np.array_equal(a, b):
-                        sys.exit(f"boxes differ on a {cells}x{cells} map, {version}")
+            check(maps, multi, f"a {cells}x{cells} map, {version}")
             sides = {
                 "ours": lambda m, v=multi: boxes_from_score_map(m, THRESHOLDS, multi_contour=v),
                 "floor": lambda m: m.max(),
                 "route": lambda m, v=multi: contour_route(m, v, False),
                 "once": lambda m, v=multi: contour_route(m, v, True),
             }
-            ms = milliseconds(sides, maps, args.rounds)
-            ratios = ms["route"] / ms["ours"], ms["once"] / ms["ours"]
+            times = seconds_a_map(sides, maps, args.rounds)
+            own = rows_of(times, version, cells)
+            rows += own
+            ms = {name: 1e3 * x.min() for name, x in times.items()}
+            ratios = [row.ratio for row in own]
             worst = [min(w, r) for w, r in zip(worst, ratios, strict=True)]
             print(
                 f"{cells}x{cells}   {version}       {ms['ours']:.2f}    {ms['floor']:.3f}   "
@@ -110,7 +129,11 @@ def main():
     if cores:
         os.sched_setaffinity(0, cores)
     for n in sorted({1, len(cores) or 1}):
-        print(f"{n} core(s): {throughput(maps, n, 400):.0f} maps/s (28x28, V1 and V2 with IoUs)")
+        rate = throughput(maps, n, args.scored)
+        print(f"{n} core(s): {rate:.0f} maps/s (28x28, V1 and V2 with IoUs)")
+        what = ("maps scored, V1 and V2 with IoUs", f"28x28, {n} core(s)")
+        rows.append(common.Row(*what, [rate], unit="maps/s"))
+    common.write(args, rows)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,10 @@ same run, the lattice's peak memory as XLA plans it, and what either method's ap
 accuracy.
 """
 
-import argparse
 import functools
-import json
 import os
 import pathlib
 import sys
-import time
 
 import numpy as np
 
@@ -29,6 +26,7 @@ import cv2
 import jax
 import jax.numpy as jnp
 
+from benchmarks import common, machine
 from wsol_jax.data.decode import decode_rgb
 from wsol_jax.ops.crf import dense_crf
 from wsol_jax.ops.crf.host import host_field
@@ -89,19 +87,13 @@ def in_float64(unary, image, bilateral, spatial, iterations):
 
 
 def timed(sides, rounds):
-    """{side: [seconds]}, wall and CPU, the sides taking turns."""
-    wall, cpu = ({name: [] for name in sides} for _ in range(2))
-    for _ in range(rounds):
-        for name, side in sides.items():
-            start, start_cpu = time.perf_counter(), time.process_time()
-            side()
-            wall[name].append(time.perf_counter() - start)
-            cpu[name].append(time.process_time() - start_cpu)
-    return wall, cpu
+    """{side: (wall, CPU) seconds of each round}, the sides taking turns."""
+    clocks = {name: functools.partial(common.clock, side) for name, side in sides.items()}
+    return {name: times.T for name, times in common.in_turns(clocks, rounds).items()}
 
 
-def compare(name, ours, peer, expected, rounds, at_most):
-    """Results of each of ours, then all times; {which of ours: figures}."""
+def compare(name, setting, ours, peer, expected, rounds, at_most):
+    """Results of each of ours, then all times; {which of ours: figures}, and the rows."""
     result = {}
     for label, side in ours.items():
         found = np.asarray(side())
@@ -112,20 +104,19 @@ def compare(name, ours, peer, expected, rounds, at_most):
         if at_most is not None and difference > at_most:
             sys.exit(f"{name}{label}: differs by more than {at_most}")
         result[label] = dict(max_difference=difference, agreement=agreement)
-    wall, cpu = timed({**ours, "pydensecrf2": peer}, rounds)
-    theirs, their_cpu = min(wall["pydensecrf2"]), min(cpu["pydensecrf2"])
+    times, rows = timed({**ours, "pydensecrf2": peer}, rounds), []
+    wall, cpu = times["pydensecrf2"]
     for label, figures in result.items():
-        best, best_cpu, title = min(wall[label]), min(cpu[label]), name + label
-        by_round = [b / a for a, b in zip(wall[label], wall["pydensecrf2"], strict=True)]
-        print(f"{title}: ours {1e3 * best:.0f} ms, pydensecrf2 {1e3 * theirs:.0f} ms ", end="")
-        print(f"(best of {rounds}); in CPU time {1e3 * best_cpu:.0f} and {1e3 * their_cpu:.0f}")
-        print(f"ratio {title}: {theirs / best:.2f}x ({min(by_round):.2f} to {max(by_round):.2f})")
-        print(f"ratio {title} in CPU seconds of the host: {their_cpu / best_cpu:.2f}x")
+        own, own_cpu = times[label]
+        row = common.Row(f"CRF {name}{label}", setting, own, wall, against="pydensecrf2", by="best")
+        rows.append(row)
+        print(f"{row}, best of {rounds}; CPU seconds {min(own_cpu):.3g} and {min(cpu):.3g}")
+        print(f"ratio {name}{label} in CPU seconds of the host: {min(cpu) / min(own_cpu):.2f}x")
         figures |= dict(
-            ours=wall[label], peer=wall["pydensecrf2"], ratio=theirs / best,
-            cpu=cpu[label], peer_cpu=cpu["pydensecrf2"], cpu_ratio=their_cpu / best_cpu,
+            ours=own.tolist(), peer=wall.tolist(), ratio=row.ratio,
+            cpu=own_cpu.tolist(), peer_cpu=cpu.tolist(), cpu_ratio=min(cpu) / min(own_cpu),
         )  # fmt: skip
-    return result
+    return result, rows
 
 
 def matmul_speed(rounds, size=2048):
@@ -133,12 +124,12 @@ def matmul_speed(rounds, size=2048):
     a = jnp.asarray(np.random.default_rng(0).random((size, size), np.float32))
     product = jax.jit(functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
     jax.block_until_ready(product(a, a))
-    wall, _ = timed({"it": lambda: jax.block_until_ready(product(a, a))}, rounds)
-    return 2 * size**3 / min(wall["it"]) / 1e9
+    wall, _ = timed({"it": lambda: jax.block_until_ready(product(a, a))}, rounds)["it"]
+    return 2 * size**3 / min(wall) / 1e9
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--image", help="a photo for the lattice; default: one made up")
     parser.add_argument("--batch", type=int, default=15)
     parser.add_argument("--map", type=int, default=41, help="side of the maps for exact")
@@ -147,21 +138,10 @@ def main():
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", type=int, choices=(1,), help="run on one core alone (Linux)")
-    parser.add_argument("--out", help="figures as JSON")
     args = parser.parse_args()
-    device = jax.devices()[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(
-        f"{device.platform} ({device.device_kind}), {cores} core(s), JAX {jax.__version__}; ",
-        end="",
-    )
-    print(f"{args.classes} classes, {args.iterations} iterations")
-    if hasattr(os, "getloadavg"):
-        print(
-            f"load of this machine: {os.getloadavg()[0]:.1f}; figures mean something on idle cores"
-        )
-    rng = np.random.default_rng(0)
-    result = dict(device=device.device_kind, cores=cores, load=os.getloadavg()[0])
+    setting = f"{args.classes} classes, {args.iterations} iterations"
+    print(machine.heading(setting))
+    rng, result = np.random.default_rng(0), {}
 
     side, iterations = args.map, args.iterations
     images = np.stack([made_up(rng, side, side) for _ in range(args.batch)])
@@ -179,7 +159,8 @@ def main():
     if difference > 1e-4:
         sys.exit(f"{name}: differs from the formula by more than 1e-4")
     # pydensecrf2 approximates what exact computes, so no bound here.
-    result["exact"] = compare(name, {"": exact}, loop, expected, args.rounds, None)[""]
+    found, rows = compare(name, setting, {"": exact}, loop, expected, args.rounds, None)
+    result["exact"] = found[""]
     flop = 2 * args.batch * iterations * side**4 * args.classes
     speed, plain = flop / min(result["exact"]["ours"]) / 1e9, matmul_speed(args.rounds)
     print(f"{name}: {flop / 1e9:.1f} GFLOP of products at {speed:.0f} GFLOP/s, ", end="")
@@ -206,7 +187,7 @@ def main():
     arrays = [jax.device_put(x) for x in (unary, photo)]
     settings = (LATTICE["bilateral"], LATTICE["spatial"], None, iterations)
     ours = {"": lambda: jax.block_until_ready(photo_field(*arrays, *settings))}
-    if device.platform == "cpu":
+    if jax.default_backend() == "cpu":
         by_numba = lambda threads: (
             lambda: host_field(unary[None], photo[None], *settings, threads=threads)[0]
         )
@@ -216,15 +197,11 @@ def main():
             ", JAX": ours[""],
         }
     other = lambda: peer(unary, photo, iterations=iterations, **LATTICE)
-    found = compare(f"lattice {args.size}", ours, other, other(), args.rounds, 1e-3)
+    title = f"lattice {args.size}"
+    found, more = compare(title, setting, ours, other, other(), args.rounds, 1e-3)
     result |= {f"lattice{label}": figures for label, figures in found.items()}
-    memory = device.memory_stats()
-    if memory:
-        peak = memory["peak_bytes_in_use"]
-        print(f"peak memory of the device over both: {peak / 2**20:.0f} MiB")
-        result["peak_bytes"] = peak
-    if args.out:
-        pathlib.Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
+    machine.print_peak()
+    common.write(args, [*rows, *more], **result)
 
 
 if __name__ == "__main__":

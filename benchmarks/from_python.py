@@ -7,13 +7,16 @@ empty compilation cache, once with what that left. A third one looks through the
 --photos asks for, and tells its memory (the resident set) after a tenth of them and at the end.
 """
 
-import argparse
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FIRST = """
@@ -56,12 +59,22 @@ def child(code, *words, cache):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def rows_of(figures, count):
+    rows = []
+    for state in ("cold cache", "warm cache"):
+        seconds = dict(figures[state])
+        del seconds["second photo"]
+        what = "from import to the first heat map"
+        rows.append(common.Row(what, state, [sum(seconds.values())]))
+    rate = [figures["many"]["photos/s"]]
+    return [*rows, common.Row("photos of a folder", f"{count} photos", rate, unit="photos/s")]
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--images", required=True, type=pathlib.Path)
     parser.add_argument("--photos", type=int, default=1000)
-    parser.add_argument("--out", help="figures as JSON")
     flags = parser.parse_args()
     photos = sorted(flags.images.rglob("*.jpg"))
     if not photos:
@@ -80,8 +93,7 @@ def main():
         figures["many"] = child(MANY, *words, cache=str(cache))
     for name, values in figures.items():
         print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in values.items()))
-    if flags.out:
-        pathlib.Path(flags.out).write_text(json.dumps(figures, indent=1) + "\n")
+    common.write(flags, rows_of(figures, flags.photos), **figures)
 
 
 if __name__ == "__main__":

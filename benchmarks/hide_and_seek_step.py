@@ -12,11 +12,7 @@ lattice), in turns. The compiled programs are searched for calls to the host: th
 whose label differs, on the first photos of its first test list, with 41x41 cells.
 """
 
-import argparse
-import json
 import pathlib
-import platform
-import resource
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -25,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.methods import time_in_turns
+from benchmarks import common, machine
+from benchmarks.methods import setting_of, time_in_turns
 from configs import hide_and_seek
 from wsol_jax import methods
 from wsol_jax.data import transforms
@@ -37,7 +34,7 @@ CRFS = ("none", "cells", "image")
 
 
 def read_flags(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--backbone", default="vgg16")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, default=321, help="pixels of the square image")
@@ -47,7 +44,6 @@ def read_flags(argv=None):
     parser.add_argument("--steps", type=int, default=2, help="a round")
     parser.add_argument("--masks", type=pathlib.Path, help="workdir of a trained run")
     parser.add_argument("--photos", type=int, default=20)
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
     return parser.parse_args(argv)
 
 
@@ -92,20 +88,24 @@ def photos_of(flags):
 
 
 def time_steps(flags):
-    """Prints and returns the seconds of a step with each CRF."""
+    """Prints and returns a row for each CRF, and its share of the step."""
     times = time_in_turns({crf: make_config(flags, crf) for crf in CRFS}, flags, photos_of(flags))
-    plain, found = np.array(times["none"]), {}
-    for crf, seconds in times.items():
-        share = 1 - plain / np.array(seconds)
-        found[crf] = {"seconds": seconds, "crf_share": float(np.median(share))}
-        print(
-            f"{crf}: {np.median(seconds):.3f} s a step, ratio to none "
-            f"{np.median(np.array(seconds) / plain):.2f}x, the CRF is "
-            f"{100 * np.median(share):.0f} % of the step"
+    rows, shares = [], {}
+    for crf in CRFS[1:]:
+        rows.append(
+            common.Row(
+                f"Hide-and-Seek's step, CRF on {crf}",
+                setting_of(flags),
+                times[crf],
+                times["none"],
+                against="the same without",
+                compares="time",
+            )
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of the process, three compiled steps: {peak:.1f} GiB")
-    return {"steps": found, "peak_gib": peak}
+        shares[crf] = float(np.median(1 - times["none"] / times[crf]))
+        print(f"{rows[-1]}; the CRF is {100 * shares[crf]:.0f} % of the step")
+    machine.print_peak()
+    return rows, {"crf_share": shares}
 
 
 def compare_masks(flags):
@@ -149,14 +149,9 @@ def _mask(method, variables, batch):
 
 def main(argv=None):
     flags = read_flags(argv)
-    device = jax.devices()[0]
-    print(f"{flags.backbone}, batch {flags.batch} at {flags.size}, {device.device_kind}")
-    found = compare_masks(flags) if flags.masks else time_steps(flags)
-    if flags.out:
-        setting = {k: str(v) if k == "masks" else v for k, v in vars(flags).items() if k != "out"}
-        where = {"device": device.device_kind, "machine": platform.machine()}
-        text = {**where, "jax": jax.__version__, "setting": setting, **found}
-        flags.out.write_text(json.dumps(text, indent=1) + "\n")
+    print(machine.heading(setting_of(flags)))
+    rows, found = ([], compare_masks(flags)) if flags.masks else time_steps(flags)
+    common.write(flags, rows, **found)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ the same cores: the figure is images a second and core. Rounds in turns; the rat
 the rounds', in wall time and in CPU seconds.
 """
 
-import argparse
-import json
+import functools
 import os
 import pathlib
 import sys
@@ -22,35 +21,16 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import cv2
 import numpy as np
-import PIL
 import torch
 from absl import flags as absl_flags
 from PIL import Image
 
+from benchmarks import common, machine
 from wsol_jax.data import orders, pipeline
 from wsol_jax.data.records import Record
 
 RESIZE, CROP = 256, 224
-
-
-def write_photos(folder: pathlib.Path, count: int, size=(500, 375), quality=90) -> list[str]:
-    """``count`` JPEGs of 1/f-like noise: sums of smooth random fields at five scales."""
-    paths = []
-    for index in range(count):
-        rng = np.random.default_rng(index)
-        total = np.zeros((size[1], size[0], 3), np.float32)
-        for cells in (4, 12, 36, 108, 324):
-            field = rng.standard_normal((cells * size[1] // size[0] + 1, cells, 3))
-            field = np.clip(field * 48 + 128, 0, 255).astype(np.uint8)
-            layer = Image.fromarray(field).resize(size, Image.Resampling.BICUBIC)
-            total += (np.asarray(layer, np.float32) - 128) * (4 / cells) ** 0.35
-        picture = np.clip(total + 128, 0, 255).astype(np.uint8)
-        path = folder / f"{index:05d}.jpg"
-        Image.fromarray(picture).save(path, quality=quality)
-        paths.append(str(path))
-    return paths
 
 
 class Photos:
@@ -111,6 +91,9 @@ def torch_batches(paths, batch, workers, threads, seed):
         yield images
 
 
+SIDES = {"wsol_jax": our_batches, "torch": torch_batches}
+
+
 def rate(batches):
     """Images a second of wall time and of CPU time, from the second batch on: start-up is no load.
 
@@ -126,7 +109,7 @@ def rate(batches):
 
 
 def read_flags(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--images", type=pathlib.Path, help="folder of JPEGs; else they are made")
     parser.add_argument("--count", type=int, default=640, help="photos to make, or to read at most")
     parser.add_argument("--batch", type=int, default=32)
@@ -134,7 +117,6 @@ def read_flags(argv=None):
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: in this process")
     parser.add_argument("--threads", type=int, default=0, help="of ours; 0: as many as cores")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
     return parser.parse_args(argv)
 
 
@@ -149,58 +131,42 @@ def measure(flags):
             paths = [str(p) for p in sorted(found)][: flags.count]
             what = f"{len(paths)} files of {flags.images.name}"
         else:
-            paths = write_photos(pathlib.Path(temporary), flags.count)
+            paths = common.write_photos(pathlib.Path(temporary), flags.count)
             what = f"{len(paths)} made photos, 500x375, quality 90"
         if len(paths) < 2 * flags.batch:
             sys.exit(f"error: {len(paths)} JPEGs are under two batches of {flags.batch}.")
-        print(f"{what}; {cores} core(s), {flags.workers} worker processes, our threads: {threads}")
+        print(machine.heading(f"{what}; {flags.workers} worker processes, our threads: {threads}"))
         os.sched_setaffinity(0, sorted(allowed)[:cores])
         try:
-            sides = [("wsol_jax", our_batches), ("torch", torch_batches)]
-            rounds = {name: [] for name, _ in sides}
-            for index in range(flags.rounds):
-                for name, make in sides if index % 2 == 0 else sides[::-1]:
-                    made = make(paths, flags.batch, flags.workers, threads, index)
-                    rounds[name].append(rate(made))
+            seeds = {name: iter(range(flags.rounds)) for name in SIDES}
+
+            def read(name):
+                reader = (flags.batch, flags.workers, threads, next(seeds[name]))
+                return rate(SIDES[name](paths, *reader))
+
+            sides = {name: functools.partial(read, name) for name in SIDES}
+            rates = common.in_turns(sides, flags.rounds)  # (rounds, wall and CPU)
         finally:
             os.sched_setaffinity(0, allowed)
-    rates = {name: np.array(values) for name, values in rounds.items()}  # (rounds, wall and CPU)
-    ratios = rates["wsol_jax"] / rates["torch"]
-    wall, cpu = np.median(ratios, axis=0).tolist()
-    per_core = {}
-    for name, values in rates.items():
-        median = np.median(values, axis=0)
-        per_core[name] = dict(wall=median[0] / cores, cpu=median[1])
-        print(f"{name:9}{per_core[name]['wall']:8.1f} images/s per core", end="")
-        print(f"{median[1]:10.1f} a CPU second" if not flags.workers else "")
-    low, high = ratios[:, 0].min(), ratios[:, 0].max()
-    print(f"ratio wsol_jax / torch: {wall:.2f}x (rounds {low:.2f} to {high:.2f})")
+    setting = f"{what}, {cores} core(s), {flags.workers} worker processes, a core's share"
+    against = "torch's DataLoader with Pillow"
+    walls = [rates[name][:, 0] / cores for name in SIDES]
+    row = common.Row("training images read", setting, *walls, against=against, unit="images/s")
+    print(row)
+    own = {}
     if not flags.workers:
-        print(f"in CPU seconds: {cpu:.2f}x")
-    return dict(
-        images=what,
-        cores=cores,
-        workers=flags.workers,
-        threads=threads,
-        batch=flags.batch,
-        load_average=os.getloadavg()[0],
-        versions=dict(torch=torch.__version__, pillow=PIL.__version__, opencv=cv2.__version__),
-        rounds=rounds,
-        images_per_second_per_core=per_core,
-        ratio=wall,
-        ratio_range=[float(low), float(high)],
-        ratio_in_cpu_seconds=None if flags.workers else cpu,
-    )
+        cpu = [rates[name][:, 1] for name in SIDES]
+        own["ratio_in_cpu_seconds"] = float(np.median(cpu[0] / cpu[1]))
+        own["images_a_cpu_second"] = {n: x.tolist() for n, x in zip(SIDES, cpu, strict=True)}
+        print(f"in CPU seconds: {own['ratio_in_cpu_seconds']:.2f}x")
+    return row, dict(images=what, cores=cores, threads=threads, **own)
 
 
 def main(flags):
     if not absl_flags.FLAGS.is_parsed():
         absl_flags.FLAGS.mark_as_parsed()  # grain's worker processes read them
-    figures = measure(flags)
-    if flags.out:
-        flags.out.parent.mkdir(parents=True, exist_ok=True)
-        flags.out.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+    row, figures = measure(flags)
+    common.write(flags, [row], **figures)
 
 
 if __name__ == "__main__":

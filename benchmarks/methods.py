@@ -10,22 +10,20 @@ takes longer than the first is the network that hides what it finds. The compile
 searched for calls to the host, which would stall an accelerator: there must be none.
 """
 
-import argparse
+import functools
 import importlib
-import json
 import pathlib
-import platform
 import re
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import jax
 import numpy as np
 
+from benchmarks import common, machine
 from wsol_jax import methods
 from wsol_jax.base import sharding
+from wsol_jax.methods import shared
 from wsol_jax.runs.plan import Plan, create_state, lower_step
 from wsol_jax.stages.sections import stage_config
 
@@ -43,7 +41,7 @@ _HOST_CALL = re.compile(r"\b(infeed|outfeed|send|recv)\(|custom_call_target=\"[^
 
 
 def read_flags(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--batch", type=int, default=6, help="images; CAMs2i's pairs need 3 each")
     parser.add_argument("--size", type=int, default=224, help="pixels of the square image")
@@ -52,7 +50,6 @@ def read_flags(argv=None):
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="a round")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
     return parser.parse_args(argv)
 
 
@@ -96,12 +93,19 @@ class Step:
         self.host_calls = len(_HOST_CALL.findall(self.compiled.as_text()))
         self.batch = sharding.to_devices(batch, mesh)
 
-    def seconds(self, steps):
-        start = time.perf_counter()
+    def make(self, steps):
         for _ in range(steps):
             self.state, metrics = self.compiled(self.state, self.batch)
         float(metrics["loss"])
-        return (time.perf_counter() - start) / steps
+
+    def seconds(self, steps):
+        return common.clock(lambda: self.make(steps))[0] / steps
+
+
+def setting_of(flags):
+    """A step's setting in words."""
+    dtype = shared.compute_dtype("auto").name
+    return f"{flags.backbone}, batch {flags.batch} at {flags.size}, {dtype}"
 
 
 def time_in_turns(configs, flags, batch):
@@ -113,11 +117,8 @@ def time_in_turns(configs, flags, batch):
         print(f"  {name}: compiled, {steps[name].host_calls} calls to the host", flush=True)
     if any(step.host_calls for step in steps.values()):
         sys.exit("error: a step calls the host.")
-    times = {name: [] for name in steps}
-    for _ in range(flags.rounds):
-        for name, step in steps.items():
-            times[name].append(step.seconds(flags.steps))
-    return times
+    sides = {name: functools.partial(step.seconds, flags.steps) for name, step in steps.items()}
+    return common.in_turns(sides, flags.rounds)
 
 
 def main(argv=None):
@@ -129,8 +130,8 @@ def main(argv=None):
         "valid": np.ones(flags.batch, bool),
         "index": np.arange(flags.batch, dtype=np.int32),
     }
-    device = jax.devices()[0]
-    print(f"{flags.backbone}, batch {flags.batch} at {flags.size}, {device.device_kind}")
+    setting = setting_of(flags)
+    print(machine.heading(setting))
     configs = {}
     for name, config_name, overrides in ROWS:
         config = make_config(config_name, flags, overrides)
@@ -138,27 +139,19 @@ def main(argv=None):
             config = stage_config(config, name.split()[-1])
         configs[name] = config
     times = time_in_turns(configs, flags, batch)
-    found = {}
-    for name, values in times.items():
-        ratios = np.array(values) / np.array(times["CAM"])
-        found[name] = {
-            "seconds": float(np.median(values)),
-            "ratio": float(np.median(ratios)),
-            "lowest": float(ratios.min()),
-            "highest": float(ratios.max()),
-        }
-        print(
-            f"ratio {name} to CAM: {found[name]['ratio']:.2f}x ({ratios.min():.2f} to "
-            f"{ratios.max():.2f}), {found[name]['seconds']:.3f} s a step"
+    rows = [
+        common.Row(
+            f"a step of {name}", setting, values, times["CAM"], against="CAM's", compares="time"
         )
-    first, second = (np.array(times[f"two-phase, {n}"]) for n in ("first", "second"))
+        for name, values in times.items()
+        if name != "CAM"
+    ]
+    for row in rows:
+        print(row)
+    first, second = (times[f"two-phase, {n}"] for n in ("first", "second"))
     share = float(np.median(1 - first / second))
     print(f"share of the suppressing network in a second-phase step: {100 * share:.0f} %")
-    if flags.out:
-        setting = {k: v for k, v in vars(flags).items() if k != "out"}
-        where = {"device": device.device_kind, "machine": platform.machine()}
-        text = {**where, "jax": jax.__version__, "setting": setting, "methods": found}
-        flags.out.write_text(json.dumps({**text, "suppression_share": share}, indent=1) + "\n")
+    common.write(flags, rows, suppression_share=share)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ Photos: milliseconds, and megabytes that NumPy asks for at most, of superpixels,
 rule on a made-up photo of 500x375, on one thread; photos a second on all cores.
 """
 
-import argparse
 import concurrent.futures
 import functools
-import json
 import pathlib
 import sys
 import time
@@ -23,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from benchmarks import common, machine
 from wsol_jax.base import threads
 from wsol_jax.ops import bayes
 from wsol_jax.ops.regions import masked_roi_max_pool
@@ -60,7 +59,7 @@ def blobs(rng, side, count):
 
 
 def pooling(args):
-    """Milliseconds an image of both sides in turns: {name: figures}."""
+    """The rows of both sides in turns, seconds an image."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((args.batch, args.cells, args.cells, args.depth))
     features = np.maximum(features, 0).astype(np.float32)
@@ -76,25 +75,21 @@ def pooling(args):
     if not np.array_equal(ours, theirs):
         sys.exit(f"pooled features differ by {np.abs(ours - theirs).max()}")
     jax.block_until_ready(backward(*given))
-    found = {"ours": [], "ours_with_gradient": [], "loop": []}
-    for _ in range(args.rounds):
-        for name, side in (
-            ("ours", lambda: jax.block_until_ready(forward(*given))),
-            ("ours_with_gradient", lambda: jax.block_until_ready(backward(*given))),
-            (
-                "loop",
-                lambda: [
-                    loop(*x, args.regions, args.size)
-                    for x in zip(*map(np.asarray, (features, regions)), strict=True)
-                ],
-            ),
-        ):
-            start = time.perf_counter()
-            side()
-            found[name].append(1e3 * (time.perf_counter() - start) / args.batch)
-    ratios = sorted(a / b for a, b in zip(found["loop"], found["ours"], strict=True))
-    medians = {name: float(np.median(times)) for name, times in found.items()}
-    return {**medians, "ratio": float(np.median(ratios)), "least": ratios[0], "most": ratios[-1]}
+    sides = {
+        "ours": lambda: jax.block_until_ready(forward(*given)),
+        "with the gradient": lambda: jax.block_until_ready(backward(*given)),
+        "loop": lambda: [
+            loop(*x, args.regions, args.size) for x in zip(features, regions, strict=True)
+        ],
+    }
+    clocks = {name: functools.partial(common.clock, side) for name, side in sides.items()}
+    times = {n: x[:, 0] / args.batch for n, x in common.in_turns(clocks, args.rounds).items()}
+    setting = f"{args.regions} regions to {args.size}x{args.size}x{args.depth}, batch {args.batch}"
+    name, against = "masked RoI pooling", "a loop over regions in NumPy"
+    return [
+        common.Row(name, setting, times["ours"], times["loop"], against),
+        common.Row(f"{name} with its gradient", setting, times["with the gradient"]),
+    ]
 
 
 def photo(rng, height=375, width=500):
@@ -141,7 +136,7 @@ def photos(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=2, help="images")
     parser.add_argument("--cells", type=int, default=20, help="of the features, a side")
     parser.add_argument("--depth", type=int, default=512, help="channels")
@@ -150,30 +145,21 @@ def main():
     parser.add_argument("--size", type=int, default=7, help="bins a side")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--photos", type=int, default=8, help="0: pooling alone")
-    parser.add_argument("--out", help="a file for the figures, JSON")
     args = parser.parse_args()
-    device = jax.devices()[0].device_kind
-    figures = {"device": device, "settings": vars(args), "pooling_ms": pooling(args)}
-    ours = figures["pooling_ms"]
-    print(
-        f"{device}: an image's {args.regions} regions to {args.size}x{args.size}x{args.depth}: "
-        f"{ours['ours']:.1f} ms, with the gradient {ours['ours_with_gradient']:.1f}; the loop "
-        f"{ours['loop']:.1f}"
-    )
-    if args.photos:
-        figures["photos"] = photos(args)
-        for name, row in figures["photos"].items():
-            print(
-                f"{name}, 500x375: {row['ms']:.0f} ms ({row['cpu_ms']:.0f} of CPU), "
-                f"{row['peak_mib']:.0f} MiB; {row['per_second']:.1f} photos/s on "
-                f"{threads.usable_cores()} cores"
-            )
-    print(
-        f"ratio to the loop over regions: {ours['ratio']:.1f}x "
-        f"({ours['least']:.1f} to {ours['most']:.1f})"
-    )
-    if args.out:
-        pathlib.Path(args.out).write_text(json.dumps(figures, indent=1))
+    print(machine.heading("an image's regions"))
+    rows, found = pooling(args), photos(args) if args.photos else {}
+    for row in rows:
+        print(row)
+    for name, own in found.items():
+        print(
+            f"{name}, 500x375: {own['ms']:.0f} ms ({own['cpu_ms']:.0f} of CPU), "
+            f"{own['peak_mib']:.0f} MiB; {own['per_second']:.1f} photos/s on "
+            f"{threads.usable_cores()} cores"
+        )
+        rows.append(
+            common.Row(f"MCOF's {name} on a photo", "500x375, one thread", [own["ms"] / 1e3])
+        )
+    common.write(args, rows, photos=found)
 
 
 if __name__ == "__main__":

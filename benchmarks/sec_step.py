@@ -8,10 +8,7 @@ iterations at 321 pixels), weights random; with all three losses and without the
 The compiled programs are searched for calls to the host: there must be none.
 """
 
-import argparse
-import json
 import pathlib
-import platform
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -19,13 +16,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import numpy as np
 
-from benchmarks.methods import time_in_turns
+from benchmarks import common, machine
+from benchmarks.methods import setting_of, time_in_turns
 from configs import sec
 from wsol_jax.stages.sections import stage_config
 
 
 def read_flags(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--backbone", default="vgg16")
     parser.add_argument("--batch", type=int, default=15)
     parser.add_argument("--size", type=int, default=321, help="pixels of the square image")
@@ -33,7 +31,6 @@ def read_flags(argv=None):
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="a round")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
     return parser.parse_args(argv)
 
 
@@ -77,25 +74,16 @@ def main(argv=None):
         "index": np.arange(flags.batch, dtype=np.int32),
         "cues": cues,
     }
-    device = jax.devices()[0]
-    print(f"{flags.backbone}, batch {flags.batch} at {flags.size}, {device.device_kind}")
+    setting = setting_of(flags)
+    print(machine.heading(setting))
     times = time_in_turns(configs, flags, batch)
-    ratios = np.array(times["all three"]) / np.array(times["without constrain"])
-    for name, values in times.items():
-        print(f"{name}: {np.median(values):.3f} s a step")
-    print(
-        f"ratio with to without the constrain loss: {np.median(ratios):.2f}x "
-        f"({ratios.min():.2f} to {ratios.max():.2f})"
-    )
-    memory = device.memory_stats()
-    if memory:
-        print(f"peak memory of the device: {memory['peak_bytes_in_use'] / 2**20:.0f} MiB")
-    if flags.out:
-        setting = {k: v for k, v in vars(flags).items() if k != "out"}
-        where = {"device": device.device_kind, "machine": platform.machine()}
-        found = {"jax": jax.__version__, "setting": setting, "seconds": times}
-        found["ratio"] = float(np.median(ratios))
-        flags.out.write_text(json.dumps({**where, **found}, indent=1) + "\n")
+    row = common.Row(
+        "SEC's step with its constrain loss", setting, *times.values(),
+        against="the same without", compares="time",
+    )  # fmt: skip
+    print(row)
+    machine.print_peak()
+    common.write(flags, [row])
 
 
 if __name__ == "__main__":

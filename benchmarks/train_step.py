@@ -19,8 +19,7 @@ multiplications (PyTorch's counter: convolutions and matrix products, two operat
 multiply-add) over the fastest of both frameworks' large matrix products in the same run.
 """
 
-import argparse
-import json
+import functools
 import os
 import pathlib
 import platform
@@ -36,14 +35,16 @@ import torch
 import torch_peer
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import common
 from configs import cam, spg
 from wsol_jax import methods
 from wsol_jax.base import sharding
+from wsol_jax.methods import shared
 from wsol_jax.runs.plan import Plan, create_state, lower_step
 
 
 def read_flags(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.make_parser(__doc__)
     parser.add_argument("--network", choices=("cam-vgg16", "spg-inception"), default="cam-vgg16")
     parser.add_argument("--batch", type=int, default=0, help="images; 0: 4 (VGG16), 2, GPU 64")
     parser.add_argument("--size", type=int, default=224, help="pixels of the square image")
@@ -56,7 +57,6 @@ def read_flags(argv=None):
     parser.add_argument("--compile", choices=("auto", "true", "false"), default="auto")
     parser.add_argument("--layout", choices=("auto", "contiguous", "channels_last"), default="auto")
     parser.add_argument("--peak-size", type=int, default=0, help="matrix side; 0: 2048, GPU 8192")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file for the figures")
     return parser.parse_args(argv)
 
 
@@ -261,13 +261,12 @@ def measure(flags):
         run()
     wait_torch(None)
 
-    found = {"jax": [], "torch": []}
-    for index in range(flags.rounds):
-        sides = [("jax", ours, jax.block_until_ready), ("torch", kept, wait_torch)]
-        for name, run, wait in sides if index % 2 == 0 else sides[::-1]:
-            found[name].append(seconds(run, steps, wait))
-    found = {name: np.array(times) for name, times in found.items()}  # (rounds, wall and CPU)
-    ratios, cpu_ratios = (found["torch"] / found["jax"]).T
+    sides = {
+        "jax": functools.partial(seconds, ours, steps, jax.block_until_ready),
+        "torch": functools.partial(seconds, kept, steps, wait_torch),
+    }
+    found = common.in_turns(sides, flags.rounds)  # (rounds, wall and CPU)
+    cpu_ratios = found["torch"][:, 1] / found["jax"][:, 1]
     median = {name: np.median(times, axis=0).tolist() for name, times in found.items()}
     peaks = matmul_peak(device, flags.peak_size or (8192 if on_gpu else 2048))
     peak, flops = max(peaks.values()), check["flops_per_step"]
@@ -278,21 +277,20 @@ def measure(flags):
             f"{name:8}{batch / wall:10.2f}{wall:10.4f}{cpu:10.4f}"
             f"{rate / 1e12:10.3f}{rate / peak:9.1%}"
         )
-    low, high = float(ratios.min()), float(ratios.max())
-    ratio = float(np.median(ratios))
     settings = f"{best}, torch.compile {'on' if compiled else 'off'}"
     print(f"PyTorch: {settings}; measured matrix peak {peak / 1e12:.3f} TFLOP/s")
-    print(f"ratio JAX / PyTorch: {ratio:.2f}x (rounds {low:.2f} to {high:.2f})")
+    dtype = shared.compute_dtype(config.dtype).name
+    row = common.Row(
+        f"a training step, {flags.network}",
+        f"batch {batch} at {flags.size}, {dtype}, rounds of {steps} steps",
+        *(found[name][:, 0] for name in ("jax", "torch")),
+        against=f"PyTorch, {settings}",
+    )
+    print(row)
     if not on_gpu:
         print(f"in CPU seconds: {np.median(cpu_ratios):.2f}x")
-    return dict(
-        network=flags.network,
-        batch=batch,
-        size=flags.size,
-        device=where,
+    return row, dict(
         threads=None if on_gpu else threads,
-        load_average=os.getloadavg()[0],
-        versions=dict(jax=jax.__version__, torch=torch.__version__),
         torch_setting=best,
         torch_trials=trials,
         torch_compile=compiled,
@@ -302,8 +300,6 @@ def measure(flags):
         images_per_second={name: batch / wall for name, (wall, _) in median.items()},
         matmul_flops_per_second=peaks,
         share_of_peak={n: flops / wall / peak for n, (wall, _) in median.items()},
-        ratio=ratio,
-        ratio_range=[low, high],
         ratio_in_cpu_seconds=float(np.median(cpu_ratios)),
     )
 
@@ -312,11 +308,8 @@ def main(flags):
     if flags.threads:  # before XLA counts the cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two share a GPU's memory
-    figures = measure(flags)
-    if flags.out:
-        flags.out.parent.mkdir(parents=True, exist_ok=True)
-        flags.out.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+    row, figures = measure(flags)
+    common.write(flags, [row], **figures)
 
 
 if __name__ == "__main__":

@@ -185,10 +185,12 @@ def _is_package(spec) -> bool:
 
 def _read_benchmark(script: pathlib.Path, words: Sequence[str]) -> None:
     """Parses a benchmark's flags by its own add_argument calls, without importing its peers."""
-    parser = argparse.ArgumentParser()
+    parser, text = argparse.ArgumentParser(), script.read_text()
+    if "common.make_parser(" in text:
+        parser.add_argument("--out")
     calls = [
         node
-        for node in ast.walk(ast.parse(script.read_text()))
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument"
     ]
     assert calls, f"{script} takes no flags"
