@@ -38,6 +38,12 @@ def test_input_pipeline_times():
 
 
 @pytest.mark.slow
+def test_segments_compares_and_times():
+    small = ("--photos=3", "--rounds=1", "--width=0.35", "--size=96")
+    assert _ratio("segments.py", *small, peer="pydensecrf") > 0
+
+
+@pytest.mark.slow
 def test_crf_compares_and_times():
     small = ("--batch=2", "--map=12", "--size=40x32", "--classes=4", "--rounds=1")
     assert _ratio("crf.py", *small, peer="pydensecrf") > 0
