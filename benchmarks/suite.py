@@ -137,7 +137,7 @@ SUITE = (
         "hide_and_seek_step",
         cpu="--backbone=vgg16 --batch=1 --rounds=3 --steps=1",
         accelerator="--backbone=vgg16 --batch=1 --steps=10",
-        quick="--backbone=mobilenet_v2 --width=0.35 --rounds=1 --steps=1",
+        quick="--backbone=mobilenet_v2 --width=0.35 --size=129 --rounds=1 --steps=1",
         minutes=5,
     ),
     Benchmark(
