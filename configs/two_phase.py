@@ -62,6 +62,9 @@ def sections(config) -> None:
     config.two_phase.suppressors = ()  # of a stage: the earlier networks that hide what they find
     # What of a map's maximum is hidden: by the first network (eq. 1), by the second (section 3.5).
     config.two_phase.shares = (0.6, 0.4)
+    # Where the features are hidden: "" at the trunk's end as in the paper, or a layer of the trunk
+    # ("fire5", "block_13_expand:input"), behind which more of the network learns to do without.
+    config.two_phase.hide_at = ""
     config.two_phase.voters = ("first", "second")  # whose maps vote (eq. 5)
     config.two_phase.head = "cam"  # "fcn": conv6, conv7, a classifier without bias
     # Where the whole trunk stays as it was (model.freeze_until "all", batch_norm "inference"), all

@@ -37,7 +37,8 @@ def tiny(phase="second", words="", **changes):
 
 def network_of(config):
     backbone, head = two_phase._parts(config, 5)
-    return two_phase.TwoPhaseNetwork(backbone, head, config.model.final_endpoint, "tf")
+    at = config.two_phase.hide_at
+    return two_phase.TwoPhaseNetwork(backbone, head, config.model.final_endpoint, "tf", at)
 
 
 def spread(variables, scale=300.0, bias=0.0):

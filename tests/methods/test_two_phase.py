@@ -12,14 +12,17 @@ from helpers.two_phase import (
     PHASES,
     PLAIN,
     built,
+    network_of,
     outputs,
     sigmoid_loss,
     softmax,
     softmax_loss,
     spread,
     tiny,
+    trained,
 )
 
+from wsol_jax.base.errors import UserError
 from wsol_jax.methods import two_phase
 
 # ---------------------------------------------------------------- suppression
@@ -93,6 +96,32 @@ def test_loss_hides_what_the_first_network_lights():
     picture = np.asarray(aux.pictures["hidden"])
     assert picture.dtype == np.uint8
     np.testing.assert_array_equal(picture, (1 - keep).repeat(times, 1).repeat(times, 2))
+
+
+@pytest.mark.parametrize("layer", ["conv1_1", "conv1_2", "conv2_1:input"])
+def test_hidden_at_an_earlier_layer(layer):
+    """What lies under a hidden half is nothing to the network, from that layer on."""
+    network = network_of(tiny(**{"two_phase.hide_at": layer}))
+    variables = trained()["second"]
+    keep = np.ones((len(IMAGES), 4, 4), np.float32)
+    keep[:, :, 2:] = 0
+    look = jax.jit(lambda images, keep: network.apply(variables, images, keep=keep)[0])
+    other = {"hidden": IMAGES.copy(), "seen": IMAGES.copy()}
+    other["hidden"][:, :, 24:] = 255 - other["hidden"][:, :, 24:]
+    other["seen"][:, :, :8] = 255 - other["seen"][:, :, :8]
+    expected = look(IMAGES, keep)
+    np.testing.assert_array_equal(look(other["hidden"], keep), expected)
+    assert np.abs(look(other["seen"], keep) - expected).max() > 1e-3
+    assert np.abs(network.apply(variables, IMAGES)[0] - expected).max() > 1e-3
+    # Not the same as at the trunk's end: there what is beside the half has seen it.
+    at_end = network_of(tiny())
+    assert np.abs(at_end.apply(variables, IMAGES, keep=keep)[0] - expected).max() > 1e-4
+
+
+def test_a_layer_that_is_not_there_is_named():
+    network = network_of(tiny(**{"two_phase.hide_at": "conv1_3"}))
+    with pytest.raises(UserError, match=r"0 layers named 'conv1_3'.*did you mean"):
+        network.apply(trained()["second"], IMAGES, keep=jnp.ones((len(IMAGES), 8, 8)))
 
 
 def test_several_labels_hide_more_and_learn_by_the_sigmoid():

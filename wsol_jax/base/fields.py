@@ -196,6 +196,7 @@ FIELDS: Mapping[str, Range | Kind] = {
     **dict.fromkeys(("*.probability", "*.share", "*.peak", "*.settled"), _SHARE),
     "*.shares": _SHARE._replace(each=True),
     **dict.fromkeys(("*.seeds_b1", "*.seeds_b2", "*.seeds_c"), _SHARE._replace(each=True)),
+    "*.hide_at": TEXT,
     **dict.fromkeys(("*.cascade", "*.share_b"), SWITCH),
     "*.c_layers": Range(0, 2, whole=True),
     "*.seed_size": _PIXELS._replace(zero=True),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from wsol_jax.methods import Tap, Trained, Variables
-from wsol_jax.networks.taps import tapped
+from wsol_jax.networks.taps import adding, tapped
 from wsol_jax.ops.cues import median_filter
 
 
@@ -14,7 +14,7 @@ def tapper(logits: Callable[[Variables, jax.Array], jax.Array]) -> Tap:
     """``Method.tap`` of the network behind a function (variables, images) -> logits (B, C)."""
 
     def tap(variables, images, layer, bump=None):
-        with tapped(layer, bump) as seen:
+        with tapped(layer, adding(bump)) as seen:
             scores = logits(variables, images)
         return seen.only(), scores
 

@@ -10,6 +10,8 @@ Each phase is a stage of its own (``configs/two_phase.py``); the networks of ear
 constants among the variables of a later one, under their stages' names.
 """
 
+import contextlib
+import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -24,6 +26,7 @@ from wsol_jax.methods.confident import confident_cells
 from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import FcnHead
+from wsol_jax.networks.taps import tapped
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.masks import suppression_mask, vote
@@ -32,12 +35,13 @@ PHASES = ("first", "second", "third")
 
 
 class TwoPhaseNetwork(nn.Module):
-    """A trunk and a class-map head, with a mask between them."""
+    """A trunk and a class-map head, with a mask between them, or at a layer of the trunk."""
 
     backbone: nn.Module
     head: nn.Module
     endpoint: str
     preprocessing: str
+    hide_at: str = ""
 
     def __call__(
         self,
@@ -48,12 +52,24 @@ class TwoPhaseNetwork(nn.Module):
     ):
         """(B, H, W, 3) in 0..255, keep (B, h, w) in 0..1 -> logits (B, C), maps (B, h, w, C)."""
         mask = None if valid is None else valid[:, None, None, None]
-        x = self.backbone(normalise(images, self.preprocessing), train=train, mask=mask)
-        x = x[self.endpoint]
-        if keep is not None:
-            x = x * keep[..., None].astype(x.dtype)  # eqs. 3 and 4: no value, and no gradient
+        hide = functools.partial(_hide, keep)
+        within = self.hide_at and keep is not None
+        with tapped(self.hide_at, hide) if within else contextlib.nullcontext() as seen:
+            x = self.backbone(normalise(images, self.preprocessing), train=train, mask=mask)
+        if within:
+            seen.only()  # raises where the trunk has no such layer
+        x = x[self.endpoint] if within else hide(x[self.endpoint])
         logits, maps, _ = self.head(x, train=train)
         return logits, maps
+
+
+def _hide(keep: jax.Array | None, x: jax.Array) -> jax.Array:
+    """Eqs. 3 and 4: no value, and no gradient, where (B, h, w) is 0; all where it is None."""
+    if keep is None:
+        return x
+    if keep.shape[1:] != x.shape[1:3]:
+        keep = jax.image.resize(keep, x.shape[:3], "nearest")
+    return x * keep[..., None].astype(x.dtype)
 
 
 def two_phase(config: Config, num_classes: int) -> Method:
@@ -73,6 +89,7 @@ def two_phase(config: Config, num_classes: int) -> Method:
         head=head,
         endpoint=model.endpoint or model.final_endpoint,
         preprocessing=shared.preprocessing(model),
+        hide_at=options.hide_at,
     )
     start = shared.initialiser(network, model)
 

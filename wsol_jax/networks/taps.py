@@ -1,4 +1,4 @@
-"""A layer inside a Flax module, tapped: what it gives, and the same with something added to it."""
+"""A layer inside a Flax module, tapped: what it gives, and something else given in its place."""
 
 import contextlib
 import dataclasses
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # linen needs no half second of nnx
 
     NnxModule = nnx.Module
 
+Change = Callable[[jax.Array], jax.Array]
+
 # Behind a layer's name: not what it gives but what goes into it, such as the features under a
 # classifier, behind their ReLU.
 INPUT = ":input"
@@ -38,13 +40,13 @@ class Seen:
 
     Attributes:
       layer: its name as the user wrote it.
-      bump: added to what it gives; None for nothing.
+      change: of what it gives; None for none.
       found: its maps, in the order of the calls.
       names: of all layers that gave maps, for the sentence.
     """
 
     layer: str
-    bump: jax.Array | None = None
+    change: Change | None = None
     found: list[jax.Array] = dataclasses.field(default_factory=list)
     names: list[str] = dataclasses.field(default_factory=list)
 
@@ -61,18 +63,18 @@ class Seen:
     def call(
         self, layer: Callable[..., jax.Array], arguments: tuple, options: dict
     ) -> jax.Array | Tree:
-        """Calls the layer that is meant: its map, or its input's, is kept and bumped."""
+        """Calls the layer that is meant: its map, or its input's, is changed and kept."""
         if self.inward and arguments:
-            arguments = (self._bumped(arguments[0]), *arguments[1:])
+            arguments = (self._changed(arguments[0]), *arguments[1:])
         value = layer(*arguments, **options)
-        return value if self.inward else self._bumped(value)
+        return value if self.inward else self._changed(value)
 
-    def _bumped(self, value: jax.Array) -> jax.Array:
+    def _changed(self, value: jax.Array) -> jax.Array:
         if isinstance(value, Unbiased):
-            return Unbiased(self._bumped(value.map + value.bias) - value.bias, value.bias)
+            return Unbiased(self._changed(value.map + value.bias) - value.bias, value.bias)
         if not is_map(value):
             return value
-        self.found.append(value if self.bump is None else value + self.bump.astype(value.dtype))
+        self.found.append(value if self.change is None else self.change(value))
         return self.found[-1]
 
     def only(self) -> jax.Array:
@@ -104,16 +106,21 @@ def _known(wanted: str, names: list[str]) -> str:
     return f"; did you mean {near!r}? By path {which} {', '.join(distinct[-_SHOWN:])}."
 
 
+def adding(bump: jax.Array | None) -> Change | None:
+    """The change that adds (B, h, w, D); none for None."""
+    return None if bump is None else lambda value: value + bump.astype(value.dtype)
+
+
 @contextlib.contextmanager
-def tapped(layer: str, bump: jax.Array | None = None) -> Iterator[Seen]:
-    """Within it, passes of linen modules tell what one layer gives, and may have it bumped.
+def tapped(layer: str, change: Change | None = None) -> Iterator[Seen]:
+    """Within it, passes of linen modules tell what one layer gives, and may have it changed.
 
     Args:
       layer: a module's name ("conv4_1"), or its path from the root where several have the name
         ("head_1/class_maps"); with ``INPUT`` behind it, what goes into it.
-      bump: (B, h, w, D).
+      change: of the layer's map (B, h, w, D), to one of the same shape.
     """
-    seen = Seen(layer, bump)
+    seen = Seen(layer, change)
 
     def intercept(call, arguments, options, context):
         if context.method_name != "__call__":
@@ -151,7 +158,7 @@ class LinenTap:
         self, variables: Tree, images: jax.Array, layer: str, bump: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Images -> the layer's map (B, h, w, D), what is explained."""
-        with tapped(layer, bump) as seen:
+        with tapped(layer, adding(bump)) as seen:
             found = self.module.apply(variables, images, method=self.method, **dict(self.options))
         return seen.only(), found if self.outputs is None else self.outputs(found)
 
@@ -178,7 +185,7 @@ class NnxTap:
         from flax import nnx
 
         module = nnx.merge(self.graph, state)  # a copy: it may be changed
-        seen = Seen(layer, bump)
+        seen = Seen(layer, adding(bump))
         seen.names += [".".join(map(str, path)) for path, _ in nnx.iter_modules(module)]
         _replace(module, seen)
         found = module(images)

@@ -220,6 +220,7 @@ _NEWER = {
         "explain_layer": "",
         "view": "whole",
     },
+    "two_phase": {"hide_at": ""},
     "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
     "spg": {"cascade": True, "share_b": True, "c_layers": 1, "seed_size": 0},
 }

@@ -26,14 +26,14 @@ class Weights:
     """One publisher's ImageNet weights of a backbone, and what they assume.
 
     Attributes:
-      remote: the file, which its publisher lets anyone fetch.
+      remote: the file, which its publisher lets anyone fetch; None where there is none.
       dense: the file with the fully connected layers, where ``remote`` is one without.
       preprocessing: "tf", "torch" or "caffe"; see ``ops.images``.
       fields: arguments of the backbone's module that reproduce the publisher's network.
       no_gains: whether its normalisation layers have no gains: they become 1.
     """
 
-    remote: Remote
+    remote: Remote | None
     preprocessing: str
     fields: Fields = dataclasses.field(default_factory=dict)
     no_gains: bool = False
@@ -240,6 +240,25 @@ BACKBONES: dict[str, Backbone] = {
             "hide_and_seek": dict(conv5="inception4e"),
         },
         compares="inception5b",
+    ),
+    "squeezenet": Backbone(
+        module="wsol_jax.networks.backbones.squeezenet",
+        network="SqueezeNet",
+        weights={
+            "torchvision": Weights(
+                Remote(f"{_TORCH}/squeezenet1_0-b66bff10.pth", sha256="b66bff10"), "torch"
+            ),
+            # Files of the Caffe model's weights under Keras' names; nobody publishes one.
+            "keras": Weights(None, "caffe"),
+        },
+        imagenet="torchvision",
+        model=dict(output_stride=16, final_endpoint="fire9", head_layers=0),
+        taps={
+            "spg": dict(b1_endpoint="fire5", b2_endpoint="fire8"),
+            "cams2i": dict(endpoint_2="fire8"),
+            "hide_and_seek": dict(conv5="fire9"),
+        },
+        compares="fire9",
     ),
 }
 

@@ -67,7 +67,7 @@ def read(path: str | pathlib.Path, backbone: str | nn.Module) -> dict[str, np.nd
     if not path.is_file():
         there = "is a folder" if path.is_dir() else "does not exist"
         publishers = BACKBONES[_name(backbone)].weights.values()
-        urls = " or ".join(known.remote.url for known in publishers)
+        urls = " or ".join(known.remote.url for known in publishers if known.remote)
         raise UserError(
             f"{path}: the weight file {there}. Fetch {urls}, keep its "
             f"ending, put it there (or name it where it is), or train without weights."

@@ -72,11 +72,18 @@ def layout_of(names: Mapping[str, np.ndarray]) -> Layout:
     return "keras" if any("/" in name for name in names) else "torchvision"
 
 
+# Names of files whose writer had no slashes: "conv1_kernel".
+_FLAT = re.compile(r"_(kernel|bias)$")
+
+
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        return {name.removesuffix(":0"): array for name, array in read_npz(path).items()}
+        arrays = {name.removesuffix(":0"): array for name, array in read_npz(path).items()}
     except (OSError, Unreadable) as error:
         raise UserError(f"{path}: not an .npz file of plain arrays ({error}).") from error
+    if any("/" in name or "." in name for name in arrays):
+        return arrays
+    return {_FLAT.sub(r"/\1", name): array for name, array in arrays.items()}
 
 
 def _read_h5(path: pathlib.Path, data: io.BytesIO | None = None) -> dict[str, np.ndarray]:
