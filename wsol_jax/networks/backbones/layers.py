@@ -46,7 +46,12 @@ def batch_norm(
     return norm(x, mask=mask)
 
 
-def _shifted_depthwise(x: jax.Array, kernel: jax.Array, stride: int, dilation: int, pads):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _shifted(x: jax.Array, kernel: jax.Array, stride: int, dilation: int, pads):
+    return _shifted_sum(x, kernel, stride, dilation, pads)
+
+
+def _shifted_sum(x: jax.Array, kernel: jax.Array, stride: int, dilation: int, pads):
     """The convolution as one multiply-add per kernel tap: what XLA's CPU backend runs fast."""
     (top, bottom), (left, right) = pads
     height = (x.shape[1] + top + bottom - (kernel.shape[0] - 1) * dilation - 1) // stride + 1
@@ -60,6 +65,31 @@ def _shifted_depthwise(x: jax.Array, kernel: jax.Array, stride: int, dilation: i
             term = x[:, rows, columns] * kernel[i, j, 0]
             total = term if total is None else total + term
     return total
+
+
+def _shifted_fwd(x, kernel, stride, dilation, pads):
+    return _shifted(x, kernel, stride, dilation, pads), (x, kernel)
+
+
+def _shifted_bwd(stride, dilation, pads, saved, g):
+    x, kernel = saved
+    # The input's gradient is again a convolution, of g with zeros between its pixels and the kernel
+    # turned by half a turn. JAX's own would be a sum of nine padded arrays, which XLA's CPU backend
+    # fuses with all that is around it: MobileNetV2's gradient took 2.5 times as long.
+    edges = []
+    for axis, (before, _) in enumerate(pads, start=1):
+        reach = (kernel.shape[axis - 1] - 1) * dilation
+        spread = (g.shape[axis] - 1) * stride + 1
+        # Of the full sum, spread + reach long, what stands over x.
+        edges.append((reach - before, x.shape[axis] + before - spread, stride - 1))
+    zero = jnp.zeros((), g.dtype)
+    wide = jax.lax.pad(g, zero, ((0, 0, 0), *edges, (0, 0, 0)))
+    dx = _shifted_sum(wide, kernel[::-1, ::-1], 1, dilation, ((0, 0), (0, 0)))
+    sums = lambda kernel: _shifted_sum(x, kernel, stride, dilation, pads)
+    return dx, jax.linear_transpose(sums, kernel)(g)[0]
+
+
+_shifted.defvjp(_shifted_fwd, _shifted_bwd)
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -113,7 +143,7 @@ def depthwise_conv(
     if implementation == "shifted":
         # A convolution rounds once; nine roundings to bfloat16 raise the error by a third.
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        total = _shifted_depthwise(x.astype(wide), kernel.astype(wide), stride, dilation, pads)
+        total = _shifted(x.astype(wide), kernel.astype(wide), stride, dilation, tuple(pads))
         return total.astype(x.dtype)
     return jax.lax.conv_general_dilated(
         x,
