@@ -37,6 +37,15 @@ On small data (``embedded``, ``small_photos``) eq. 4 runs both ways and without 
 pixels, and the maps are squashed otherwise: see ``guided``. The paper's there are
 ``--config.cams2i.mutual=false --config.cams2i.explore=1 --config.cams2i.squash=sigmoid``.
 
+The inter-sample criterion takes a training step on MobileNetV2 to 2.4 times the intra part's: f
+sees each image through four maps, and its gradient is what teaches the maps, so nothing of it can
+be left out. Cheaper, and not the paper's (benchmarks/README.md has the times):
+``--config.features.size=112`` shows f smaller images; ``--config.cams2i.compare=features`` shows it
+whole images, once, whose features the maps weigh; ``--config.cams2i.compare=trunk`` takes the
+classifiers' own features in their place, without a network f; ``--config.cams2i.compared=12``
+compares a batch's first 12 images alone. Small photos take ``trunk``, and fade the criterion in
+(``ramp_inter``): from the first step on it drove the maps of fresh heads apart.
+
 The ablation's rows (tables 1 to 5): ``--config.cams2i.intra=false --config.cams2i.inter=false`` is
 VGG16-base, ``--config.cams2i.inter=false`` VGG16-CAMsIntra, neither VGG16-CAMs2i.
 """
@@ -67,9 +76,14 @@ def get_config(arg: str = ""):
     config.cams2i.explore = 1.0  # factor on eq. 3's mask where it is negative; 0: SPG's ignoring
     config.cams2i.start_step = 0  # eqs. 4 and 6 count from here
     config.cams2i.ramp_steps = 1000  # from there until w0 of eq. 7 is 1
+    config.cams2i.ramp_inter = False  # w0 on the inter-sample criterion too, which eq. 7 leaves out
     config.cams2i.weight_int = 1.0
     config.cams2i.weight_adn = 1.0
     config.cams2i.weight_inter = 1.0
+    # What the maps weigh: "images" (eq. 8; f sees each four times), f's "features" of whole images
+    # (once), the classifiers' own features of the "trunk" (not at all).
+    config.cams2i.compare = "images"
+    config.cams2i.compared = 0  # so many of a batch's images, its first; 0: all
     config.cams2i.fuse = "mean"  # of the two stretched maps at test time; or "max", "product"
     config.cams2i.scores = "first"  # whose class scores count: y1's, or the "mean" of both
 
@@ -82,6 +96,7 @@ def get_config(arg: str = ""):
     config.features.weights = ml_collections.config_dict.placeholder(str)
     config.features.preprocessing = "auto"
     config.features.batch_norm = "inference"
+    config.features.size = 0  # pixels at which it sees an image; 0: as the classifiers do
     config.features.projection = 2048  # dimension of the features after a random layer; 0: none
     config.features.freeze = True  # otherwise it learns at features_lr, and can inflate its scale
     config.optimizer.features_lr = 1e-4
@@ -165,11 +180,12 @@ def small_photos(config) -> None:
     """A few hundred photos of a few classes: the whole trunk frozen, as CAM has it, and its head.
 
     S2 looks at block_10, whose cells see less of the photo than those of block_12 or block_15.
-    Without the inter-sample criterion, whose 120 more passes a step cost more than all the rest;
-    ``--config.cams2i.inter=true`` compares by the same file of weights, and is not tuned.
+    Without the inter-sample criterion, which is not tuned; ``--config.cams2i.inter=true`` adds it
+    by the classifiers' own features, which takes no longer. The paper's, by masked images and the
+    same file of weights, is ``--config.cams2i.compare=images`` beside it: 9 times the step.
     """
     guided(config)
-    config.cams2i.inter = False
+    config.cams2i.inter, config.cams2i.compare, config.cams2i.ramp_inter = False, "trunk", True
     config.cams2i.head_kernel = 3
     config.cams2i.endpoint_2 = "block_10"
     config.cams2i.start_step, config.cams2i.ramp_steps = 25, 50

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from wsol_jax.losses.inter_sample import inter_sample_loss, squared_distances, weighted_images
+from wsol_jax.losses.inter_sample import (
+    inter_sample_loss,
+    squared_distances,
+    weighted_averages,
+    weighted_images,
+)
 
 RNG = np.random.default_rng(0)
 FOREGROUND, BACKGROUND = RNG.normal(size=(2, 6, 8)) * 2
@@ -134,3 +139,24 @@ def test_gradients_reach_the_map():
     images = single(RNG.random((1, 6, 6, 3)))
     total = lambda w: jnp.sum(weighted_images(images, w) ** 2)
     check_grads(total, (single(RNG.random((1, 3, 3))),), 1, ["rev"], 2e-2, 2e-2, 1e-2)
+
+
+def test_features_are_averaged_by_their_maps():
+    """Cell by cell in float64; a map of twice the cells counts by the means of four."""
+    features, weights = RNG.normal(size=(2, 3, 4, 5)), RNG.random((2, 3, 6, 8))
+    found = weighted_averages(single(features), single(weights))
+    assert found.shape == (2, 3, 5) and found.dtype == jnp.float32
+    for b, t in np.ndindex(2, 3):
+        cells = weights[b, t].reshape(3, 2, 4, 2).mean(axis=(1, 3))
+        total = sum(cells[i, j] * features[b, i, j] for i, j in np.ndindex(3, 4))
+        np.testing.assert_allclose(found[b, t], total / cells.sum(), rtol=1e-5)
+    total = lambda w: jnp.sum(weighted_averages(single(features), w) ** 2)
+    check_grads(total, (single(weights),), 1, ["rev"], 2e-2, 2e-2, 1e-2)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30])
+def test_a_map_of_nothing_averages_to_nothing(level):
+    features, weights = single(RNG.normal(size=(1, 2, 2, 3))), jnp.full((1, 1, 2, 2), level)
+    total = lambda w: jnp.sum(weighted_averages(features, w))
+    value, gradient = jax.value_and_grad(total)(weights)
+    assert value == 0 and not gradient.any()

@@ -246,7 +246,7 @@ def test_inter_alone_regulates_the_one_classifier(built):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
 
-@pytest.mark.parametrize("name", ["squash", "fuse", "scores"])
+@pytest.mark.parametrize("name", ["squash", "fuse", "scores", "compare"])
 def test_unknown_choices_are_refused(name):
     with pytest.raises(UserError, match=rf"cams2i\.{name}: 'other' is not one of '"):
         made("cams2i", **{f"cams2i.{name}": "other"})

@@ -182,6 +182,8 @@ FIELDS: Mapping[str, Range | Kind] = {
     "*.stem_stride": Range(1, 8, whole=True),
     "*.cells": _CELLS,
     "cues.size": _CELLS,
+    "features.size": _PIXELS._replace(zero=True),
+    "*.compared": _COUNT,
     "region_net.size": Range(1, 64, whole=True),
     "*.cam_size": _PIXELS,
     "*.grid": _CELLS,
@@ -217,7 +219,7 @@ FIELDS: Mapping[str, Range | Kind] = {
 # Sections that have the same fields in every config; others may add some of their own.
 _CLOSED = ("data", "train", "eval", "eval.crf", "eval.detection")
 _BASE = [path for path in FIELDS if not path.startswith("*.") and path.count(".")]
-_BASE = [path for path in _BASE if path.partition(".")[0] not in ("cues", "region_net")]
+_BASE = [path for path in _BASE if path.partition(".")[0] not in ("cues", "region_net", "features")]
 
 
 def known(path: str) -> Range | Kind:

@@ -22,6 +22,30 @@ def weighted_images(images: jax.Array, weights: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) * weights[..., None]
 
 
+def weighted_averages(features: jax.Array, weights: jax.Array) -> jax.Array:
+    """Averages features by maps of weights: sum_ij w_ij F_ij / sum_ij w_ij.
+
+    What eq. 8 becomes behind the network instead of before it, and not the same: f sees the whole
+    image, once, and all maps share what it found (masked average pooling, Zhang et al. 2020,
+    SG-One). A cell at a map's edge has seen what lies beyond.
+
+    Args:
+      features: (B, h, w, D), finite.
+      weights: (B, T, h', w'), T maps an image, not negative; resized bilinearly to h x w.
+
+    Returns:
+      (B, T, D) float32; zeros, and no gradient, where a map is zero everywhere.
+    """
+    chex.assert_rank([features, weights], [4, 4])
+    size, weights = features.shape[1:3], weights.astype(jnp.float32)
+    weights = jax.vmap(lambda maps: resize_maps(maps, size), 1, 1)(weights)
+    total = jnp.sum(weights, axis=(2, 3), keepdims=True)
+    some = total > 1e-15  # below, the square in a quotient's gradient leaves float32
+    weights = jnp.where(some, weights / jnp.where(some, total, 1.0), 0.0)
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("bthw,bhwd->btd", weights, features.astype(jnp.float32), precision=highest)
+
+
 def squared_distances(features: jax.Array) -> jax.Array:
     """Squares the distance of every pair of rows: (B, D) -> (B, B) float32, no less than 0."""
     chex.assert_rank(features, 2)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.types import Config, Tree
 from wsol_jax.losses.classification import masked_mean
-from wsol_jax.losses.inter_sample import inter_sample_loss, weighted_images
+from wsol_jax.losses.inter_sample import inter_sample_loss, weighted_averages, weighted_images
 from wsol_jax.losses.interaction import agreement_loss, interaction_loss, linear_ramp
 from wsol_jax.methods import Aux, Localization, Method, Variables, shared
 from wsol_jax.methods.taps import tapper
@@ -67,6 +67,10 @@ class Cams2iNetwork(nn.Module):
 
     def classify(self, images, train: bool = False, valid: jax.Array | None = None):
         """-> [(logits (B, C), maps (B, h, w, C)), ...]: S1, and S2 if it is there, of one size."""
+        return self.classify_and_tap(images, train, valid)[0]
+
+    def classify_and_tap(self, images, train: bool = False, valid: jax.Array | None = None):
+        """-> what ``classify`` gives, and the features under the first classifier."""
         heads = (self.head_1, self.head_2)
         taps = self.taps(images, train, valid)
         outputs = [head(x, train=train)[:2] for head, x in zip(heads, taps, strict=False)]
@@ -75,13 +79,20 @@ class Cams2iNetwork(nn.Module):
         resize = lambda x: jax.image.resize(
             x, (x.shape[0], height, width, x.shape[3]), "bilinear", antialias=False
         )
-        return [(logits, resize(maps)) for logits, maps in outputs]
+        return [(logits, resize(maps)) for logits, maps in outputs], taps[0]
 
-    def embed(self, images):
-        """(N, H, W, 3) in 0..255 -> (N, D) float32: f of eq. 9."""
+    def embed(self, images, weights: jax.Array | None = None):
+        """f of eq. 9: (N, H, W, 3) in 0..255 -> (N, D) float32; by maps (N, T, h, w): (N, T, D)."""
         x = normalise(images, self.feature_preprocessing)
         x = self.feature_trunk(x)[self.feature_endpoint]
-        if x.ndim == 4:
+        if weights is not None:
+            if x.ndim != 4:
+                raise UserError(
+                    f"features.final_endpoint: {self.feature_endpoint!r} gives one vector an "
+                    "image; cams2i.compare='features' needs a layer that still has places."
+                )
+            x = weighted_averages(x, weights)
+        elif x.ndim == 4:
             x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         x = x if self.projection is None else self.projection(x)
         return x.astype(jnp.float32)
@@ -90,6 +101,29 @@ class Cams2iNetwork(nn.Module):
         """Runs every part once, to make the parameters."""
         outputs = self.classify(images)
         return outputs, self.embed(images) if self.feature_trunk is not None else None
+
+
+def _compare_images(network, variables, images, weights, taps):
+    """Eq. 8 as it stands: f sees each image once through every map."""
+    # All views of an image stay on the device that has it.
+    views = jax.vmap(weighted_images, (None, 1), 1)(images, weights)
+    flat = views.reshape(-1, *views.shape[2:])
+    return network.apply(variables, flat, method="embed").reshape(*views.shape[:2], -1)
+
+
+def _compare_features(network, variables, images, weights, taps):
+    """f sees each image once, whole; the maps weigh what it found."""
+    return network.apply(variables, images, weights, method="embed")
+
+
+def _compare_trunk(network, variables, images, weights, taps):
+    """The maps weigh the features that they were made of: no pass more."""
+    # Constants, as f is: the loss would fall with their scale.
+    return weighted_averages(jax.lax.stop_gradient(taps), weights)
+
+
+# What the maps (B, T, h, w) weigh, and who looks at it -> (B, T, D), the vectors of eq. 9.
+COMPARE = {"images": _compare_images, "features": _compare_features, "trunk": _compare_trunk}
 
 
 def cams2i(config: Config, num_classes: int) -> Method:
@@ -103,18 +137,22 @@ def cams2i(config: Config, num_classes: int) -> Method:
     squash = _chosen(SQUASH, "squash", options)
     fuse = _chosen(FUSE, "fuse", options)
     mean_scores = _chosen({"first": False, "mean": True}, "scores", options)
+    compare, size = _chosen(COMPARE, "compare", options), config.features.size
     network = _network(config, num_classes)
-    others = {"feature_trunk": config.features} if options.inter else {}
+    others = {"feature_trunk": config.features} if network.feature_trunk is not None else {}
 
     def loss(variables, batch, rng, step):
         if options.inter and config.features.freeze:
             variables = _stop_features(variables)
-        outputs, updates = shared.forward(network, variables, batch, rng, Cams2iNetwork.classify)
+        (outputs, taps), updates = shared.forward(
+            network, variables, batch, rng, Cams2iNetwork.classify_and_tap
+        )
         labels, valid = jnp.argmax(batch["labels"], axis=-1), batch["valid"]
         # (B, h, w) in [0, 1]: the labelled class's map of each classifier.
         objects = [squash(cam_ops.select_map(maps, labels)) for _, maps in outputs]
         total, accuracy = shared.classification(outputs[0][0], batch)
         metrics = {"classification": total, "accuracy": accuracy}
+        w0 = linear_ramp(step - options.start_step, options.ramp_steps)
         if options.intra:
             (y1, _), (y2, _) = outputs
             ce_2, metrics["accuracy_2"] = shared.classification(y2, batch)
@@ -127,32 +165,31 @@ def cams2i(config: Config, num_classes: int) -> Method:
                 l_int += interact(*objects[::-1])
             l_int = masked_mean(l_int, valid)
             l_adn = masked_mean(agreement_loss(y1, y2, stop_gradient=stop), valid)
-            w0 = linear_ramp(step - options.start_step, options.ramp_steps)
             total += ce_2 + w0 * (options.weight_int * l_int + options.weight_adn * l_adn)
             metrics |= {"classification_2": ce_2, "interaction": l_int, "agreement": l_adn}
         if options.inter:
-            l_inter, metrics["pairs"] = inter_sample(variables, batch, labels, outputs, objects)
-            total += options.weight_inter * l_inter
+            l_inter, metrics["pairs"] = inter_sample(variables, batch, outputs, taps)
+            total += (w0 if options.ramp_inter else 1.0) * options.weight_inter * l_inter
             metrics["inter_sample"] = l_inter
         metrics["loss"] = total
         pictures = _pictures(outputs, objects, labels, fuse, batch["image"].shape[1:3])
         return total, Aux(metrics, dict(updates), pictures)
 
-    def inter_sample(variables, batch, labels, outputs, objects):
+    def inter_sample(variables, batch, outputs, taps):
         """Eqs. 8 to 10, summed over the classifiers; and how many pairs there were."""
-        views = []
-        for (_, maps), foreground in zip(outputs, objects, strict=True):
-            background = 1 - squash(jnp.max(maps, axis=-1))
-            views += [weighted_images(batch["image"], x) for x in (foreground, background)]
-        # All views of an image stay on the device that has it.
-        stacked = jnp.stack(views, axis=1)
-        flat = stacked.reshape(-1, *stacked.shape[2:])
-        features = network.apply(variables, flat, method=Cams2iNetwork.embed)
-        features = features.reshape(len(stacked), len(views), -1)
+        shown = {name: batch[name] for name in ("image", "labels", "valid")}
+        first = lambda x: x[: options.compared or None]
+        shown, outputs, taps = jax.tree.map(first, (shown, outputs, taps))
+        labels, images = jnp.argmax(shown["labels"], axis=-1), _shrunk(shown["image"], size)
+        weights = []  # of each classifier: where it sees the object, and where no class at all
+        for _, maps in outputs:
+            weights.append(squash(cam_ops.select_map(maps, labels)))
+            weights.append(1 - squash(jnp.max(maps, axis=-1)))
+        found = compare(network, variables, images, jnp.stack(weights, axis=1), taps)
         total = 0.0
         for t in range(len(outputs)):
-            object_, background = features[:, 2 * t], features[:, 2 * t + 1]
-            value, pairs = inter_sample_loss(object_, background, labels, batch["valid"])
+            object_, background = found[:, 2 * t], found[:, 2 * t + 1]
+            value, pairs = inter_sample_loss(object_, background, labels, shown["valid"])
             total += value
         return total, pairs
 
@@ -182,6 +219,13 @@ def cams2i(config: Config, num_classes: int) -> Method:
     )
 
 
+def _shrunk(images: jax.Array, size: int) -> jax.Array:
+    """(B, H, W, 3) as f sees them: (B, size, size, 3) float32; as they are where size is 0."""
+    shape = (len(images), size, size, 3) if size else images.shape
+    images = images.astype(jnp.float32)
+    return jax.image.resize(images, shape, "bilinear") if shape != images.shape else images
+
+
 _FEATURE_MODULES = ("feature_trunk", "projection")
 
 
@@ -205,7 +249,7 @@ def _network(config: Config, num_classes: int) -> Cams2iNetwork:
     parts = {}
     if options.intra:
         parts |= {"head_2": head(), "endpoint_2": options.endpoint_2}
-    if options.inter:
+    if options.inter and options.compare != "trunk":
         features = config.features
         parts |= {
             "feature_trunk": backbones.build(features, dtype),

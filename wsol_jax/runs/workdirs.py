@@ -221,8 +221,16 @@ _NEWER = {
         "view": "whole",
     },
     "two_phase": {"hide_at": ""},
-    "cams2i": {"mutual": False, "explore": 1.0, "start_step": 0},
     "spg": {"cascade": True, "share_b": True, "c_layers": 1, "seed_size": 0},
+    "cams2i": {
+        "mutual": False,
+        "explore": 1.0,
+        "start_step": 0,
+        "compare": "images",
+        "compared": 0,
+        "ramp_inter": False,
+    },
+    "features": {"size": 0},
 }
 
 
