@@ -2,11 +2,13 @@
 
     python benchmarks/methods.py
     python benchmarks/methods.py --backbone=vgg16 --batch=2 --out=methods.json
+    python benchmarks/methods.py --rows=CAMs2i --freeze     # one paper's, as on small photos
 
 Every step is the one that ``wsol_jax.main`` runs: the config's method, compiled once, the state's
 buffers donated, weights random. Rounds in turns; a method's ratio is the median over the rounds of
 its time to CAM's in the same round. Of two-phase learning both phases are timed: what the second
-takes longer than the first is the network that hides what it finds. The compiled programs are
+takes longer than the first is the network that hides what it finds. CAMs2i's inter-sample criterion
+is timed in each of its forms, and has its ratio to the intra part alone. The compiled programs are
 searched for calls to the host, which would stall an accelerator: there must be none.
 """
 
@@ -27,12 +29,17 @@ from wsol_jax.methods import shared
 from wsol_jax.runs.plan import Plan, create_state, lower_step
 from wsol_jax.stages.sections import stage_config
 
+INTRA = "CAMs2i, intra"
 # Rows: name, config, overrides of its fields.
 ROWS = (
     ("CAM", "cam", {}),
     ("SPG", "spg", {}),
-    ("CAMs2i, intra", "cams2i", {"cams2i.inter": False}),
+    (INTRA, "cams2i", {"cams2i.inter": False}),
     ("CAMs2i", "cams2i", {}),
+    ("CAMs2i, images at 112", "cams2i", {"features.size": 112}),
+    ("CAMs2i, images at 64", "cams2i", {"features.size": 64}),
+    ("CAMs2i, features", "cams2i", {"cams2i.compare": "features"}),
+    ("CAMs2i, trunk", "cams2i", {"cams2i.compare": "trunk"}),
     ("two-phase, first", "two_phase", {}),
     ("two-phase, second", "two_phase", {}),
 )
@@ -50,6 +57,8 @@ def read_flags(argv=None):
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="a round")
+    parser.add_argument("--rows", default="", help="those whose names begin so; CAM is always one")
+    parser.add_argument("--freeze", action="store_true", help="the trunk does not train")
     return parser.parse_args(argv)
 
 
@@ -62,6 +71,7 @@ def make_config(name, flags, overrides):
         config.data.multi_label = False
         config.model.output_stride, config.model.head_layers = 16, 1
         config.model.head_channels, config.model.batch_norm = flags.head_channels, "inference"
+        config.model.freeze_until = "all" if flags.freeze else ""
         if flags.backbone == "vgg16":
             config.model.final_endpoint, config.model.trunk = "conv5_3", {}
         config.optimizer.backbone_lr, config.optimizer.head_lr = 1e-7, 1e-6
@@ -134,24 +144,31 @@ def main(argv=None):
     print(machine.heading(setting))
     configs = {}
     for name, config_name, overrides in ROWS:
+        if name != "CAM" and not name.startswith(flags.rows):
+            continue
         config = make_config(config_name, flags, overrides)
         if config.stages:
             config = stage_config(config, name.split()[-1])
         configs[name] = config
     times = time_in_turns(configs, flags, batch)
+    pairs = [(name, "CAM") for name in times if name != "CAM"]
+    inter = [name for name, *_ in ROWS if name.startswith("CAMs2i") and name != INTRA]
+    pairs += [(name, INTRA) for name in inter if {name, INTRA} <= set(times)]
     rows = [
         common.Row(
-            f"a step of {name}", setting, values, times["CAM"], against="CAM's", compares="time"
+            f"a step of {name}", setting, times[name], times[other], against=f"{other}'s",
+            compares="time",
         )
-        for name, values in times.items()
-        if name != "CAM"
-    ]
+        for name, other in pairs
+    ]  # fmt: skip
     for row in rows:
         print(row)
-    first, second = (times[f"two-phase, {n}"] for n in ("first", "second"))
-    share = float(np.median(1 - first / second))
-    print(f"share of the suppressing network in a second-phase step: {100 * share:.0f} %")
-    common.write(flags, rows, suppression_share=share)
+    shares = {}
+    if "two-phase, second" in times:
+        first, second = (times[f"two-phase, {n}"] for n in ("first", "second"))
+        shares["suppression_share"] = share = float(np.median(1 - first / second))
+        print(f"share of the suppressing network in a second-phase step: {100 * share:.0f} %")
+    common.write(flags, rows, **shares)
 
 
 if __name__ == "__main__":
