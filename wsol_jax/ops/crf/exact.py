@@ -38,12 +38,21 @@ def _kernel(image: jax.Array, bilateral: tuple, spatial: tuple) -> jax.Array:
 
 def exact_field(scores: jax.Array, kernel: jax.Array, iterations: int) -> jax.Array:
     """(N, C) scores, -unary, and (N, N) ties -> (N, C) probabilities."""
+    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
-    def update(probabilities, _):
-        ties = jnp.matmul(kernel, probabilities, precision=jax.lax.Precision.HIGHEST)
-        return jax.nn.softmax(scores + ties), None
+    def rows(scores, kernel):
+        return _mean_field(scores, lambda p: product(kernel, p), iterations, axis=1)
 
-    return jax.lax.scan(update, jax.nn.softmax(scores), length=iterations)[0]
+    def columns(scores, kernel):
+        return _mean_field(scores.T, lambda p: product(p, kernel), iterations, axis=0).T
+
+    # XLA's products on a CPU, and their gradients, are faster with the kernel as the right factor.
+    return jax.lax.platform_dependent(scores, kernel, cpu=columns, default=rows)
+
+
+def _mean_field(scores: jax.Array, ties: Callable, iterations: int, axis: int) -> jax.Array:
+    update = lambda p, _: (jax.nn.softmax(scores + ties(p), axis=axis), None)
+    return jax.lax.scan(update, jax.nn.softmax(scores, axis=axis), length=iterations)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
