@@ -54,8 +54,8 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
     if recipe == "released":
         if config.method not in _RELEASED:
             raise UserError(
-                f"config key recipe=released: no training that {config.method}'s authors released "
-                "is followed here; its recipe is 'paper'."
+                f"config key recipe=released: {config.method} has one recipe, 'paper', which "
+                "follows released code where the paper is silent."
             )
         if name == "embedded" or is_small_photos(name, pairs):
             raise UserError(

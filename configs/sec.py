@@ -14,9 +14,11 @@ the thresholded class maps.
 %, 42.2 (41.4-42.9) before the CRF, and 32.2 (31.0-33.9) of the thresholded class maps, mean of
 three seeds on the 281 photos of docs/results.md, whose command names the classes.
 
-``voc`` alone is the paper's recipe on VOC 2012 trainaug: VGG16, 321x321, maps and cues of 41x41,
-batch 15, 8,000 steps a training, a plain VGG (``background``) for the background cue. Neither time
-nor figures have been measured there: that needs an accelerator.
+``voc`` alone is the paper's recipe on VOC 2012 trainaug, as its released code has it: VGG16,
+321x321, maps and cues of 41x41, batch 15, 8,000 steps a training; for the background cue a network
+of its own (``background``), VGG with pool4 and pool5 and fully connected layers of 1024, 1024 and
+20; the segmenter's fc6 and fc7 from VGG's own. Neither time nor figures have been measured there:
+that needs an accelerator.
 ``configs/two_phase.py:voc,segment=true`` is two-phase learning's.
 """
 

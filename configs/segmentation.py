@@ -1,4 +1,4 @@
-"""The stages that make a segmenter of a classifier's maps: for ``sec.py`` and ``two_phase.py``."""
+"""The stages that make a segmenter of a classifier's maps: for sec, two_phase and ccnn."""
 
 import ml_collections
 
@@ -13,7 +13,8 @@ def sections(config) -> None:
     config.cues.layer = "conv4_1"  # gradients of the class scores at this layer's output
     config.cues.size = 41  # cells a side
     config.cues.foreground = 0.2  # share of a map's maximum
-    config.cues.background = 0.1  # share of the pixels, the least salient ones
+    config.cues.background = 0.1  # share of the pixels, the least salient ones; 0: no background
+    config.cues.strict = False  # without the pixels that equal the last one of them
     # Their hash tells whether they are others, not how they were asked for.
     config.free = (*config.free, "cues")
 
@@ -27,16 +28,22 @@ def decays(cells: int) -> tuple[float, float]:
     return 0.996**ranks, 0.999**ranks
 
 
+def network() -> ml_collections.ConfigDict:
+    """The fields of DeepLab-LargeFOV, in the section of a segmenter's method."""
+    fov = ml_collections.ConfigDict()
+    fov.cells = 41  # of the cues, a side
+    fov.channels = 1024  # of fc6 and fc7
+    fov.dilation = 12  # of fc6, in cells
+    fov.average = True  # a 3x3 mean before fc6: pool5a
+    fov.dropout = 0.5
+    return fov
+
+
 def losses() -> ml_collections.ConfigDict:
     """The fields of SEC's network and losses; the stage "segment" alone has them."""
-    sec = ml_collections.ConfigDict()
+    sec = network()
     sec.seed = sec.expand = sec.constrain = 1.0  # weights of the losses
     sec.foreground, sec.background = decays(41)  # of the rank pooling: d+ and d_bg
-    sec.cells = 41  # of the cues, a side
-    sec.channels = 1024  # of fc6 and fc7
-    sec.dilation = 12  # of fc6, in cells
-    sec.average = True  # a 3x3 mean before fc6: pool5a
-    sec.dropout = 0.5
     sec.floor = 1e-4  # added to every probability before the losses
     # The CRF inside the step, on the segmenter's cells: weight, sxy in cells, srgb; weight, sxy.
     sec.bilateral = (10.0, 80 / 12, 13.0)
@@ -45,52 +52,91 @@ def losses() -> ml_collections.ConfigDict:
     return sec
 
 
+def at_cells(sec, cells: int, stride: int) -> None:
+    """Fits SEC's losses to maps of cells x cells, of ``stride`` pixels each."""
+    sec.foreground, sec.background = decays(cells)
+    sec.bilateral, sec.spatial = (10.0, 80 / stride, 13.0), (3.0, 3 / stride)
+
+
 def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...]) -> None:
-    """Adds cues and segmentation behind the classifiers' stages ``trainings``.
+    """Adds SEC's cues and segmentation behind the classifiers' stages ``trainings``.
 
     Call it after ``common.apply``, whose keys decide sizes and rates.
     """
+    cues(config, trainings)
+    own = segmenter(config, "sec", losses(), labels="cues=cues")
+    recipe(config, own, name, pairs, len(trainings))
+    if recipes.is_small_photos(name, pairs):
+        at_cells(own.sec, 20, 16)
+    elif name == "embedded":
+        at_cells(own.sec, 12, 8)
+    elif pairs.get("backbone", "vgg16") == "vgg16":
+        background(config)
+        trainings = (*trainings, "background")
+    else:  # no published recipe: the background from the first network
+        config.cues.layer = ""
+    config.stages = (*trainings, "cues", "segment", "evaluate")
+
+
+def cues(config, trainings: tuple[str, ...]) -> None:
+    """Adds the label stage "cues", of the last of the classifiers' stages ``trainings``."""
     config.cues.maps = trainings[-1]
     common.label_stage(config, "cues", config.method, "cues")
+
+
+def segmenter(config, method: str, fields: ml_collections.ConfigDict, labels: str):
+    """Adds the stage "segment" of a method with these ``fields``; returns its section."""
     own = common.stage(config, "segment")
-    own.method, own.sec, own.labels = "sec", losses(), "cues=cues"
-    own.sec.cells = config.cues.get_oneway_ref("size")
-    for section, fields in {
+    own.method, own[method], own.labels = method, fields, labels
+    fields.cells = config.cues.get_oneway_ref("size")
+    for section, values in {
         "data": {},
         "model": {},
         "optimizer": {"classifier_lr": 1e-2, "bias_lr": 2.0, "decay_all": False},
     }.items():
         if section not in own:
             own[section] = ml_collections.ConfigDict()
-        own[section].update(fields)
+        own[section].update(values)
+    return own
+
+
+def recipe(config, own, name: str, pairs: dict[str, str], phases: int) -> None:
+    """Sets what the segmenter ``own`` has in common with SEC's on a data set.
+
+    ``phases``: how many classifiers vote for the cues.
+    """
     if recipes.is_small_photos(name, pairs):
-        small_photos(config, own, len(trainings))
+        small_photos(config, own, phases)
     elif name == "embedded":
         embedded(config, own)
     else:
         published(config, own, pairs.get("backbone", "vgg16"))
-        if "background" in config.stage:
-            trainings = (*trainings, "background")
-    config.stages = (*trainings, "cues", "segment", "evaluate")
 
 
 def published(config, own, backbone: str) -> None:
-    """SEC's released network and solver: DeepLab-LargeFOV, and a plain VGG for the background."""
+    """SEC's released network and solver: DeepLab-LargeFOV, fc6 and fc7 from VGG's own."""
+    config.cues.strict = True
     own.optimizer.backbone_lr = own.optimizer.head_lr = 1e-3
     size = config.data.get_oneway_ref("crop")  # whole photos, whatever the classifiers see
     own.data.update({"resize": size, "resize_mode": "warp"})
-    if backbone != "vgg16":  # no published recipe: the background from the first network
-        config.cues.layer = ""
+    if backbone != "vgg16":
         return
     own.model.output_stride, own.model.final_endpoint = 8, "pool5"
     own.model.dense_layers = True
     own.model.trunk = ml_collections.ConfigDict(
         {"ceil_mode": True, "relaxed_pools": "stride1", "pool_window": 3, "dilate": True}
     )
-    plain = common.stage(config, "background")
-    plain.method = "two_phase"
-    plain.two_phase = ml_collections.ConfigDict({"suppressors": ()})
-    plain.model = ml_collections.ConfigDict({"output_stride": 32, "final_endpoint": "pool5"})
+
+
+def background(config) -> None:
+    """Adds SEC's released network for the background cue: VGG, and FC 1024-1024-20 on its pool5."""
+    own = common.stage(config, "background")
+    own.method = "two_phase"
+    own.two_phase = ml_collections.ConfigDict({"suppressors": (), "head": "dense"})
+    own.model = ml_collections.ConfigDict(
+        {"output_stride": 32, "final_endpoint": "pool5", "dropout": 0.0}
+    )
+    own.train.eval_epochs = 0.0  # it has no class maps to score
     config.cues.saliency = "background"
 
 
@@ -106,9 +152,7 @@ def small_photos(config, own, phases: int) -> None:
     own.optimizer.update({"head_lr": 3e-2, "classifier_lr": 3e-2, "bias_lr": 1.0})
     own.train.epochs = 6.0
     own.train.update({"batch_size": 15, "eval_epochs": 0.0})
-    own.sec.foreground, own.sec.background = decays(20)
-    own.sec.channels, own.sec.dilation = 256, 4
-    own.sec.bilateral, own.sec.spatial = (10.0, 80 / 16, 13.0), (3.0, 3 / 16)
+    own[own.method].update({"channels": 256, "dilation": 4})
 
 
 def embedded(config, own) -> None:
@@ -116,6 +160,4 @@ def embedded(config, own) -> None:
     config.cues.layer, config.cues.size = "conv3_1", 12
     own.data.update({"flip": 0.0})
     own.optimizer.update({"head_lr": 1e-3, "classifier_lr": 1e-2, "bias_lr": 1.0})
-    own.sec.foreground, own.sec.background = decays(12)
-    own.sec.channels, own.sec.dilation = 128, 3
-    own.sec.bilateral, own.sec.spatial = (10.0, 80 / 8, 13.0), (3.0, 3 / 8)
+    own[own.method].update({"channels": 128, "dilation": 3})

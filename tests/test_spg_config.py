@@ -107,7 +107,7 @@ def test_other_backbones_keep_their_pixels_in_the_released_recipe():
 
 @pytest.mark.parametrize("file", [cams2i, hide_and_seek, mcof, sec, two_phase])
 def test_methods_without_a_released_training_say_so(file):
-    with pytest.raises(UserError, match=r"recipe=released: no training that .* its recipe is"):
+    with pytest.raises(UserError, match=r"recipe=released: .* has one recipe, 'paper'"):
         file.get_config("voc,recipe=released")
 
 

@@ -71,6 +71,7 @@ FORMULA = methods.Method(None, None, None, localize, tap=tap)
 
 def config_of(**changes):
     fields = dict(maps="first", saliency="first", size=SIZE, foreground=0.5, background=0.25)
+    fields |= dict(strict=False)
     return ml_collections.ConfigDict(
         {
             "eval": {"size": 16, "batch_size": 4},

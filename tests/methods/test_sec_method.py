@@ -23,7 +23,7 @@ from helpers.sec import (
 from wsol_jax import methods
 from wsol_jax.base import sharding
 from wsol_jax.losses import sec as losses
-from wsol_jax.methods import sec, shared
+from wsol_jax.methods import shared
 from wsol_jax.ops.crf import dense_crf
 
 # ---------------------------------------------------------------- the loss
@@ -152,15 +152,6 @@ def test_a_batch_without_a_cue_is_finite():
     (_, aux), gradient = built()(batch)
     assert aux.metrics["seed"] == 0
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((aux.metrics, gradient)))
-
-
-def test_cues_are_read_at_the_nearest_cell():
-    cues = np.random.default_rng(0).integers(0, 256, (2, 41, 41), dtype=np.uint8)
-    for size in ((41, 41), (20, 20), (41, 30), (82, 41)):
-        found = sec._at(jnp.asarray(cues), size)
-        assert found.dtype == jnp.uint8
-        rows, columns = (((np.arange(n) + 0.5) * 41 / n).astype(int) for n in size)
-        np.testing.assert_array_equal(found, cues[:, rows][:, :, columns])
 
 
 # ---------------------------------------------------------------- one device and eight

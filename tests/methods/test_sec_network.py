@@ -12,8 +12,10 @@ from configs import two_phase as two_phase_config
 from wsol_jax import methods
 from wsol_jax.base.errors import UserError
 from wsol_jax.methods.taps import gradient_saliency
-from wsol_jax.networks.heads import LargeFovHead
+from wsol_jax.networks.heads import DenseHead, LargeFovHead
 from wsol_jax.runs import plan as assemble
+from wsol_jax.runs import workdirs
+from wsol_jax.runs.state import optimizer
 from wsol_jax.stages import recipe as stages
 
 # ---------------------------------------------------------------- the published network
@@ -90,7 +92,103 @@ def test_the_network_of_the_background_cue_has_a_conv4_1_of_41_cells():
     assert jax.eval_shape(salient, shapes, images).shape == (1, 41, 41)
 
 
+def test_the_background_network_is_the_released_one():
+    """VGG with pool4 and pool5, 321 -> 11x11 cells, and FC 1024-1024-20; one score an image."""
+    config = stages.stage_config(sec_config.get_config("voc,weights=none"), "background")
+    method = methods.build(config, 20)
+    images = jax.ShapeDtypeStruct((2, 321, 321, 3), jnp.uint8)
+    shapes = jax.eval_shape(method.init, jax.random.key(0), images)
+    assert jax.tree.map(lambda x: x.shape, shapes["params"]["head"]) == {
+        "fc6": {"kernel": (11 * 11 * 512, 1024), "bias": (1024,)},
+        "fc7": {"kernel": (1024, 1024), "bias": (1024,)},
+        "fc8": {"kernel": (1024, 20), "bias": (20,)},
+    }
+    found = jax.eval_shape(method.localize, shapes, images)
+    assert found.logits.shape == (2, 20) and found.maps.shape == (2, 1, 1, 20)
+    assert config.model.dropout == 0 and config.train.eval_epochs == 0
+
+
+def test_a_background_network_of_earlier_days_is_told_from_this_one(tmp_path):
+    """Its run is read as it was; to train on, one field at a time says what is another."""
+    config = stages.stage_config(sec_config.get_config("voc,weights=none"), "background")
+    old = config.copy_and_resolve_references()
+    with old.unlocked():
+        old.two_phase.head, old.model.dropout = "fcn", 0.5
+    workdirs.write(tmp_path, old, ("a",))
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"holds a run with .*, but this config has .*: take"):
+        workdirs.claim(tmp_path, config, ("a",))
+    read, _ = workdirs.load(tmp_path)
+    images = jax.ShapeDtypeStruct((1, 321, 321, 3), jnp.uint8)
+    shapes = jax.eval_shape(methods.build(read, 20).init, jax.random.key(0), images)
+    assert set(shapes["params"]["head"]) == {"conv6", "conv7", "class_maps"}
+
+
+@pytest.mark.parametrize("name", ["first", "second", "background", "segment"])
+def test_biases_learn_twice_as_fast_and_do_not_decay(name):
+    """lr_mult 2 and decay_mult 0 in every layer of the released solvers, 10 and 20 in the last."""
+    config = two_phase_config.get_config("voc,weights=none,width=0.1,segment=true")
+    config = stages.stage_config(config, name)
+    method = methods.build(config, 20)
+    images = jax.ShapeDtypeStruct((1, 321, 321, 3), jnp.uint8)
+    params = jax.eval_shape(method.init, jax.random.key(0), images)["params"]
+    params = jax.tree.map(lambda x: np.broadcast_to(np.float32(2), x.shape), params)
+    tx = optimizer(config.optimizer, method.param_groups(params), lambda step: 1.0)
+    still = jax.tree.map(np.zeros_like, params)
+    decayed, _ = tx.update(still, tx.init(params), params)
+    pulled, _ = tx.update(params, tx.init(params), still)
+    last = {"background": "fc8", "segment": "fc8"}.get(name, "class_maps")
+    for path, moved in jax.tree_util.tree_leaves_with_path(decayed):
+        layer, leaf = path[-2].key, path[-1].key
+        rate = 1e-2 if layer == last else 1e-3
+        decay = 0 if leaf == "bias" else rate * 5e-4 * 2
+        np.testing.assert_allclose(moved, -decay, rtol=1e-5)
+        step = pulled[path[0].key][layer][leaf]
+        np.testing.assert_allclose(step, -2 * rate * (2 if leaf == "bias" else 1), rtol=1e-5)
+
+
 # ---------------------------------------------------------------- the head
+
+
+def test_dense_head_equals_the_layers_by_hand():
+    """In float64: all cells at once, two layers with ReLU, one without; dropout in training."""
+    head = DenseHead(num_classes=4, channels=6)
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 3))
+    (logits, maps, last), variables = quick(head.init_with_output)(
+        jax.random.key(0), jnp.asarray(x, jnp.float32)
+    )
+    params = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
+    y = x.reshape(2, -1)
+    for layer in ("fc6", "fc7"):
+        y = np.maximum(y @ params[layer]["kernel"] + params[layer]["bias"], 0)
+    np.testing.assert_allclose(last[:, 0, 0], y, rtol=1e-4, atol=1e-7)
+    y = y @ params["fc8"]["kernel"] + params["fc8"]["bias"]
+    np.testing.assert_allclose(logits, y, rtol=1e-4, atol=1e-8)
+    np.testing.assert_array_equal(maps[:, 0, 0], logits)
+    dropping = DenseHead(num_classes=4, channels=6, dropout=0.5)
+    call = lambda **how: dropping.apply(variables, x, **how)[0]
+    np.testing.assert_allclose(call(), logits, rtol=1e-5)
+    trained = call(train=True, rngs={"dropout": jax.random.key(1)})
+    assert not np.allclose(trained, logits, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"eval.size": 64}, r"eval\.size=64: .* sees images of data\.crop=321 pixels alone"),
+        ({"two_phase.head": "fc"}, r"two_phase\.head: 'fc' is not one of 'fcn', 'cam', 'dense'"),
+        (
+            {"two_phase.suppressors": ("first",), "reads": ("first",)},
+            r"two_phase\.head: 'dense' has no class maps",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_dense_head(changes, sentence):
+    config = stages.stage_config(sec_config.get_config("voc,weights=none"), "background")
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=sentence):
+        methods.build(config, 20)
 
 
 def conv_by_hand(x, kernel, bias, dilation=1):

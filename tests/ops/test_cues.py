@@ -8,7 +8,7 @@ from helpers.compiling import quick
 from wsol_jax.ops import cues
 
 foreground_cues = quick(cues.foreground_cues)
-background_cue = quick(cues.background_cue, static_argnums=1)
+background_cue = quick(cues.background_cue, static_argnums=1, static_argnames="strict")
 median_filter, resolve_cues = quick(cues.median_filter), quick(cues.resolve_cues)
 RNG = np.random.default_rng(0)
 
@@ -96,6 +96,17 @@ def test_all_that_equal_the_last_one_are_in():
     np.testing.assert_array_equal(background_cue(single(saliency), 0.1), saliency == 0)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.37, 0.999])
+def test_the_strict_cut_is_the_released_codes(share):
+    """Below sorted[int(share * cells)]: of 41x41 cells 168 without ties, and none of the tied."""
+    saliency = RNG.permutation(1681).reshape(1, 41, 41)
+    found = np.asarray(background_cue(single(saliency), share, strict=True))
+    np.testing.assert_array_equal(found, saliency < int(share * 1681))
+    tied = RNG.integers(0, 12, (5, 7, 6)).astype(np.float32)
+    expected = [one < np.sort(one.ravel())[int(share * 42)] for one in tied]
+    np.testing.assert_array_equal(background_cue(single(tied), share, strict=True), expected)
+
+
 @pytest.mark.parametrize("value", [0.0, 3.5])
 def test_a_constant_map_has_no_background(value):
     maps = np.full((2, 3, 3), value, np.float32)
@@ -148,6 +159,15 @@ def test_median_drops_a_lonely_cell_and_keeps_an_edge():
 
 
 # ---------------------------------------------------------------- one class a cell
+
+
+def test_cues_are_read_at_the_nearest_cell():
+    given = np.random.default_rng(0).integers(0, 256, (2, 41, 41), dtype=np.uint8)
+    for size in ((41, 41), (20, 20), (41, 30), (82, 41)):
+        found = cues.nearest_cells(jnp.asarray(given), size)
+        assert found.dtype == jnp.uint8
+        rows, columns = (((np.arange(n) + 0.5) * 41 / n).astype(int) for n in size)
+        np.testing.assert_array_equal(found, given[:, rows][:, :, columns])
 
 
 def by_hand_resolve(foreground, background):

@@ -178,7 +178,7 @@ FIELDS: Mapping[str, Range | Kind] = {
     "*.width": _WIDTH,
     **dict.fromkeys(("*.output_stride", "*.cam_stride"), _STRIDE),
     **dict.fromkeys(("*.dilation", "*.cam_dilation"), Range(1, 256, whole=True)),
-    **dict.fromkeys(("*.pool_window", "*.head_kernel"), Range(1, 31, whole=True)),
+    **dict.fromkeys(("*.pool_window", "*.head_kernel", "*.window"), Range(1, 31, whole=True)),
     "*.stem_stride": Range(1, 8, whole=True),
     "*.cells": _CELLS,
     "cues.size": _CELLS,
@@ -194,8 +194,12 @@ FIELDS: Mapping[str, Range | Kind] = {
     "*.floor": _INSIDE,
     "cues.foreground": _PART,
     "cues.background": _PART,
+    "cues.strict": SWITCH,
+    **dict.fromkeys(("ccnn.foreground", "ccnn.background"), _SHARE._replace(each=True)),
     **dict.fromkeys(("*.foreground", "*.background"), _SHARE),  # decays
     **dict.fromkeys(("*.probability", "*.share", "*.peak", "*.settled"), _SHARE),
+    "*.cued": _SHARE,
+    "*.slack": _WEIGHT,
     "*.shares": _SHARE._replace(each=True),
     **dict.fromkeys(("*.seeds_b1", "*.seeds_b2", "*.seeds_c"), _SHARE._replace(each=True)),
     "*.hide_at": TEXT,
@@ -219,7 +223,8 @@ FIELDS: Mapping[str, Range | Kind] = {
 # Sections that have the same fields in every config; others may add some of their own.
 _CLOSED = ("data", "train", "eval", "eval.crf", "eval.detection")
 _BASE = [path for path in FIELDS if not path.startswith("*.") and path.count(".")]
-_BASE = [path for path in _BASE if path.partition(".")[0] not in ("cues", "region_net", "features")]
+_APART = ("cues", "ccnn", "region_net", "features")
+_BASE = [path for path in _BASE if path.partition(".")[0] not in _APART]
 
 
 def known(path: str) -> Range | Kind:

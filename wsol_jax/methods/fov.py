@@ -23,17 +23,17 @@ class Fov(NamedTuple):
     tap: Tap
 
 
-def build(config: Config, options: Config, num_classes: int) -> Fov:
+def build(config: Config, options: Config, num_classes: int, window: int = 3) -> Fov:
     """The segmenter that the sections ``model`` and ``options`` describe.
 
-    ``options``: the method's own section, with the fields of ``shared.fov_head``. fc8 learns at
-    ``optimizer.classifier_lr``.
+    ``options``: the method's own section, with the fields of ``shared.fov_head``; ``window``: a
+    side of fc6's kernel. fc8 learns at ``optimizer.classifier_lr``.
     """
     model, dtype = config.model, shared.compute_dtype(config.dtype)
     backbone = backbones.build(model, dtype)
     network = shared.TrunkAndHead(
         backbone=backbone,
-        head=shared.fov_head(options, num_classes, dtype),
+        head=shared.fov_head(options, num_classes, dtype, window=window),
         endpoint=model.endpoint or model.final_endpoint,
         preprocessing=shared.preprocessing(model),
     )

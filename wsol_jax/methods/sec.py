@@ -21,6 +21,7 @@ from wsol_jax.losses.classification import masked_mean
 from wsol_jax.methods import Aux, Labeller, LabelSpec, Method, fov, shared
 from wsol_jax.methods.confident import confident_cells
 from wsol_jax.ops.crf import CrfSettings
+from wsol_jax.ops.cues import nearest_cells
 
 
 def sec(config: Config, num_classes: int) -> Method:
@@ -39,7 +40,7 @@ def sec(config: Config, num_classes: int) -> Method:
         (scores, _), updates = shared.forward(segmenter.network, variables, batch, rng)
         probs = losses.segmenter_probabilities(scores, options.floor)
         shown = jnp.pad(batch["labels"], ((0, 0), (1, 0)), constant_values=1)
-        cues = _at(batch["cues"], probs.shape[1:3])
+        cues = nearest_cells(batch["cues"], probs.shape[1:3])
         parts = {}
         if options.seed:
             one_hot = jax.nn.one_hot(cues, 1 + num_classes)  # of UNLABELLED: zeros
@@ -68,11 +69,6 @@ def sec(config: Config, num_classes: int) -> Method:
 def cues(config: Config, num_classes: int) -> Labeller:
     """SEC's localization cues (section 3.1), from the section ``cues``."""
     return confident_cells(config, num_classes)
-
-
-def _at(cues: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """(B, n, n) cues at the segmenter's cells, each taking the nearest."""
-    return jax.image.resize(cues, (len(cues), *size), "nearest")
 
 
 def _check(config: Config) -> None:

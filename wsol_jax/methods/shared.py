@@ -67,12 +67,17 @@ def cam_head(model: Config, num_classes: int, dtype: DTypeLike, kernel: int = 3)
 
 
 def fov_head(
-    options: Config, num_classes: int, dtype: DTypeLike, last_deviation: float = 1e-2
+    options: Config,
+    num_classes: int,
+    dtype: DTypeLike,
+    last_deviation: float = 1e-2,
+    window: int = 3,
 ) -> LargeFovHead:
     """The LargeFOV head that a segmenter's section describes; background is one class more."""
     return LargeFovHead(
         num_classes=1 + num_classes,
         channels=options.channels,
+        window=window,
         dilation=options.dilation,
         average=options.average,
         dropout=options.dropout,

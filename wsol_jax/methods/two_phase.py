@@ -25,13 +25,14 @@ from wsol_jax.methods import Aux, Labeller, Localization, Method, Variables, sha
 from wsol_jax.methods.confident import confident_cells
 from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
-from wsol_jax.networks.heads import FcnHead
+from wsol_jax.networks.heads import DenseHead, FcnHead
 from wsol_jax.networks.taps import tapped
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.masks import suppression_mask, vote
 
 PHASES = ("first", "second", "third")
+_LAST = {"cam": "class_maps", "fcn": "class_maps", "dense": "fc8"}  # the layer of the class scores
 
 
 class TwoPhaseNetwork(nn.Module):
@@ -169,7 +170,7 @@ def two_phase(config: Config, num_classes: int) -> Method:
         localize=localize,
         # Of this phase's own network, not of those that hide from it, nor of the vote.
         tap=tapper(lambda variables, images: network.apply(split(variables)[0], images)[0]),
-        maps_layer="head/class_maps:input",
+        maps_layer=f"head/{_LAST[options.head]}:input",
     )
 
 
@@ -217,20 +218,40 @@ def _phase(options: Config, suppressors: tuple[str, ...], reads: Sequence[str]) 
 
 
 def _parts(config: Config, num_classes: int) -> tuple[nn.Module, nn.Module]:
-    """The trunk, and the paper's head or the one that CAM has here."""
+    """The trunk, and the paper's head, the one that CAM has here, or the background network's.
+
+    Raises:
+      UserError: no such head, or one that does not go with the other fields.
+    """
     model = config.model
     dtype = shared.compute_dtype(config.dtype)
     match config.two_phase.head:
         case "fcn":
             head = FcnHead(num_classes, model.head_channels, model.dropout, dtype)
+        case "dense":
+            _check_dense(config)
+            head = DenseHead(num_classes, model.head_channels, model.dropout, dtype)
         case "cam":
             head = shared.cam_head(model, num_classes, dtype)
         case other:
-            raise UserError(f"two_phase.head: {other!r} is not one of 'fcn', 'cam'.")
+            raise UserError(f"two_phase.head: {other!r} is not one of 'fcn', 'cam', 'dense'.")
     return backbones.build(model, dtype), head
 
 
+def _check_dense(config: Config) -> None:
+    if config.two_phase.suppressors:
+        raise UserError(
+            "two_phase.head: 'dense' has no class maps, so nothing can be hidden by it."
+        )
+    if config.eval.size not in (0, config.data.crop):
+        raise UserError(
+            f"eval.size={config.eval.size}: a network with two_phase.head='dense' sees images of "
+            f"data.crop={config.data.crop} pixels alone, in the stages that read it too."
+        )
+
+
 def _part_of(config: Config) -> Callable[[list[str]], str]:
-    """The FC layer of the paper's network learns at its own rate."""
-    paper = config.two_phase.head == "fcn"
-    return lambda names: "classifier" if paper and names[1] == "class_maps" else "head"
+    """The last layer of the papers' networks learns at its own rate."""
+    head = config.two_phase.head
+    paper = head != "cam"
+    return lambda names: "classifier" if paper and names[1] == _LAST[head] else "head"

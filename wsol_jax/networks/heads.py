@@ -87,6 +87,38 @@ class FcnHead(nn.Module):
         return cam.class_logits(maps), maps, x
 
 
+class DenseHead(nn.Module):
+    """fc6, fc7, fc8 on all cells at once: SEC's network for the background cue (Kolesnikov 2016).
+
+    VGG's own classifier, narrower and with new weights. It fixes the image's size and knows no
+    places: its class maps have a single cell. fc8 learns at ``optimizer.classifier_lr``.
+
+    Attributes:
+      num_classes: C.
+      channels: of fc6 and fc7.
+      dropout: rate behind fc6 and fc7; the released network has none.
+      dtype: of the computation; maps and logits are float32 whatever it is.
+    """
+
+    num_classes: int
+    channels: int = 1024
+    dropout: float = 0.0
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool = False):
+        """(B, H, W, D) -> logits (B, C), maps (B, 1, 1, C), features before the maps."""
+        dense = functools.partial(
+            nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.normal(5e-3)
+        )
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        x = features.reshape(len(features), 1, 1, -1)
+        x = drop(nn.relu(dense(self.channels, name="fc6")(x)))
+        x = drop(nn.relu(dense(self.channels, name="fc7")(x)))
+        maps = dense(self.num_classes, name="fc8")(x).astype(jnp.float32)
+        return cam.class_logits(maps), maps, x
+
+
 def non_negative(scale: float = 3.0) -> nn.initializers.Initializer:
     """Initialises a layer that adds its inputs up: |normal| values of mean 0.8 * scale / fan-in."""
 
@@ -148,11 +180,12 @@ class SpgBranches(nn.Module):
 
 
 class LargeFovHead(nn.Module):
-    """DeepLab-LargeFOV: average, fc6 (3x3, dilated), fc7 (1x1), fc8 (Chen 2015; SEC's segmenter).
+    """DeepLab-LargeFOV: average, fc6 (dilated), fc7 (1x1), fc8 (Chen 2015; SEC's segmenter).
 
     Attributes:
       num_classes: of fc8, background included.
       channels: of fc6 and fc7.
+      window: a side of fc6's kernel.
       dilation: of fc6, in cells: 12 at a stride of 8 pixels.
       average: a 3x3 mean at stride 1 first, SEC's pool5a; past the border counts as 0, as in Caffe.
       dropout: rate behind fc6 and fc7.
@@ -162,6 +195,7 @@ class LargeFovHead(nn.Module):
 
     num_classes: int
     channels: int = 1024
+    window: int = 3
     dilation: int = 12
     average: bool = True
     dropout: float = 0.5
@@ -176,7 +210,8 @@ class LargeFovHead(nn.Module):
         x = features
         if self.average:
             x = nn.avg_pool(x, (3, 3), padding="SAME")
-        x = conv(self.channels, (3, 3), kernel_dilation=self.dilation, name="fc6")(x)
+        window = (self.window, self.window)
+        x = conv(self.channels, window, kernel_dilation=self.dilation, name="fc6")(x)
         x = drop(nn.relu(x))
         x = drop(nn.relu(conv(self.channels, (1, 1), name="fc7")(x)))
         small = nn.initializers.normal(self.last_deviation)

@@ -221,6 +221,7 @@ _NEWER = {
         "view": "whole",
     },
     "two_phase": {"hide_at": ""},
+    "cues": {"strict": False},
     "spg": {"cascade": True, "share_b": True, "c_layers": 1, "seed_size": 0},
     "cams2i": {
         "mutual": False,
