@@ -27,6 +27,7 @@ CONFIGS = (
     "spg.py:embedded",
     "hide_and_seek.py:voc,root=ROOT",
     "mcof.py:voc,root=ROOT",
+    "ccnn.py:voc,root=ROOT",
 )
 LINES = tuple(dict.fromkeys(command.words for command in COMMANDS))
 # Commands on a finished run, for which any can stand in, and the one that needs none.
