@@ -27,7 +27,7 @@ A method is a file of configs/, whose first lines have its commands, times and f
   cam              class activation maps, the baseline: quick, finds the most telling part
   spg, cams2i      one label a photo: maps of the whole object
   two_phase        one or several labels a photo: the second network looks elsewhere
-  sec, mcof        segmenters, trained in stages
+  sec, mcof, ccnn  segmenters, trained in stages
   hide_and_seek    a segmenter, trained end to end
 
 A data set stands after its colon, then keys such as root=, backbone=, weights=, epochs=, seed=:

@@ -9,8 +9,8 @@ python -m wsol_jax.main --mode=describe --config=configs/spg.py --workdir=W --to
 python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=photos --out=look
 
 --config=configs/METHOD.py:DATASET,key=value,...
-  METHOD   cam, spg, cams2i, two_phase, sec, hide_and_seek or mcof; the first lines of its file have
-           its commands, how long they take, and what to expect
+  METHOD   cam, spg, cams2i, two_phase, sec, ccnn, hide_and_seek or mcof; the first lines of its
+           file have its commands, how long they take, and what to expect
   DATASET  embedded (drawn on first use), folder (your photos), cub, ilsvrc or voc
   key      of the data: root, train, tune, test, boxes, masks, coco, labels, layout, multi_label,
            strict; of the network: backbone, weights, width, output_stride; of the training: size,
