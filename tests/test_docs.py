@@ -25,6 +25,7 @@ COMMANDS = pages.all_commands()
 CONFIGS = (
     "two_phase.py:voc,root=ROOT,segment=true",
     "spg.py:embedded",
+    "cams2i.py:embedded",
     "hide_and_seek.py:voc,root=ROOT",
     "mcof.py:voc,root=ROOT",
     "ccnn.py:voc,root=ROOT",
