@@ -28,6 +28,7 @@ KEYS = {
     "layout": "data.layout",
     "multi_label": "data.multi_label",
     "strict": "data.strict",
+    "parts": "data.parts",
     "backbone": "model.backbone",
     "weights": "model.weights",
     "width": "model.width",
@@ -85,6 +86,7 @@ def base() -> ml_collections.ConfigDict:
     # folder: "folders" (one a class), "table" (labels.csv), "coco"; "auto": what is found there.
     c.data.layout = "auto"
     c.data.strict = True  # folder: False skips rows without a photo, boxes outside, empty classes
+    c.data.parts = 1  # embedded: of a creature that tell its class, the head, or 2: the tail's tip
     # Several of the classes in one image. A folder's labels decide it where nobody does.
     c.data.multi_label = ml_collections.config_dict.placeholder(bool)
     # A batch is P classes x K images of each; one of the two decides the other, both 0: shuffled.

@@ -26,6 +26,7 @@ VALUES = {
     "layout": ("table", "table"),
     "multi_label": ("true", True),
     "strict": ("false", False),
+    "parts": ("2", 2),
     "backbone": ("mobilenet_v2", "mobilenet_v2"),
     "weights": ("W.npz", "W.npz"),
     "width": ("0.25", 0.25),

@@ -13,8 +13,8 @@ python -m wsol_jax.main --mode=check_data --config=configs/cam.py:folder,root=ph
            file have its commands, how long they take, and what to expect
   DATASET  embedded (drawn on first use), folder (your photos), cub, ilsvrc or voc
   key      of the data: root, train, tune, test, boxes, masks, coco, labels, layout, multi_label,
-           strict; of the network: backbone, weights, width, output_stride; of the training: size,
-           batch, accumulate, epochs, lr, seed, dtype, recipe
+           strict, parts; of the network: backbone, weights, width, output_stride; of the training:
+           size, batch, accumulate, epochs, lr, seed, dtype, recipe
 
 Every other field is a flag, such as --config.optimizer.momentum=0.8: configs/common.py lists them
 with their meaning. python -m wsol_jax prints what else there is to do, README.md has the layouts.

@@ -155,6 +155,8 @@ ROWS = [
     value("data.tune", "nothing"),
     value("data.multi_label", "several"),
     value("data.strict", "perhaps"),
+    value("data.parts", 2),
+    value("data.parts", 0),
     value("data.labels", "cls_labels.npy"),
     value("data.name", "voc", "data set"),
     value("model.width", 0),

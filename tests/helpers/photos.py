@@ -59,6 +59,9 @@ class Photos:
     def mask(self, index):
         raise AssertionError("a mask was read")
 
+    def part_mask(self, index):
+        raise AssertionError("a part mask was read")
+
 
 def example(source, **changes):
     fields = dict(num_classes=3, crop=12, resize=16, resize_mode="warp", flip=0.5, seed=4)

@@ -111,6 +111,7 @@ FIELDS: Mapping[str, Range | Kind] = {
     **dict.fromkeys([f"data.{n}" for n in ("coco", "masks", "layout")], TEXT),
     "data.multi_label": MAYBE,
     "data.strict": SWITCH,
+    "data.parts": Range(1, 2, whole=True),
     "data.classes_per_batch": Range(0, 65536, whole=True),
     "data.images_per_class": Range(0, 65536, whole=True),
     "data.resize": _PIXELS,

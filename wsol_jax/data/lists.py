@@ -58,6 +58,12 @@ def open_lists(data: Config) -> Lists:
             f"data.multi_label: the {data.name} data have one label an image; several may have "
             f"{', '.join(several)}."
         )
+    drawn = [name for name, row in sources.DATASETS.items() if data.parts <= row.parts]
+    if data.parts > 1 and data.name not in drawn:
+        raise UserError(
+            f"data.parts={data.parts}: how many parts tell a class can be chosen of "
+            f"{', '.join(drawn)} alone, not of the {data.name} data."
+        )
     opened = sources.opener(data)
     tests = [opened(name) for name in data.test.split("+") if name]
     if len({source.name for source in tests}) < len(tests):

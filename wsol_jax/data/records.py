@@ -60,8 +60,10 @@ class Source(Protocol):
       class_names: a name for each class index.
 
     A large list may also have ``labels``, (N,) int, each record's one class (``data.orders``), and
-    ``image_ids``: what would otherwise be read record by record. One that reads an own folder has
-    ``left_out``, a tuple of LeftOut, and ``about``, a sentence on what was found there.
+    ``image_ids``: what would otherwise be read record by record. One whose objects' telling parts
+    are known has ``part_mask``, which gives them as ``mask`` does: 0 none, 1 the easy, 2 the hard
+    one; for metrics only. One that reads an own folder has ``left_out``, a tuple of LeftOut, and
+    ``about``, a sentence on what was found there.
     """
 
     name: str

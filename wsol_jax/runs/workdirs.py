@@ -199,6 +199,7 @@ _NEWER = {
         "masks": "",
         "layout": "flat",  # how class folders were read, which were the one layout
         "strict": True,
+        "parts": 1,
     },
     "model": {"scores": "auto", "dense_layers": False, "map_mean": 0.0, "positive_maps": False},
     "train": {"checksum": True},

@@ -27,9 +27,11 @@ def crowds():
     return [scenes.render_scene((2, i), objects=(1, 4)) for i in range(80)]
 
 
-def _config(multi=False, workers=0):
-    name = "tiny_multi" if multi else "tiny"
-    return embedded.EmbeddedConfig(name=name, multi=multi, list_sizes=SIZES, workers=workers)
+def _config(multi=False, workers=0, parts=1):
+    name = ("tiny_multi" if multi else "tiny") + f"_{parts}" * (parts > 1)
+    return embedded.EmbeddedConfig(
+        name=name, multi=multi, parts=parts, list_sizes=SIZES, workers=workers
+    )
 
 
 def _source(list_name, config, cache):
@@ -74,7 +76,7 @@ def test_boxes_and_masks_agree(singles, crowds):
         assert set(np.unique(scene.mask)) - {0} == {1 + c for c in scene.labels}
         assert scene.labels == tuple(sorted(set(scene.box_labels.tolist())))
         assert ((scene.mask > 0) == (scene.instances > 0)).all()
-        assert (scene.mask[scene.parts] > 0).all()
+        assert (scene.mask[scene.parts > 0] > 0).all()
 
 
 def test_the_mask_is_where_the_creature_covers_more_than_half(monkeypatch):
@@ -83,7 +85,7 @@ def test_the_mask_is_where_the_creature_covers_more_than_half(monkeypatch):
 
     def spy(canvas, sprite, spot, light):
         painted.append(paste(canvas, sprite, spot, light)[0])
-        return painted[-1], np.zeros_like(painted[-1])
+        return painted[-1], np.zeros_like(painted[-1])[None]
 
     monkeypatch.setattr(scenes, "_paste", spy)
     for seed in range(5):
@@ -94,7 +96,7 @@ def test_the_mask_is_where_the_creature_covers_more_than_half(monkeypatch):
 
 
 def test_the_telling_part_is_small(singles):
-    shares = np.array([s.parts.sum() / (s.mask > 0).sum() for s in singles])
+    shares = np.array([(s.parts > 0).sum() / (s.mask > 0).sum() for s in singles])
     assert 0.11 < np.median(shares) < 0.17
     assert shares.min() > 0.05 and shares.max() < 0.3
 
@@ -124,11 +126,9 @@ def _colours(scene, pixels):
 def test_bodies_and_boxes_tell_no_class_and_heads_do(singles):
     labels = np.array([s.labels[0] for s in singles])
     # A pixel of margin, since the rim of the head is mixed into its neighbours.
-    bodies = [
-        (s.mask > 0) & (cv2.dilate(s.parts.astype(np.uint8), np.ones((3, 3))) == 0) for s in singles
-    ]
+    bodies = [(s.mask > 0) & (cv2.dilate(s.parts, np.ones((3, 3))) == 0) for s in singles]
     body = np.array([_colours(s, b) for s, b in zip(singles, bodies, strict=True)])
-    head = np.array([_colours(s, s.parts) for s in singles])
+    head = np.array([_colours(s, s.parts > 0) for s in singles])
     sides = np.array([[*(b := s.boxes[0]), b[2] - b[0], b[3] - b[1]] for s in singles])
     # Chance is 1 in 8; three standard errors of 120 test scenes are 9 points.
     assert _linear_accuracy(body, labels) < 0.125 + 0.09
@@ -159,7 +159,7 @@ def test_crowds_have_one_to_four_and_hide_little(crowds):
     assert any(len(s.labels) < len(s.boxes) for s in crowds)  # two of a kind
     for scene in crowds:
         for k in range(len(scene.boxes)):
-            assert ((scene.instances == k + 1) & scene.parts).any()  # its head is in view
+            assert ((scene.instances == k + 1) & (scene.parts == 1)).any()  # its head is in view
 
 
 def test_a_creature_wholly_hidden_is_not_labelled():
@@ -168,7 +168,7 @@ def test_a_creature_wholly_hidden_is_not_labelled():
     front[40:100, 40:100] = 1
     behind = np.zeros_like(front)
     scene = scenes._finish(
-        np.random.default_rng(0), canvas, [behind, front], [behind, behind], [3, 5], 96
+        np.random.default_rng(0), canvas, [behind, front], [behind[None]] * 2, [3, 5], 96
     )
     assert scene.labels == (5,) and scene.box_labels.tolist() == [5]
     assert scene.boxes.tolist() == [[20, 20, 49, 49]]
@@ -190,20 +190,25 @@ def test_contact_sheet_is_a_small_png(tmp_path):
 # ---- files ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("multi", [False, True])
-def test_written_and_read_back(tmp_path, multi):
-    config = _config(multi)
+@pytest.mark.parametrize("multi, parts", [(False, 1), (True, 1), (False, 2), (True, 2)])
+def test_written_and_read_back(tmp_path, multi, parts):
+    config = _config(multi, parts=parts)
+    variant = render_pool.Variant(multi=multi, parts=parts)
     for name, count in SIZES.items():
         source = _source(name, config, tmp_path)
         assert (source.name, len(source)) == (name, count)
         assert tuple(source.class_names) == scenes.CLASS_NAMES
         for i in range(count):
-            scene = render_pool.draw_scene(name, i, multi=multi)
+            scene = render_pool.draw_scene(name, i, variant)
             record = source[i]
             assert record.image_id == f"{name}_{i:05d}"
             pixels = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR)
             np.testing.assert_array_equal(pixels[..., ::-1], scene.image)
             np.testing.assert_array_equal(source.mask(i), scene.mask)
+            if parts > 1:
+                np.testing.assert_array_equal(source.part_mask(i), scene.parts)
+            else:
+                assert source.part_mask(i) is None
             np.testing.assert_array_equal(record.boxes, scene.boxes)
             np.testing.assert_array_equal(record.box_labels, scene.box_labels)
             assert record.boxes.dtype == np.float32 and record.box_labels.dtype == np.int32
@@ -215,7 +220,7 @@ def test_written_and_read_back(tmp_path, multi):
 
 def test_number_of_workers_changes_nothing():
     lists = [
-        render_pool.draw_lists({"train": 30, "test": 2}, size=96, multi=False, workers=workers)
+        render_pool.draw_lists({"train": 30, "test": 2}, render_pool.SINGLE, workers)
         for workers in (0, 2)
     ]
     for name in ("train", "test"):
@@ -226,10 +231,13 @@ def test_number_of_workers_changes_nothing():
 
 def test_lists_share_no_scene():
     images = [
-        render_pool.draw_scene(name, i, multi=multi).image.tobytes()
+        render_pool.draw_scene(
+            name, i, render_pool.Variant(multi=multi, parts=parts)
+        ).image.tobytes()
         for name in embedded.LIST_SIZES
         for i in range(3)
         for multi in (False, True)
+        for parts in (1, 2)
     ]
     assert len(set(images)) == len(images)
 
@@ -257,12 +265,14 @@ def test_cache_folder_is_the_variable_unless_given(tmp_path, monkeypatch):
     monkeypatch.setattr(render_pool, "draw_lists", _tiny_lists)
     assert len(embedded.open_embedded("tune")[0].labels) == 1
     embedded.open_embedded("tune", multi=True, cache_dir=str(tmp_path / "b"))
+    embedded.open_embedded("tune", parts=2, cache_dir=str(tmp_path / "b"))
     assert list((tmp_path / "a").glob("*/*/single/1.0.0/dataset_info.json"))
+    assert list((tmp_path / "b").glob("*/*/single_parts2/1.0.0/dataset_info.json"))
     assert list((tmp_path / "b").glob("*/*/multi/1.0.0/dataset_info.json"))
 
 
-def _tiny_lists(list_sizes, *, size, multi, workers):
-    return {n: render_pool.draw_examples(n, 0, 2, size, multi) for n in list_sizes}
+def _tiny_lists(list_sizes, variant, workers):
+    return {n: render_pool.draw_examples(n, 0, 2, variant) for n in list_sizes}
 
 
 def test_unknown_list_and_size_are_refused():

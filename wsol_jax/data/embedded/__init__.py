@@ -11,6 +11,7 @@ def opener(data: Config, fetch: bool) -> Callable[[str], Source]:
     """Its row in ``data.sources``: list name -> Source; ``fetch``: it may be drawn now."""
     from wsol_jax.data.embedded.source import is_drawn, open_embedded
 
-    if not fetch and not is_drawn(multi=data.multi_label):
+    variant = {"multi": data.multi_label, "parts": data.parts}
+    if not fetch and not is_drawn(**variant):
         raise UserError("the embedded data set is not drawn on this machine.")
-    return lambda name: open_embedded(name, multi=data.multi_label)
+    return lambda name: open_embedded(name, **variant)

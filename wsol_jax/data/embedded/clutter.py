@@ -146,4 +146,4 @@ def thing(rng: np.random.Generator, side: int, light: np.ndarray) -> creatures.S
         tone = creatures.shaded(cover, light, 0.7) * (1 + 0.06 * _noise(rng, n, 1.0))
     alpha = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 1.6)).astype(np.float32) / 255
     rgb = np.clip(colour[:, None, None] * tone, 0, 1, dtype=np.float32)
-    return creatures.Sprite(rgb, alpha, alpha)
+    return creatures.Sprite(rgb, alpha, np.zeros((0, *alpha.shape), np.float32))

@@ -15,24 +15,26 @@ _MASKS = np.array(
 )  # fmt: skip
 
 
-def draw(*, scenes_each: int = 5) -> np.ndarray:
+def draw(*, scenes_each: int = 5, parts: int = 1) -> np.ndarray:
     """A column for each class, masks of the last scenes, then multi-label scenes and their masks.
 
     Args:
       scenes_each: scenes of each class, one below the other.
+      parts: of a creature that tell its class: 1, its head; 2, its tail's tip too.
 
     Returns:
       (H, W, 3) uint8 RGB, true boxes outlined. Drawn afresh; the cache is not touched.
     """
+    one, several = (render_pool.Variant(multi=multi, parts=parts) for multi in (False, True))
     classes = range(len(scenes.CLASS_NAMES))
     columns: list[list[scenes.Scene]] = [[] for _ in classes]
     index = 0
     while min(map(len, columns)) < scenes_each:
-        scene = render_pool.draw_scene("train", index)
+        scene = render_pool.draw_scene("train", index, one)
         index += 1
         if len(columns[scene.labels[0]]) < scenes_each:
             columns[scene.labels[0]].append(scene)
-    many = [render_pool.draw_scene("train", i, multi=True) for i in range(5 * len(columns))]
+    many = [render_pool.draw_scene("train", i, several) for i in range(5 * len(columns))]
     many = [s for s in many if len(s.boxes) > 1][: len(columns)]
 
     rows = [_titles(scenes.CLASS_NAMES)]
@@ -62,11 +64,11 @@ def _photo(scene: scenes.Scene) -> np.ndarray:
 
 
 def _mask(scene: scenes.Scene) -> np.ndarray:
-    """Classes in colour over the greyed picture, heads in full colour."""
+    """Classes in colour over the greyed picture, what tells the class in full colour."""
     grey = (scene.image.mean(-1, keepdims=True) * 0.3 + 160).astype(np.uint8).repeat(3, -1)
     colour = _MASKS[np.maximum(scene.mask, 1) - 1]
     tile = np.where((scene.mask > 0)[..., None], colour * 0.7 + 70, grey)
-    return _framed(np.where(scene.parts[..., None], colour, tile).astype(np.uint8))
+    return _framed(np.where(scene.parts[..., None] > 0, colour, tile).astype(np.uint8))
 
 
 def _titles(names) -> np.ndarray:

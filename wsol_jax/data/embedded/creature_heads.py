@@ -1,7 +1,8 @@
-"""The heads of the embedded data set's creatures: the one thing that tells its classes apart."""
+"""The heads of the embedded data set's creatures, which tell its classes apart."""
 
 import colorsys
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -81,9 +82,14 @@ def _shape(label: int, side: int, zoom: float) -> tuple[np.ndarray, np.ndarray]:
 
 def inks(rng: np.random.Generator, label: int) -> np.ndarray:
     """The class's inks, (2, 3) RGB, jittered as if under another light."""
+    return jittered(rng, _INKS[label])
+
+
+def jittered(rng: np.random.Generator, inks: Sequence[tuple[float, float, float]]) -> np.ndarray:
+    """Inks given as hue, saturation and value, under another light: (N, 3) float32 RGB."""
     hue, fade = rng.normal(0, 0.012), rng.uniform(0.85, 1.05, 2)
     rows = [
         colorsys.hsv_to_rgb((h + hue) % 1, min(s * fade[0], 1), min(v * fade[1], 1))
-        for h, s, v in _INKS[label]
+        for h, s, v in inks
     ]
     return np.array(rows, np.float32)

@@ -1,7 +1,8 @@
 """The objects of the embedded data set: a body that all classes share, and a head of one's own.
 
 Class activation maps light what tells classes apart, here a small head, while the box and the mask
-are the whole creature's. Nothing about a body (pose, size, colours, texture) depends on its class.
+are the whole creature's. Nothing about a body (pose, size, colours, texture) depends on its class,
+but in the second variant the tip of its tail.
 """
 
 import colorsys
@@ -10,7 +11,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from wsol_jax.data.embedded import creature_heads
+from wsol_jax.data.embedded import creature_heads, creature_tails
 
 # Hue, saturation and value of things outdoors and indoors; backgrounds, clutter and bodies all draw
 # from this one list, so that colour does not give an object away.
@@ -32,6 +33,11 @@ def natural_colour(rng: np.random.Generator) -> np.ndarray:
     )
 
 
+# The telling parts in the order of the masks, and their radii in heads.
+_PARTS = (creature_heads, creature_tails)
+_SIZES = (1.0, 0.65)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sprite:
     """A drawn creature, before it is laid into a scene.
@@ -39,12 +45,12 @@ class Sprite:
     Attributes:
       rgb: (3, h, w) float32 in 0..1, channels first; meaningful where alpha > 0.
       alpha: (h, w) float32 in 0..1, the whole creature.
-      part: (h, w) float32 in 0..1, its head.
+      parts: (P, h, w) float32 in 0..1, where its telling parts show: its head, its tail's tip.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray
-    part: np.ndarray
+    parts: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,8 +76,20 @@ def _toward(degrees: float, length: float) -> np.ndarray:
     return length * np.array([np.cos(a), -np.sin(a)])
 
 
-def _skeleton(rng: np.random.Generator) -> tuple[list[_Tube], np.ndarray, float]:
-    """Tubes of a random pose, torso of length 1, looking right; the neck's tip and its angle."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _End:
+    """Where a neck or a tail ends, (2,), and which way it points there, in degrees."""
+
+    tip: np.ndarray
+    degrees: float
+
+    def centre(self, radius: float) -> np.ndarray:
+        """Of a disc of that radius that the end carries."""
+        return self.tip + _toward(self.degrees, 0.55 * radius)
+
+
+def _skeleton(rng: np.random.Generator) -> tuple[list[_Tube], tuple[_End, _End]]:
+    """Tubes of a random pose, torso of length 1, looking right; the ends of neck and tail."""
     hip, shoulder = np.zeros(2), _toward(rng.normal(0, 10), 1.0)
     middle = (hip + shoulder) / 2 + (0, rng.uniform(-0.16, 0.14))
     girth = rng.uniform(0.28, 0.40)
@@ -87,7 +105,8 @@ def _skeleton(rng: np.random.Generator) -> tuple[list[_Tube], np.ndarray, float]
     droop = rng.uniform(130, 230)
     root = hip + _toward(180, r_hip * 0.7)
     bend = root + _toward(droop, rng.uniform(0.12, 0.22))
-    end = bend + _toward(droop + rng.uniform(-70, 70), rng.uniform(0.1, 0.25))
+    wag = droop + rng.uniform(-70, 70)
+    end = bend + _toward(wag, rng.uniform(0.1, 0.25))
     tubes.append(_tube((root, bend, end), (0.11, 0.09, 0.055), 0))
 
     stance = rng.uniform(0.45, 0.8)  # short legs: lying or far down in the grass
@@ -100,7 +119,7 @@ def _skeleton(rng: np.random.Generator) -> tuple[list[_Tube], np.ndarray, float]
             foot = knee + _toward(-90 + rng.normal(0, 22), stance * rng.uniform(0.35, 0.5))
             thick = girth * rng.uniform(0.42, 0.55)
             tubes.append(_tube((start, knee, foot), (thick, thick * 0.75, thick * 0.6), depth))
-    return tubes, tip, lift
+    return tubes, (_End(tip, lift), _End(end, wag))
 
 
 def _raster(tubes: list[_Tube], shape: tuple[int, int]) -> np.ndarray:
@@ -164,6 +183,22 @@ def _coat_colours(rng: np.random.Generator, nearby: np.ndarray) -> tuple[np.ndar
     return one, two.astype(np.float32)
 
 
+def _pose(rng: np.random.Generator) -> np.ndarray:
+    """(2, 2): most creatures stand; some climb or rear, so that boxes come in every aspect."""
+    turn = rng.normal(0, 14) if rng.random() < 0.6 else rng.uniform(-100, 100)
+    flip = 1.0 if rng.random() < 0.5 else -1.0
+    c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    return np.array([[flip, 0], [0, 1]]) @ np.array([[c, s], [-s, c]])
+
+
+def _head_radius(rng: np.random.Generator, tubes: list[_Tube]) -> float:
+    """It follows the body's area, measured on a coarse drawing (32 pixels a unit)."""
+    coarse = [_Tube((t.points[::2] + 1.6) * 32, t.radii[::2] * 32, 0) for t in tubes]
+    area = np.count_nonzero(_raster(coarse, (136, 152)) > 127) / 32**2
+    share = rng.uniform(0.095, 0.12)
+    return float(np.sqrt(share / (1 - share) * area / np.pi))
+
+
 def draw_creature(
     rng: np.random.Generator,
     label: int,
@@ -173,36 +208,30 @@ def draw_creature(
     min_head: float,
     light: np.ndarray,
     nearby: np.ndarray,
+    parts: int = 1,
 ) -> Sprite:
     """Draws one creature in a random pose.
 
     Args:
       rng: decides everything but the class.
-      label: index into creature_heads.CLASS_NAMES, 0-based; decides the head alone.
+      label: index into creature_heads.CLASS_NAMES, 0-based; decides the telling parts alone.
       extent: range of its box's area, in pixels.
       limit: its longest side, in pixels.
       min_head: least diameter of the head, in pixels; wins over its usual 9-12% of the area.
       light: (3,) unit vector towards the light.
       nearby: (3,) a colour of the scene, which half of the coats borrow.
+      parts: how many of its parts tell its class: 1, the head; 2, the tail's tip too.
     """
-    tubes, tip, lift = _skeleton(rng)
-    # Most creatures stand; some climb or rear, so that boxes come in every aspect.
-    turn = rng.normal(0, 14) if rng.random() < 0.6 else rng.uniform(-100, 100)
-    flip = 1.0 if rng.random() < 0.5 else -1.0
-    c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
-    pose = np.array([[flip, 0], [0, 1]]) @ np.array([[c, s], [-s, c]])
-
-    # The head's size follows the body's area, measured on a coarse drawing (32 pixels a unit).
-    coarse = [_Tube((t.points[::2] + 1.6) * 32, t.radii[::2] * 32, 0) for t in tubes]
-    area = np.count_nonzero(_raster(coarse, (136, 152)) > 127) / 32**2
-    share = rng.uniform(0.095, 0.12)
-    head = float(np.sqrt(share / (1 - share) * area / np.pi))
-
+    tubes, ends = _skeleton(rng)
+    pose = _pose(rng)
+    head = _head_radius(rng, tubes)
     points = np.concatenate([t.points for t in tubes]) @ pose.T
     radii = np.concatenate([t.radii for t in tubes])[:, None]
-    centre = (tip + _toward(lift, 0.55 * head)) @ pose.T
-    low = np.minimum((points - radii).min(0), centre - head)
-    high = np.maximum((points + radii).max(0), centre + head)
+    sizes = [head * size for size in _SIZES[:parts]]
+    centres = [end.centre(r) @ pose.T for end, r in zip(ends, sizes, strict=False)]
+    discs = list(zip(centres, sizes, strict=True))
+    low = np.min([(points - radii).min(0), *(c - r for c, r in discs)], axis=0)
+    high = np.max([(points + radii).max(0), *(c + r for c, r in discs)], axis=0)
     wide, tall = high - low
     scale = np.sqrt(rng.uniform(*extent) / (wide * tall))
     scale = min(scale, limit / max(wide, tall))
@@ -213,11 +242,24 @@ def draw_creature(
     tubes = [
         _Tube((t.points @ pose.T - low) * scale + pad, t.radii * scale, t.depth) for t in tubes
     ]
-    centre = (centre - low) * scale + pad
-
     spine = np.arctan2(*(pose @ (1.0, 0.0))[::-1])
     one, two = (c[:, None, None] for c in _coat_colours(rng, nearby))
     skin = one + (two - one) * _coat(rng, shape, scale, spine)
+    rgb, alpha = _body(tubes, skin, scale, light)
+
+    shown: list[np.ndarray] = []
+    for drawn, end, centre, size in zip(_PARTS, ends, centres, _SIZES, strict=False):
+        facing = np.arctan2(*(pose @ _toward(end.degrees, 1.0))[::-1]) + rng.normal(0, 0.2)
+        at = (centre - low) * scale + pad
+        part, second = _placed(rng, drawn.stamp(label), at, head_px * size, facing, shape)
+        _paint(rgb, part, second, drawn.inks(rng, label), light)
+        shown = [other * (1 - part) for other in shown] + [part]
+    return Sprite(np.clip(rgb, 0, 1), np.maximum.reduce([alpha, *shown]), np.stack(shown))
+
+
+def _body(tubes, skin, scale, light) -> tuple[np.ndarray, np.ndarray]:
+    """The body without what tells its class: its colours (3, h, w) and where it is (h, w)."""
+    shape = skin.shape[1:]
     rgb, alpha = np.zeros((3, *shape), np.float32), np.zeros(shape, np.float32)
     for depth, dim in ((0, 0.72), (1, 1.0), (2, 0.97)):
         layer = _raster([t for t in tubes if t.depth == depth], shape)
@@ -226,21 +268,11 @@ def draw_creature(
         rgb *= 1 - 0.6 * edge  # each layer shades what lies behind it
         rgb += (skin * (dim * shaded(layer, light)) - rgb) * cover
         alpha = np.maximum(alpha, cover)
-
-    facing = np.arctan2(*(pose @ _toward(lift, 1.0))[::-1]) + rng.normal(0, 0.2)
-    part, second = _place_head(rng, label, centre, head_px, facing, shape)
-    shade = shaded((part * 255).astype(np.uint8), light, 0.6)
-    first, other = creature_heads.inks(rng, label)[..., None, None]
-    colour = (first + (other - first) * second) * shade
-    rim = np.clip(cv2.GaussianBlur(part, (0, 0), 1.2), 0, 1)
-    rgb *= 1 - 0.55 * rim * (1 - part)
-    rgb += (colour - rgb) * part
-    return Sprite(np.clip(rgb, 0, 1), np.maximum(alpha, part), part)
+    return rgb, alpha
 
 
-def _place_head(rng, label, centre, radius, facing, shape) -> tuple[np.ndarray, np.ndarray]:
-    """The head's silhouette and its second ink, (h, w) each, where the neck ends."""
-    stamps = creature_heads.stamp(label)
+def _placed(rng, stamps, centre, radius, facing, shape) -> tuple[np.ndarray, np.ndarray]:
+    """A stamp's silhouette and its second ink, (h, w) each, where neck or tail ends."""
     side = len(stamps[0])
     k = radius * 3.2 / side
     squeeze = rng.uniform(0.85, 1.15)
@@ -251,3 +283,13 @@ def _place_head(rng, label, centre, radius, facing, shape) -> tuple[np.ndarray, 
     # Blurred first: a stamp shrinks by more than bilinear sampling covers.
     soft = [cv2.GaussianBlur(stamp, (0, 0), max(0.4 / k, 0.3)) for stamp in stamps]
     return tuple(cv2.warpAffine(stamp, matrix, shape[::-1]) for stamp in soft)
+
+
+def _paint(rgb: np.ndarray, part, second, inks, light) -> None:
+    """Paints a telling part in its two inks over (3, h, w) colours, in place."""
+    shade = shaded((part * 255).astype(np.uint8), light, 0.6)
+    first, other = inks[..., None, None]
+    colour = (first + (other - first) * second) * shade
+    rim = np.clip(cv2.GaussianBlur(part, (0, 0), 1.2), 0, 1)
+    rgb *= 1 - 0.55 * rim * (1 - part)
+    rgb += (colour - rgb) * part

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,27 +18,40 @@ _SEED = 2018
 _CHUNK = 25
 
 
-def draw_scene(list_name: str, index: int, *, size: int = 96, multi: bool = False) -> scenes.Scene:
+class Variant(NamedTuple):
+    """What is drawn: the pictures' side in pixels, 1 to 4 creatures or one, their telling parts."""
+
+    size: int = 96
+    multi: bool = False
+    parts: int = 1
+
+
+SINGLE = Variant()
+
+
+def draw_scene(list_name: str, index: int, variant: Variant = SINGLE) -> scenes.Scene:
     """Scene number index (0-based) of a list; lists and variants share no scene."""
-    seed = (_SEED, int(multi), LIST_NAMES.index(list_name), index)
-    return scenes.render_scene(seed, size=size, objects=(1, 4) if multi else (1, 1))
+    size, multi, parts = variant
+    seed = (_SEED, int(multi) + 2 * (parts - 1), LIST_NAMES.index(list_name), index)
+    return scenes.render_scene(seed, size=size, objects=(1, 4) if multi else (1, 1), parts=parts)
 
 
-def draw_examples(list_name: str, lo: int, hi: int, size: int, multi: bool) -> list[dict]:
-    """Examples lo..hi-1 of a list as tfds takes them, image and mask as PNG bytes."""
+def draw_examples(list_name: str, lo: int, hi: int, variant: Variant) -> list[dict]:
+    """Examples lo..hi-1 of a list as tfds takes them, image and masks as PNG bytes."""
     examples = []
     for index in range(lo, hi):
-        scene = draw_scene(list_name, index, size=size, multi=multi)
-        examples.append(
-            {
-                "image_id": f"{list_name}_{index:05d}",
-                "image": _png(scene.image[..., ::-1]),
-                "mask": _png(scene.mask),
-                "labels": list(scene.labels),
-                "boxes": scene.boxes,
-                "box_labels": scene.box_labels.tolist(),
-            }
-        )
+        scene = draw_scene(list_name, index, variant)
+        example = {
+            "image_id": f"{list_name}_{index:05d}",
+            "image": _png(scene.image[..., ::-1]),
+            "mask": _png(scene.mask),
+            "labels": list(scene.labels),
+            "boxes": scene.boxes,
+            "box_labels": scene.box_labels.tolist(),
+        }
+        if variant.parts > 1:
+            example["parts"] = _png(scene.parts)
+        examples.append(example)
     return examples
 
 
@@ -45,19 +59,15 @@ def _png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def draw_lists(
-    list_sizes: dict[str, int], *, size: int, multi: bool, workers: int
-) -> dict[str, list[dict]]:
+def draw_lists(list_sizes: dict[str, int], variant: Variant, workers: int) -> dict[str, list[dict]]:
     """All examples of several lists, in order.
 
     Args:
       list_sizes: number of examples of each list.
-      size: side of the pictures in pixels.
-      multi: 1 to 4 creatures a picture instead of one.
       workers: child processes; 0 draws in this one, which is also what happens when they fail.
     """
     chunks = [
-        (name, lo, min(lo + _CHUNK, total), size, multi)
+        (name, lo, min(lo + _CHUNK, total), variant)
         for name, total in list_sizes.items()
         for lo in range(0, total, _CHUNK)
     ]

@@ -29,7 +29,8 @@ class Scene:
       box_labels: (N,) int32, the class of each box.
       mask: (size, size) uint8, 0 background, 1 + c a visible pixel of class c.
       instances: (size, size) uint8, 0 background, 1 + k a visible pixel of box k's object.
-      parts: (size, size) bool, visible pixels of heads.
+      parts: (size, size) uint8, 0 no telling part, 1 a visible pixel of a head, 2 of a tail's tip
+        that tells its class.
     """
 
     image: np.ndarray
@@ -42,7 +43,11 @@ class Scene:
 
 
 def render_scene(
-    seed: int | Sequence[int], *, size: int = 96, objects: tuple[int, int] = (1, 1)
+    seed: int | Sequence[int],
+    *,
+    size: int = 96,
+    objects: tuple[int, int] = (1, 1),
+    parts: int = 1,
 ) -> Scene:
     """Draws the scene of a seed.
 
@@ -51,6 +56,7 @@ def render_scene(
       size: side of the square picture, in pixels, at least 48.
       objects: least and largest number of creatures; crowded scenes drop those that would hide
         another, but never the first.
+      parts: of a creature that tell its class: 1, the head; 2, the tail's tip too.
 
     Returns:
       The scene; the same seed gives the same bytes under one version of OpenCV and numpy.
@@ -73,7 +79,7 @@ def render_scene(
 
     count = int(rng.integers(objects[0], objects[1] + 1))
     few = ((0.10, 0.25), (0.09, 0.24), (0.08, 0.17), (0.07, 0.14))[min(count, 4) - 1]
-    alphas, parts, labels = [], [], []
+    alphas, tell, labels = [], [], []
     for _ in range(count):
         label = int(rng.integers(len(CLASS_NAMES)))
         sprite = creatures.draw_creature(
@@ -84,28 +90,27 @@ def render_scene(
             min_head=0.14 * side,
             light=light,
             nearby=palette[rng.integers(len(palette))],
+            parts=parts,
         )
-        spot = _find_spot(rng, sprite, side, alphas, parts)
+        spot = _find_spot(rng, sprite, side, alphas, tell)
         if spot is None:
             continue
-        alpha, part = _paste(canvas, sprite, spot, light)
+        alpha, own = _paste(canvas, sprite, spot, light)
         alphas = [a * (1 - alpha) for a in alphas] + [alpha]
-        parts = [p * (1 - alpha) for p in parts] + [part]
+        tell = [t * (1 - alpha) for t in tell] + [own]
         labels.append(label)
-    return _finish(rng, canvas, alphas, parts, labels, size)
+    return _finish(rng, canvas, alphas, tell, labels, size)
 
 
-def _find_spot(rng, sprite, side, alphas, parts) -> tuple[int, int] | None:
+def _find_spot(rng, sprite, side, alphas, tell) -> tuple[int, int] | None:
     """Where a sprite's corner goes (x, y) so that it hides little of others; None if nowhere."""
     h, w = sprite.alpha.shape
     for _ in range(12 if alphas else 1):
         # Drawn towards the borders, else a box in the middle would be too good a guess.
         x, y = (rng.beta(0.5, 0.5, 2) * (side - w + 6, side - h + 6) - 3).tolist()
         spot = (round(x), round(y))
-        if all(
-            _covered(sprite, spot, alpha) < 0.3 and _covered(sprite, spot, part) < 0.3
-            for alpha, part in zip(alphas, parts, strict=True)
-        ):
+        seen = [*alphas, *(part for parts in tell for part in parts)]
+        if all(_covered(sprite, spot, one) < 0.3 for one in seen):
             return spot
     return None
 
@@ -124,11 +129,12 @@ def _covered(sprite, spot, other: np.ndarray) -> float:
 
 
 def _paste(canvas, sprite, spot, light) -> tuple[np.ndarray, np.ndarray]:
-    """Lays a sprite and its shadow on the canvas in place; its alpha and part, canvas-sized."""
+    """Lays a sprite and its shadow on the canvas in place; its alpha and parts, canvas-sized."""
     side = canvas.shape[-1]
     there, here = _overlap(sprite, spot, side)
-    alpha, part = np.zeros((2, side, side), np.float32)
-    alpha[there], part[there] = sprite.alpha[here], sprite.part[here]
+    laid = np.zeros((1 + len(sprite.parts), side, side), np.float32)
+    laid[:, *there] = np.concatenate([sprite.alpha[None], sprite.parts])[:, *here]
+    alpha, parts = laid[0], laid[1:]
     reach = 0.06 * max(sprite.alpha.shape)
     away = np.rint(-1.4 * reach * light[:2]).astype(int)
     y0, x0 = (np.array([s.start for s in there]) + away[::-1] - 3 * int(reach + 1)).clip(0)
@@ -137,10 +143,10 @@ def _paste(canvas, sprite, spot, light) -> tuple[np.ndarray, np.ndarray]:
     shadow = cv2.GaussianBlur(shadow, (0, 0), max(0.6 * reach, 0.8))
     canvas[:, y0:y1, x0:x1] *= 1 - 0.5 * shadow
     canvas[:, *there] += (sprite.rgb[:, *here] - canvas[:, *there]) * alpha[there]
-    return alpha, part
+    return alpha, parts
 
 
-def _finish(rng, canvas, alphas, parts, labels, size) -> Scene:
+def _finish(rng, canvas, alphas, tell, labels, size) -> Scene:
     """Grades the colours, shrinks to size, and reads boxes and masks off the alphas."""
     canvas = np.ascontiguousarray(canvas.transpose(1, 2, 0))
     image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
@@ -153,7 +159,7 @@ def _finish(rng, canvas, alphas, parts, labels, size) -> Scene:
     covers = np.stack([shrink(a) for a in alphas])
     # More creature than background, and of the creatures the one that shows most.
     instances = np.where(covers.sum(0) > 0.5, covers.argmax(0) + 1, 0).astype(np.uint8)
-    heads = np.stack([shrink(p) for p in parts])
+    parts = np.stack([[shrink(part) for part in own] for own in tell]).sum(0)
     boxes, kept = [], [0]
     for k in range(len(labels)):
         ys, xs = np.nonzero(instances == k + 1)
@@ -171,5 +177,6 @@ def _finish(rng, canvas, alphas, parts, labels, size) -> Scene:
         box_labels=classes,
         mask=np.concatenate([[0], 1 + classes]).astype(np.uint8)[instances],
         instances=instances,
-        parts=(heads.sum(0) > 0.5) & (instances > 0),
+        parts=np.where(parts.sum(0) > 0.5, parts.argmax(0) + 1, 0).astype(np.uint8)
+        * (instances > 0),
     )

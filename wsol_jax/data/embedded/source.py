@@ -1,11 +1,12 @@
 """The embedded data set: scenes.py's pictures as ArrayRecord files, written once and then reread.
 
 Lists train (2,000), tune (200) and test (400), one creature a picture; the multi-label variant has
-the same lists with 1 to 4. ``python -m wsol_jax.data.embedded --sheet=FILE`` draws a contact sheet.
+the same lists with 1 to 4. In the second variant of both a class is told by two parts of the body,
+and the files hold these too. ``python -m wsol_jax.data.embedded --sheet=FILE`` draws a contact
+sheet.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import hashlib
 import os
@@ -14,7 +15,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -24,7 +25,15 @@ from absl import logging
 from wsol_jax.base import errors
 from wsol_jax.base.files import cache_folder
 from wsol_jax.data import records
-from wsol_jax.data.embedded import clutter, creature_heads, creatures, render_pool, scenes
+from wsol_jax.data.embedded import (
+    clutter,
+    creature_heads,
+    creature_tails,
+    creatures,
+    render_pool,
+    scenes,
+)
+from wsol_jax.data.embedded.builder import LIST_SIZES, EmbeddedConfig, EmbeddedScenes
 
 try:
     import fcntl
@@ -32,76 +41,7 @@ except ImportError:  # not on Windows: two first starts at once then draw twice,
     fcntl = None
 
 CACHE_VARIABLE = "WSOL_JAX_CACHE"
-LIST_SIZES = {"train": 2000, "tune": 200, "test": 400}
 MIN_SIZE = 48
-
-
-@dataclasses.dataclass(eq=False, kw_only=True)
-class EmbeddedConfig(tfds.core.BuilderConfig):
-    """What tells one written data set from another.
-
-    Attributes:
-      size: side of the pictures in pixels.
-      multi: 1 to 4 creatures a picture instead of one.
-      list_sizes: number of pictures of each list.
-      workers: processes that draw, 0 for this one; the result is the same.
-    """
-
-    size: int = 96
-    multi: bool = False
-    list_sizes: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(LIST_SIZES))
-    workers: int = dataclasses.field(default_factory=lambda: min(os.cpu_count() or 1, 8))
-
-
-class EmbeddedScenes(tfds.core.GeneratorBasedBuilder):
-    """tfds builder of the embedded data set; open_embedded is the way to it."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
-    BUILDER_CONFIGS = [
-        EmbeddedConfig(name="single", description="One creature a picture."),
-        EmbeddedConfig(name="multi", description="1 to 4 creatures a picture.", multi=True),
-    ]
-    # tfds looks for a file of download checksums beside the code, by way of importlib_resources,
-    # which it does not install. There is no such file here.
-    code_path = None
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        side = self.builder_config.size
-        label = tfds.features.ClassLabel(names=list(scenes.CLASS_NAMES))
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Creatures that differ by their heads alone, rendered on clutter.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image_id": tfds.features.Text(),
-                    "image": tfds.features.Image(shape=(side, side, 3), encoding_format="png"),
-                    "mask": tfds.features.Image(shape=(side, side, 1), encoding_format="png"),
-                    "labels": tfds.features.Sequence(label),
-                    "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
-                    "box_labels": tfds.features.Sequence(label),
-                }
-            ),
-            disable_shuffling=True,  # record i is scene i
-        )
-
-    def _split_generators(self, dl_manager):
-        del dl_manager  # nothing is downloaded
-        config = self.builder_config
-        lists = render_pool.draw_lists(
-            dict(config.list_sizes), size=config.size, multi=config.multi, workers=config.workers
-        )
-        return {name: self._generate_examples(examples) for name, examples in lists.items()}
-
-    def _generate_examples(self, examples):
-        yield from enumerate(examples)
-
-    # tfds speaks of a download, which there is none of.
-    def _log_download_bytes(self) -> None:
-        pass
-
-    def _log_download_done(self) -> None:
-        pass
 
 
 class EmbeddedSource:
@@ -140,23 +80,30 @@ class EmbeddedSource:
 
     def mask(self, index: int) -> np.ndarray:
         """Ground truth pixels, (size, size) uint8: 0 background, 1 + c class c; never 255."""
-        png = np.frombuffer(self._read(index)["mask"], np.uint8)
-        return cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
+        return self._pixels(index, "mask")
+
+    def part_mask(self, index: int) -> np.ndarray | None:
+        """Telling parts, (size, size) uint8: 0 none, 1 heads, 2 tails' tips; None in variant 1."""
+        return self._pixels(index, "parts") if self._config.parts > 1 else None
 
     def scene(self, index: int) -> scenes.Scene:
-        """The picture drawn anew, with what is not stored: each object's pixels, and the heads'."""
-        config = self._config
-        return render_pool.draw_scene(self.name, index, size=config.size, multi=config.multi)
+        """The picture drawn anew, with what is not stored: each object's pixels, and the parts'."""
+        return render_pool.draw_scene(self.name, index, self._config.variant)
+
+    def _pixels(self, index: int, name: str) -> np.ndarray:
+        png = np.frombuffer(self._read(index)[name], np.uint8)
+        return cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
 
     def _read(self, index: int) -> dict:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has records 0..{len(self) - 1}, not {index}")
         try:
             if self._reader is None:
-                skip = tfds.decode.SkipDecoding()  # tfds would decode with TensorFlow
-                self._reader = _builder(self._config, self._folder).as_data_source(
-                    self.name, decoders={"image": skip, "mask": skip}
-                )
+                builder = _builder(self._config, self._folder)
+                images = {"image", "mask", "parts"} & builder.info.features.keys()
+                # tfds would decode with TensorFlow.
+                skip = dict.fromkeys(images, tfds.decode.SkipDecoding())
+                self._reader = builder.as_data_source(self.name, decoders=skip)
             return self._reader[int(index)]
         except (OSError, ValueError, RuntimeError) as e:
             raise errors.UserError(
@@ -166,7 +113,12 @@ class EmbeddedSource:
 
 
 def open_embedded(
-    list_name: str, *, multi: bool = False, cache_dir: str | None = None, size: int = 96
+    list_name: str,
+    *,
+    multi: bool = False,
+    parts: int = 1,
+    cache_dir: str | None = None,
+    size: int = 96,
 ) -> EmbeddedSource:
     """Opens a list of the embedded data set, drawing and caching the set if that was never done.
 
@@ -176,6 +128,7 @@ def open_embedded(
     Args:
       list_name: "train", "tune" or "test".
       multi: 1 to 4 creatures a picture instead of one.
+      parts: of a creature that tell its class: 1, its head; 2, its tail's tip too.
       cache_dir: where the files are kept; default $WSOL_JAX_CACHE or ~/.cache/wsol_jax.
       size: side of the pictures in pixels, at least 48.
 
@@ -190,27 +143,29 @@ def open_embedded(
         )
     if size < MIN_SIZE:
         raise errors.UserError(f"embedded data: size is {size}, expected at least {MIN_SIZE}")
-    config = _config(multi, size)
+    config = _config(multi, parts, size)
     return EmbeddedSource(list_name, config, prepare(config, cache_dir))
 
 
-def is_drawn(*, multi: bool = False, cache_dir: str | None = None, size: int = 96) -> bool:
+def is_drawn(
+    *, multi: bool = False, parts: int = 1, cache_dir: str | None = None, size: int = 96
+) -> bool:
     """Whether ``open_embedded`` would find the data set in the cache."""
-    return _place(_config(multi, size), cache_dir)[1].is_dir()
+    return _place(_config(multi, parts, size), cache_dir)[1].is_dir()
 
 
-def _config(multi: bool, size: int) -> EmbeddedConfig:
-    name = "multi" if multi else "single"
+def _config(multi: bool, parts: int, size: int) -> EmbeddedConfig:
+    name = ("multi" if multi else "single") + (f"_parts{parts}" if parts > 1 else "")
     config = next(c for c in EmbeddedScenes.BUILDER_CONFIGS if c.name == name)
     if size != config.size:
-        config = EmbeddedConfig(name=f"{name}_{size}", size=size, multi=multi)
+        config = EmbeddedConfig(name=f"{name}_{size}", size=size, multi=multi, parts=parts)
     return config
 
 
 def _place(config: EmbeddedConfig, cache_dir: str | None) -> tuple[pathlib.Path, pathlib.Path]:
     """The tfds data_dir of a data set, and the folder in it that appears when it is whole."""
     cache = pathlib.Path(cache_dir).expanduser() if cache_dir else cache_folder()
-    folder = cache / f"embedded-{_digest()}"
+    folder = cache / f"embedded-{_digest(config.parts)}"
     return folder, pathlib.Path(_builder(config, folder).data_path)
 
 
@@ -269,10 +224,11 @@ def _builder(config: EmbeddedConfig, folder: pathlib.Path) -> EmbeddedScenes:
     return EmbeddedScenes(data_dir=os.fspath(folder), config=config, file_format="array_record")
 
 
-def _digest() -> str:
+def _digest(parts: int) -> str:
     """Names the code that draws, so that a changed renderer never meets pictures of the old one."""
     digest = hashlib.sha256()
-    for module in (scenes, clutter, creatures, creature_heads, render_pool):
+    tails = [creature_tails] if parts > 1 else []
+    for module in (scenes, clutter, creatures, creature_heads, render_pool, *tails):
         digest.update(pathlib.Path(module.__file__).read_bytes())
     return digest.hexdigest()[:10]
 

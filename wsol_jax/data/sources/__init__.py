@@ -27,6 +27,7 @@ class DataSet:
       needs_root: whether ``data.root`` must name its folder.
       several: whether an image may have several labels (``data.multi_label``).
       label_file: whether a file of image labels may be given (``data.labels``).
+      parts: how many telling parts its objects may be drawn with (``data.parts``); else 1.
       decides: whether the data say themselves how they are laid out; see ``choices``.
     """
 
@@ -38,6 +39,7 @@ class DataSet:
     needs_root: bool = True
     several: bool = False
     label_file: bool = False
+    parts: int = 1
     decides: bool = False
 
     @property
@@ -49,7 +51,14 @@ class DataSet:
 _HERE = "wsol_jax.data.sources"
 DATASETS: dict[str, DataSet] = {
     "embedded": DataSet(
-        "wsol_jax.data.embedded", "train", "tune", "test", 8, needs_root=False, several=True
+        "wsol_jax.data.embedded",
+        "train",
+        "tune",
+        "test",
+        8,
+        needs_root=False,
+        several=True,
+        parts=2,
     ),
     "folder": DataSet(
         f"{_HERE}.folder",
