@@ -66,6 +66,17 @@ class Scenes:
         return np.where(region(BOXES[index]), LABELS[index] + 1, 0).astype(np.uint8)
 
 
+class Parted(Scenes):
+    """The left half of each object is its easy part, its lowest rows the hard one."""
+
+    def part_mask(self, index):
+        x0, y0, x1, y1 = BOXES[index]
+        parts = np.zeros((SIDE, SIDE), np.uint8)
+        parts[y0 : y1 + 1, x0 : (x0 + x1 + 1) // 2] = 1
+        parts[y1 - 3 : y1 + 1, x0 : x1 + 1] = 2
+        return parts
+
+
 def sees(wrong=(), flat=False):
     """A method that lights exactly the object, and names its class but in images ``wrong``."""
 
@@ -121,6 +132,29 @@ def test_a_wrong_class_is_no_localization():
     assert figures["top1_acc"] == figures["top1_loc"] == 0.75
     # Three classes: the right one is among five.
     assert figures["top5_acc"] == figures["top5_loc"] == figures["gt_known_loc"] == 1
+
+
+def test_the_maps_mass_on_each_telling_part(tmp_path, perfect):
+    """A map that lights exactly the object has on a part the part's share of the object."""
+    scores, flat = score(source=Parted()), score(sees(flat=True), Parted())
+    figures, even = scores.figures(0.5), flat.figures(0.5)
+    masks = [Parted().part_mask(i) for i in range(4)]
+    for k, part in enumerate(("easy_part", "hard_part"), 1):
+        own = np.array([(mask == k).sum() for mask in masks])
+        objects = np.array([region(box).sum() for box in BOXES])
+        assert figures[f"{part}_mass"] == pytest.approx((own / objects).mean(), rel=1e-6)
+        area = own.mean() / SIDE**2
+        assert figures[f"{part}_area"] == pytest.approx(area, rel=1e-9)
+        assert even[f"{part}_mass"] == pytest.approx(area, rel=1e-9)
+        low, high = figures["intervals_95"][f"{part}_mass"]
+        assert low <= figures[f"{part}_mass"] <= high
+    scores.save(tmp_path / "s.npz")
+    again = BoxScores.load(tmp_path / "s.npz")
+    assert again.figures(0.5) == figures == BoxScores().merge(again).figures(0.5)
+    pair = BoxScores.paired([flat], [scores], ((0.5,), (0.5,)))["easy_part_mass"]
+    assert pair.value == pytest.approx(figures["easy_part_mass"] - even["easy_part_mass"])
+    assert pair.low <= pair.value <= pair.high
+    assert not any("part" in name for name in perfect.figures(0.5))  # nobody knows its parts
 
 
 def test_flat_maps_find_nothing():

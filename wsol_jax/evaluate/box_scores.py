@@ -15,6 +15,7 @@ from wsol_jax.metrics.bootstrap import (
 )
 from wsol_jax.metrics.localization import BoxAccuracy, HitRates, compare_best
 from wsol_jax.metrics.masks import PixelAP, average_precision
+from wsol_jax.metrics.part_mass import PartMass
 from wsol_jax.metrics.per_image import PerImage, RaggedPerImage
 
 _HITS = ("top1_acc", "top5_acc", "top1_loc", "top5_loc", "top5_star_loc")
@@ -27,7 +28,8 @@ class BoxScores(Results):
     results at a threshold; ``central`` the hits of the best fixed box; ``gaussian`` the pixels of a
     centred Gaussian. ``classes``: an image's first class and the class named first;
     ``confidence``: the score of the class named first; ``ious``: the IoU of the box at the run's
-    threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the frame of the maps (MAP_SIZE).
+    threshold; ``truth``: the first class's boxes, x0 y0 x1 y1 in the frame of the maps (MAP_SIZE);
+    ``part_mass``: of the images whose telling parts are known.
     """
 
     ROWS: ClassVar[Mapping[str, type]] = {
@@ -40,8 +42,9 @@ class BoxScores(Results):
         "ious": PerImage,
         "truth": RaggedPerImage,
         "confidence": PerImage,
+        "part_mass": PartMass,
     }
-    NEWER = ("classes", "ious", "truth", "confidence")
+    NEWER = ("classes", "ious", "truth", "confidence", "part_mass")
     MARK = "hits"
 
     def __init__(self, class_names: Sequence[str] = (), parts: Mapping[str, Results] | None = None):
@@ -55,6 +58,7 @@ class BoxScores(Results):
         self.ious = PerImage((), np.float32)
         self.truth = RaggedPerImage((4,), np.int16)
         self.confidence = PerImage((), np.float32)
+        self.part_mass = PartMass()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoxScores":
@@ -75,6 +79,7 @@ class BoxScores(Results):
         if made.class_names:
             classes = made.classes.rows()
             scored = (made.boxes.images, made.pixels.images, made.hits.images, made.ious)
+            scored += (made.part_mass.images,)
             if not {i for rows in scored for i in rows.ids()} <= set(made.classes.ids()):
                 raise ValueError("an image that is scored has no class")
             if classes.size and not 0 <= classes.min() <= classes.max() < len(made.class_names):
@@ -94,6 +99,7 @@ class BoxScores(Results):
         figures["pxap"] = self.pixels.compute() if len(self.pixels) else math.nan
         figures |= self.central.compute()
         figures["gaussian_pxap"] = self.gaussian.compute() if len(self.gaussian) else math.nan
+        figures |= self.part_mass.compute()
         figures = {k: None if math.isnan(v) else float(v) for k, v in figures.items()}
         figures["images"] = len(self.hits.images)
         if intervals:
@@ -103,6 +109,7 @@ class BoxScores(Results):
                 spans |= {"gt_known_loc": bootstrap_interval(hits), **self.boxes.intervals()}
             if len(self.pixels):
                 spans["pxap"] = self.pixels.interval()
+            spans |= self.part_mass.intervals()
             spans = {k: list(map(float, v)) for k, v in spans.items() if figures[k] is not None}
             figures["intervals_95"] = spans
         return figures
@@ -172,6 +179,10 @@ class BoxScores(Results):
             found |= compare_best(*([run.boxes for run in side] for side in (a, b)), seed)
         if len(a[0].pixels) and _same([run.pixels.images.ids() for run in (*a, *b)]):
             found["pxap"] = _paired_pxap(a, b, seed)
+        if len(a[0].part_mass) and _same([run.part_mass.images.ids() for run in (*a, *b)]):
+            for name in PartMass.NAMES:
+                sides = [_mean([run.part_mass.values(name) for run in side]) for side in (a, b)]
+                found[name] = paired_bootstrap(*sides, seed)
         return found
 
 

@@ -68,6 +68,8 @@ class Boxes(Kind):
         if truth.mask is not None:
             foreground, ignore = class_target(resize_mask(truth.mask), label)
             row["pixels"] = (score_map, foreground, ignore)
+        if truth.part_mask is not None:
+            row["parts"] = (image.true_map, truth.part_mask)
         row["hits"] = _hits(image, record.labels, truth.boxes, threshold)
         return {part: row}
 
@@ -81,6 +83,8 @@ class Boxes(Kind):
             score_map, foreground, ignore = row["pixels"]
             results.pixels.update(image_id, score_map, foreground, ignore)
             results.gaussian.update(image_id, _GAUSSIAN, foreground, ignore)
+        if "parts" in row:
+            results.part_mass.update(image_id, *row["parts"])
         if "central" in row:
             results.central.update(image_id, {"central_box": row["central"]})
         if "iou" in row:

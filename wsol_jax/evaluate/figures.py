@@ -14,6 +14,7 @@ BEST_BOXES = "Boxes, maximised over thresholds on the scored split itself"
 DETECTION = "Boxes of all classes, ranked over the list"
 PIXELS = "Pixels, over all thresholds"
 PLACES = "Places: where the maps peak"
+PARTS = "Telling parts: where the maps' mass lies"
 CLASSES = "Classes"
 # What a list must have for the figures of a heading; those of classes need its labels alone.
 NEEDS = {
@@ -201,6 +202,26 @@ FIGURES = (
         "first part's from the second's, pixels",
         baseline=True,
         compared=False,
+    ),
+    Figure(
+        "easy_part_mass",
+        PARTS,
+        "on the easy part",
+        "share of the map's mass, mean over images",
+        baseline=True,
+    ),
+    Figure(
+        "easy_part_area", PARTS, "an even map", "baseline: its area", baseline=True, compared=False
+    ),
+    Figure(
+        "hard_part_mass",
+        PARTS,
+        "on the hard part",
+        "share of the map's mass, mean over images",
+        baseline=True,
+    ),
+    Figure(
+        "hard_part_area", PARTS, "an even map", "baseline: its area", baseline=True, compared=False
     ),
     Figure(
         "top1_acc",

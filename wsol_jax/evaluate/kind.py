@@ -48,6 +48,12 @@ class Truth:
         return self._source.mask(self._index)
 
     @functools.cached_property
+    def part_mask(self) -> np.ndarray | None:
+        """(H, W) uint8 of 0 no telling part, 1 the easy, 2 the hard one; None where unknown."""
+        read = getattr(self._source, "part_mask", None)
+        return read(self._index) if read else None
+
+    @functools.cached_property
     def photo(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB as stored."""
         return decode_rgb(self.record.image, self.record.image_id)
