@@ -84,6 +84,18 @@ def test_published_budget():
     np.testing.assert_allclose(found, [1, 1, 0.1, 0.1, 0.01, 1e-3, 1e-3], rtol=1e-5)
 
 
+def test_drawn_creatures_of_two_telling_parts_have_a_smaller_field_of_view():
+    """A cell of the second phase must not see the hidden head: the trunk ends at 45 pixels."""
+    two, one = (two_phase_config.get_config(f"embedded{words}") for words in (",parts=2", ""))
+    assert [c.model.final_endpoint for c in (two, one)] == ["conv3_1", "conv4_1"]
+    assert [tuple(c.two_phase.shares) for c in (two, one)] == [(0.3, 0.2), (0.6, 0.4)]
+    for config in (two, one):  # nothing else sets them apart
+        with config.unlocked():
+            config.two_phase.shares, config.model.final_endpoint, config.data.parts = (), "", 1
+            config.stage = {}
+    assert two.to_dict() == one.to_dict()
+
+
 def test_the_classifier_learns_at_its_own_rate():
     """Caffe's lr_mult of 10 on the FC layer, of 2 on the biases of all others."""
     config = stages.stage_config(two_phase_config.get_config("voc,weights=none"), "first")
