@@ -164,7 +164,7 @@ def small_photos(config) -> None:
 def end_to_end(config) -> None:
     """A few hundred photos and a trunk that trains, SqueezeNet, in the published network's place.
 
-    Hidden before its last layer but one, of what was tried the best on a tune list: docs/results.md.
+    Hidden at fire8, the best on a tune list of what was tried (docs/results.md).
     """
     config.data.resize, config.data.crop, config.data.flip = 256, 224, 0.5
     config.model.head_channels = 256
