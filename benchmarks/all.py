@@ -113,9 +113,6 @@ def choose(
 
 def describe(arguments: Sequence[str], quick: bool, platform: Platform) -> dict[str, Any]:
     """What the figures are of: the machine, versions, the code."""
-    git = ["git", "-C", str(FOLDER.parent)]
-    revision = machine.output_of([*git, "rev-parse", "HEAD"])
-    changed = machine.output_of([*git, "status", "--porcelain"]) if revision else ""
     return {
         "command": shlex.join(["python", "benchmarks/all.py", *arguments]),
         "date": common.now(),
@@ -124,7 +121,7 @@ def describe(arguments: Sequence[str], quick: bool, platform: Platform) -> dict[
         "platform": platform.name,
         "devices": list(platform.devices),
         "versions": machine.versions(),
-        "git": {"revision": revision or None, "clean": not changed if revision else None},
+        "git": machine.git(FOLDER.parent),
     }
 
 

@@ -89,6 +89,14 @@ def output_of(command: Sequence[str]) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def git(folder: pathlib.Path) -> dict[str, Any]:
+    """A clone's revision, and whether it has no changes; None where there is no clone."""
+    command = ["git", "-C", str(folder)]
+    revision = output_of([*command, "rev-parse", "HEAD"])
+    changed = output_of([*command, "status", "--porcelain"]) if revision else ""
+    return {"revision": revision or None, "clean": not changed if revision else None}
+
+
 def versions() -> dict[str, str | None]:
     """The system's, Python's and the packages'; None of what is not installed."""
     found: dict[str, str | None] = {

@@ -163,4 +163,5 @@ SUITE = (
         minutes=20,
     ),
     Benchmark("ablation", never="trainings of hours and no figure of speed: run it by itself"),
+    Benchmark("reproduce", never="trainings of hours and no figure of speed: run it by itself"),
 )

@@ -1,0 +1,79 @@
+"""benchmarks/reproduce.py: tables of the page, commands that are taken, runs made once."""
+
+import json
+import pathlib
+import re
+
+import pytest
+from helpers import page_commands as pages
+from helpers.page_commands import ROOT
+
+from benchmarks import reproduce
+from wsol_jax import compare
+from wsol_jax.base.errors import UserError
+
+GIVEN = ("--root=ROOT", "--weights=FILE")
+
+
+def test_each_table_stands_on_the_page():
+    heads = re.findall(r"^##+ (.*)$", (ROOT / "docs/results.md").read_text(), re.MULTILINE)
+    assert {table.section for table in reproduce.TABLES.values()} <= set(heads)
+
+
+def test_every_command_is_taken():
+    lines = []
+    for name in reproduce.TABLES:
+        flags = reproduce.read_flags([name, *GIVEN])
+        lines += [(words[1], words[2:]) for words in reproduce.trainings(flags).values()]
+        for words in reproduce.comparisons(flags).values():
+            assert len(compare._parser().parse_args(words[2:]).a.split(",")) == 3
+    assert len(lines) == 3 * sum(len(table.runs) for table in reproduce.TABLES.values())
+    assert set(pages.read_flags(lines)) == {""}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["photo"], "no table 'photo'; there are embedded,"),
+        (["photos", "--root=R"], "--weights: table 'photos' needs it."),
+        (["embedded", "--seeds=0,x"], "--seeds=0,x: expected numbers"),
+    ],
+)
+def test_mistakes_are_told(words, said, capsys):
+    assert reproduce.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_runs_are_made_once_and_compared(tmp_path, monkeypatch):
+    """A finished run is left alone; a failed one ends it, and the same command goes on."""
+    called, fails = [], {"spg1"}
+
+    def run(words):
+        called.append(words[2:])
+        path = pathlib.Path(words[-1].partition("=")[2])
+        if words[1] == "wsol_jax.compare":
+            path.write_text('{"test": {"b-a": 1}}')
+        elif path.name in fails:
+            raise UserError("it failed.")
+        else:
+            path.mkdir(parents=True)
+            (path / "metrics.json").write_text("{}")
+
+    monkeypatch.setattr(reproduce, "run", run)
+    monkeypatch.setattr(reproduce.machine, "git", lambda folder: {"revision": "abc", "clean": True})
+    words = ["embedded", "--seeds=0,1", f"--out={tmp_path}"]
+    assert reproduce.main(words) == 2
+    assert not (tmp_path / "table.json").exists()
+    before = len(called)
+    assert before == 4
+    fails.clear()
+    assert reproduce.main(words) == 0
+    assert [one[-1] for one in called[before:-1]] == [f"--workdir={tmp_path / 'spg1'}"]
+    assert called[-1][:2] == [
+        f"{tmp_path}/cam0,{tmp_path}/cam1",
+        f"{tmp_path}/spg0,{tmp_path}/spg1",
+    ]
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert found["git"] == {"revision": "abc", "clean": True}
+    assert found["comparisons"] == {"spg against cam": {"test": {"b-a": 1}}}
+    assert len(found["commands"]) == 4 and "seed=1" in found["commands"][1]
