@@ -122,6 +122,9 @@ def test_a_layer_that_is_not_there_is_named():
     network = network_of(tiny(**{"two_phase.hide_at": "conv1_3"}))
     with pytest.raises(UserError, match=r"0 layers named 'conv1_3'.*did you mean"):
         network.apply(trained()["second"], IMAGES, keep=jnp.ones((len(IMAGES), 8, 8)))
+    # The first phase hides nothing, but the others are only trained after it.
+    with pytest.raises(UserError, match="0 layers named 'conv1_3'"):
+        jax.eval_shape(network.init, jax.random.key(0), IMAGES)
 
 
 def test_several_labels_hide_more_and_learn_by_the_sigmoid():

@@ -54,7 +54,8 @@ class TwoPhaseNetwork(nn.Module):
         """(B, H, W, 3) in 0..255, keep (B, h, w) in 0..1 -> logits (B, C), maps (B, h, w, C)."""
         mask = None if valid is None else valid[:, None, None, None]
         hide = functools.partial(_hide, keep)
-        within = self.hide_at and keep is not None
+        # Also where nothing is hidden yet: a layer that is not there is told before any training.
+        within = self.hide_at and (keep is not None or self.is_initializing())
         with tapped(self.hide_at, hide) if within else contextlib.nullcontext() as seen:
             x = self.backbone(normalise(images, self.preprocessing), train=train, mask=mask)
         if within:
