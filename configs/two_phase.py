@@ -107,8 +107,10 @@ def stages(config, phases: int) -> tuple[str, ...]:
     for index, name in enumerate(names):
         stage = common.stage(config, name, reads=names[:index])
         stage.two_phase = ml_collections.ConfigDict({"suppressors": names[:index]})
-        # The first hides nothing: other shares do not make it another stage.
-        stage.two_phase.shares = config.two_phase.get_oneway_ref("shares") if index else ()
+        # The first hides nothing: other shares, another layer do not make it another stage.
+        for field, nothing in (("shares", ()), ("hide_at", "")):
+            own = config.two_phase.get_oneway_ref(field) if index else nothing
+            stage.two_phase[field] = own
         stage.method = "two_phase"
     return names
 

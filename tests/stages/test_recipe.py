@@ -39,6 +39,7 @@ def test_a_stage_differs_from_the_run_only_where_it_says_so():
         "stage.second.optimizer.head_lr": 0.5,
         "seed": 3,
         "two_phase.shares": (0.7, 0.3),
+        "two_phase.hide_at": "block_3",
     }
     config = config_of(",phases=3", **changes)
     before = config.to_json()
@@ -52,7 +53,7 @@ def test_a_stage_differs_from_the_run_only_where_it_says_so():
         }
         wanted = {"reads": reads, "two_phase.suppressors": reads}
         if not reads:  # it hides nothing
-            wanted = {"two_phase.shares": ()}
+            wanted = {"two_phase.shares": (), "two_phase.hide_at": ""}
         if name == "second":
             wanted |= {"train.epochs": 2.5, "optimizer.head_lr": 0.5}
         assert {k: tuple(v) if isinstance(v, list) else v for k, v in different.items()} == wanted

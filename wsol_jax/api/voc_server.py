@@ -78,7 +78,19 @@ class Submission:
         Raises:
           UserError: it is no such folder, or lacks the list or one of its photos.
         """
-        paths = list_photos(root, f"Segmentation/{self.list_name}")
+        for folder in ("JPEGImages", "ImageSets"):
+            if not (pathlib.Path(root) / folder).is_dir():
+                raise UserError(
+                    f"--images={root}: --voc_server expects VOC's own folder of the test photos, "
+                    f"and this one has no {folder}: unpack VOC2012test.tar."
+                )
+        try:
+            paths = list_photos(root, f"Segmentation/{self.list_name}")
+        except UserError as error:
+            raise UserError(
+                f"--voc_server reads the list {self.list_name!r} of --images={root} "
+                f"(comp6_LIST_cls in its place reads LIST): {error}"
+            ) from None
         records = [Record(f"{name}.jpg", path, labels=(0,)) for name, path in paths.items()]
         return Photos(tuple(records), tuple(class_names), self.list_name)
 

@@ -106,7 +106,7 @@ class Kind:
     name: ClassVar[str]  # in metrics.json
     results: ClassVar[type[Results]]
     every_map: ClassVar[bool] = False  # needs the class maps of all classes, not of the likeliest
-    ahead: ClassVar[int] = 64  # images that wait for a thread
+    ahead: ClassVar[int] = 64  # images that wait for a thread; on CPUs one a core at least
     takes_class_scores: ClassVar[bool] = False  # of another classifier, eval.class_scores
     draws: ClassVar[bool] = False  # segmentations: a page shows a draw of them, in colours
     whole: ClassVar[str] = ""  # what the whole is called beside its parts

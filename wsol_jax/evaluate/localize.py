@@ -261,8 +261,8 @@ def _rows(
     for row in range(len(host["index"])):
         if host["valid"][row]:
             one = {name: value[row] for name, value in host.items()}
-            said = probabilities[row], ranked[row]
-            found = {n: _image(one, *said, x, row, every_map) for n, x in maps.items()}
+            best = probabilities[row], ranked[row]
+            found = {n: _image(one, *best, x, row, every_map) for n, x in maps.items()}
             yield found.pop("")._replace(parts=found)
 
 

@@ -69,8 +69,10 @@ def score_list(
         return found
 
     count, threads = 0, max(config.data.threads, usable_cores())
+    # Every core has work; but of what runs on an accelerator no more than that has memory for.
+    ahead = max(kind.ahead, threads + 1) if jax.default_backend() == "cpu" else kind.ahead
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for found in in_order(pool, work, images, ahead=max(kind.ahead, threads + 1)):
+        for found in in_order(pool, work, images, ahead=ahead):
             count += 1
             for its, part, image, row in found:
                 into = results

@@ -26,7 +26,7 @@ from wsol_jax.methods.confident import confident_cells
 from wsol_jax.methods.taps import tapper
 from wsol_jax.networks import backbones
 from wsol_jax.networks.heads import DenseHead, FcnHead
-from wsol_jax.networks.taps import tapped
+from wsol_jax.networks.taps import Seen, tapped
 from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.masks import suppression_mask, vote
@@ -59,10 +59,18 @@ class TwoPhaseNetwork(nn.Module):
         with tapped(self.hide_at, hide) if within else contextlib.nullcontext() as seen:
             x = self.backbone(normalise(images, self.preprocessing), train=train, mask=mask)
         if within:
-            seen.only()  # raises where the trunk has no such layer
+            _check_hidden(seen)
         x = x[self.endpoint] if within else hide(x[self.endpoint])
         logits, maps, _ = self.head(x, train=train)
         return logits, maps
+
+
+def _check_hidden(seen: Seen) -> None:
+    """Raises UserError where the trunk has no such layer."""
+    try:
+        seen.only()
+    except UserError as error:
+        raise UserError(f"two_phase.hide_at: {error}") from None
 
 
 def _hide(keep: jax.Array | None, x: jax.Array) -> jax.Array:

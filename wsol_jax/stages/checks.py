@@ -151,6 +151,8 @@ def check_training(
     check_crop(own.data)
     classes = lists.class_names
     method = methods.build(own, len(classes))
+    if own.reads:  # it begins when others are trained, and has layers of its own to name
+        _shaped(_ByText(own), len(classes))
     if own.start:
         _check_start(config, name, own, earlier, len(classes))
     if name == names[-1] or name in config.eval.stages:
