@@ -82,9 +82,9 @@ def test_every_method_runs_on_every_backbone_by_config_alone(file, backbone, dat
 def test_cams2i_has_two_maps_of_28_cells_at_224_pixels(dataset, backbone):
     """VGG16's pool4 and pool5 at stride 1; the other trunks by their output stride.
 
-    AlexNet's first layers have no border, so it has 27.
+    AlexNet's and SqueezeNet's first layers have no border, so they have 27.
     """
-    cells = 27 if backbone == "alexnet" else 28
+    cells = 27 if backbone in ("alexnet", "squeezenet") else 28
     config = cams2i_config.get_config(f"{dataset},backbone={backbone},weights=none")
     network = cams2i._network(config, 5)
     images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)

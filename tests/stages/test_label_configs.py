@@ -77,9 +77,7 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path, changes, sentenc
 
 def test_a_later_phase_s_layer_is_told_before_the_first_is_trained(tmp_path):
     config = tiny_config(file=two_phase_config, **{"two_phase.hide_at": "block_99"})
-    with pytest.raises(
-        UserError, match=r"two_phase\.hide_at: .*0 layers named .block_99"
-    ):
+    with pytest.raises(UserError, match=r"two_phase\.hide_at: .*0 layers named .block_99"):
         stages.run(config, tmp_path)
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 

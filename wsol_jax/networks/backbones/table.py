@@ -49,7 +49,7 @@ class Backbone:
       network: the Flax module's class.
       names: what that file calls the names of its published layers.
       weights: by layout.
-      imagenet: the layout that ``model.weights="imagenet"`` fetches.
+      imagenet: the layout that ``model.weights="imagenet"`` fetches; None: a file must be named.
       model: fields of the config's ``model`` section.
       taps: section of a method -> its fields that name endpoints.
       compares: the endpoint that compares images (CAMs2i's ``features``): the last layer before
@@ -59,7 +59,7 @@ class Backbone:
     module: str
     network: str
     weights: Mapping[Layout, Weights] = dataclasses.field(default_factory=dict)
-    imagenet: Layout = "keras"
+    imagenet: Layout | None = "keras"
     model: Fields = dataclasses.field(default_factory=dict)
     taps: Mapping[str, Fields] = dataclasses.field(default_factory=dict)
     compares: str = ""
@@ -251,7 +251,7 @@ BACKBONES: dict[str, Backbone] = {
             # Files of the Caffe model's weights under Keras' names; nobody publishes one.
             "keras": Weights(None, "caffe"),
         },
-        imagenet="torchvision",
+        imagenet=None,  # nobody states the whole checksum of a file
         model=dict(output_stride=16, final_endpoint="fire9", head_layers=0),
         taps={
             "spg": dict(b1_endpoint="fire5", b2_endpoint="fire8"),

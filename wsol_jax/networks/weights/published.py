@@ -17,7 +17,7 @@ def ensure_weights(name: str, dense: bool = False) -> pathlib.Path:
 
     Raises UserError for a name without public weights, and as fetch does.
     """
-    known = {name: row.weights[row.imagenet] for name, row in BACKBONES.items() if row.weights}
+    known = {name: row.weights[row.imagenet] for name, row in BACKBONES.items() if row.imagenet}
     if name not in known:
         raise UserError(
             f"no ImageNet weights are known for {name!r}, only for {', '.join(known)}: give a "
