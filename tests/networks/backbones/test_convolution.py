@@ -22,7 +22,7 @@ def _by_hand(x, kernel, g, pads):
         tap = padded[:, i : i + height, j : j + width]
         y = y + tap @ kernel[i, j]
         dpadded[:, i : i + height, j : j + width] += g @ kernel[i, j].T
-        dkernel[i, j] = np.einsum("bhwc,bhwd->cd", tap, g)
+        dkernel[i, j] = np.tensordot(tap, g, ((0, 1, 2), (0, 1, 2)))
     (top, _), (left, _) = pads
     return y, dpadded[:, top:, left:][:, : x.shape[1], : x.shape[2]], dkernel
 
@@ -60,7 +60,7 @@ def _gradients(x, kernel, g, padding):
 @pytest.fixture
 def everywhere(monkeypatch):
     """Winograd's form for layers of any size."""
-    for name in ("_WINOGRAD_CHANNELS", "_TILES", "_GRADIENT_TILES"):
+    for name in ("_CHANNELS", "_GRADIENT_CHANNELS", "_TILES"):
         monkeypatch.setattr(convolution, name, 1)
 
 
@@ -74,12 +74,33 @@ def test_winograd(everywhere, monkeypatch, shape, strip_bytes, pads):
     _close(_gradients(*case, pads), _by_hand(*case, pads))
 
 
-def test_winograd_where_it_is_chosen():
+@pytest.mark.parametrize("shape", [(2, 13, 11), (3, 3, 4)])
+@pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((2, 0), (1, 2)), ((0, 0), (0, 0))])
+def test_winograd_for_the_kernel_alone(everywhere, monkeypatch, shape, pads):
+    """XLA's convolutions of x and g, and Winograd's gradient."""
+    monkeypatch.setattr(convolution, "_CHANNELS", 100)
+    case = _case(shape, (3, 3), (4, 5), pads)
+    _close(_gradients(*case, pads), _by_hand(*case, pads))
+
+
+@pytest.mark.parametrize(
+    "least, shape, channels",
+    [("_GRADIENT_CHANNELS", (2, 32, 31), (64, 72)), ("_CHANNELS", (1, 32, 17), (256, 264))],
+)
+def test_winograd_where_it_is_chosen(least, shape, channels):
     """A layer wide enough, against float64: as exact as the direct sum."""
     pads = ((1, 1), (1, 1))
-    case = _case((2, 32, 31), (3, 3), (64, 72), pads)
-    assert convolution._is_winograd(case[0].shape, case[1].shape, convolution._GRADIENT_TILES)
+    case = _case(shape, (3, 3), channels, pads)
+    assert convolution._is_winograd(case[0].shape, case[1].shape, getattr(convolution, least))
     _close(_gradients(*case, "SAME"), _by_hand(*case, pads))
+
+
+def test_a_turned_kernels_transform():
+    """It is the kernel's own, reordered: what the input's gradient reads of it."""
+    kernel = np.random.default_rng(0).standard_normal((3, 3))
+    transform = lambda kernel: convolution._KERNEL @ kernel.reshape(9)
+    turned = transform(kernel[::-1, ::-1])
+    np.testing.assert_allclose(transform(kernel)[convolution._TURNED], turned, rtol=1e-12)
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (1, 7), (7, 1), (5, 5), (2, 4)])

@@ -17,8 +17,10 @@ from wsol_jax.networks.backbones.layers import same_padding
 # What a strip of rows unfolds to, so that it is still in the cache when it is multiplied.
 _STRIP_BYTES = 2 << 20
 # What Winograd's form needs to be faster than XLA's: channels in and out, so many that products
-# outweigh transforms of pixels, and tiles, so many that they outweigh transforms of kernels.
-_WINOGRAD_CHANNELS, _TILES, _GRADIENT_TILES = 64, 128, 256
+# outweigh transforms of pixels, and tiles, so many that they outweigh transforms of kernels. XLA
+# spreads a strip's products over the cores from 256 channels on, its own convolutions always; its
+# own gradients of kernels are slow.
+_CHANNELS, _GRADIENT_CHANNELS, _TILES = 256, 64, 128
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -36,6 +38,9 @@ def _square(rows):
 _INPUT = _square([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])  # (16, 16)
 _KERNEL = _square([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # (16, 9)
 _OUTPUT = _square([[1, 1, 1, 0], [0, 1, -1, -1]])  # (4, 16)
+# The 16 values of a kernel turned by half a turn are its own in this order, along both axes
+# (3, 1, 2, 0): forward and backward share one transform of it.
+_TURNED = np.arange(16).reshape(4, 4)[np.ix_([3, 1, 2, 0], [3, 1, 2, 0])].reshape(-1)
 
 
 def conv_general_dilated(lhs, rhs, window_strides, padding, **options):
@@ -91,19 +96,19 @@ def _is_plain(x, kernel, strides, pads, **options) -> bool:
     )
 
 
-def _is_winograd(g_shape, kernel_shape, tiles: int) -> bool:
+def _is_winograd(shape, kernel_shape, channels: int) -> bool:
     """Whether F(2x2, 3x3) is faster: enough channels, and enough tiles for the kernel's sake."""
-    batch, height, width, _ = g_shape
+    batch, height, width, _ = shape
     return (
         kernel_shape[:2] == (3, 3)
-        and min(kernel_shape[2:]) >= _WINOGRAD_CHANNELS
-        and batch * -(-height // _STEP) * -(-width // _STEP) >= tiles
+        and min(kernel_shape[2:]) >= channels
+        and batch * -(-height // _STEP) * -(-width // _STEP) >= _TILES
     )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x, kernel, pads):
-    if _is_winograd(x.shape, kernel.shape, _TILES):
+    if _is_winograd(x.shape, kernel.shape, _CHANNELS):
         return winograd(x, kernel, pads)
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NUMBERS)
 
@@ -117,12 +122,12 @@ def _backward(pads, saved, g):
     window = kernel.shape[:2]
     # The input's gradient is the convolution of g with the kernel turned by half a turn.
     back = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window, pads, strict=True))
-    if _is_winograd(x.shape, kernel.shape, _TILES):
+    if _is_winograd(x.shape, kernel.shape, _CHANNELS):
         dx = winograd(g, kernel, back, transposed=True)
     else:
         turned = kernel[::-1, ::-1].swapaxes(2, 3)
         dx = jax.lax.conv_general_dilated(g, turned, (1, 1), back, dimension_numbers=_NUMBERS)
-    if _is_winograd(x.shape, kernel.shape, _GRADIENT_TILES):
+    if _is_winograd(x.shape, kernel.shape, _GRADIENT_CHANNELS):
         return dx, winograd_kernel_gradient(x, g, pads)
     if 1 in window:
         return dx, kernel_gradient(x, g, window, pads)
@@ -157,16 +162,15 @@ class _Strips:
         bottom, right = self.height + 2 - top - x.shape[1], self.width + 2 - left - x.shape[2]
         self.x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
 
-    def inputs(self, index):
+    def inputs(self, index, matrix=_INPUT):
         """The transformed tiles of a strip of x: (16, tiles, C)."""
         first, pixels = index * self.rows * _STEP, self.rows * _STEP
         x = jax.lax.dynamic_slice_in_dim(self.x, first, pixels + 2, axis=1)
         tiles = [
             x[:, i : i + pixels : _STEP, j : j + self.width : _STEP]
-            for i in range(_TILE)
-            for j in range(_TILE)
+            for i, j in np.ndindex(_TILE, _TILE)
         ]
-        return _transform(_INPUT, jnp.stack(tiles)).reshape(_TILE**2, -1, x.shape[-1])
+        return _transform(matrix, jnp.stack(tiles)).reshape(_TILE**2, -1, x.shape[-1])
 
 
 def _transform(matrix, values):
@@ -183,13 +187,13 @@ def winograd(x: jax.Array, kernel: jax.Array, pads, transposed: bool = False) ->
     (batch, *size, _), depth = x.shape, kernel.shape[2 if transposed else 3]
     height, width = (n + a + b - 2 for n, (a, b) in zip(size, pads, strict=True))
     strips = _Strips(x, height, width, pads, depth)
-    turn = -1 if transposed else 1
-    factors = _transform(_KERNEL[:, ::turn], kernel.reshape(9, *kernel.shape[2:]))
+    factors = _transform(_KERNEL, kernel.reshape(9, *kernel.shape[2:]))
+    order = _TURNED if transposed else slice(None)
     equation = "tnc,tdc->tnd" if transposed else "tnc,tcd->tnd"
 
     def outputs(index):
-        tiles = jnp.einsum(equation, strips.inputs(index), factors)
-        y = _transform(_OUTPUT, tiles).reshape(
+        tiles = jnp.einsum(equation, strips.inputs(index, _INPUT[order]), factors)
+        y = _transform(_OUTPUT[:, order], tiles).reshape(
             _STEP, _STEP, batch, strips.rows, strips.columns, depth
         )
         return y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, -1, strips.width, depth)
@@ -201,13 +205,14 @@ def winograd(x: jax.Array, kernel: jax.Array, pads, transposed: bool = False) ->
         first = index * strips.rows * _STEP
         return jax.lax.dynamic_update_slice_in_dim(y, outputs(index), first, axis=1)
 
-    y = jnp.zeros((batch, strips.height, strips.width, depth), x.dtype)
+    # Every strip is written over. Zeros would be made once for all layers, and copied for each.
+    y = jnp.full((batch, strips.height, strips.width, depth), x[0, 0, 0, 0])
     return jax.lax.fori_loop(0, strips.count, put, y)[:, :height, :width]
 
 
 def winograd_kernel_gradient(x: jax.Array, g: jax.Array, pads) -> jax.Array:
     """dL/dkernel (3, 3, C, D) from x (B, H, W, C) and dL/doutput (B, H', W', D)."""
-    batch, height, width, depth = g.shape
+    _, height, width, depth = g.shape
     strips = _Strips(x, height, width, pads, depth)
     extra = (0, strips.height - height), (0, strips.width - width)
     g = jnp.pad(g, ((0, 0), *extra, (0, 0)))
@@ -215,8 +220,8 @@ def winograd_kernel_gradient(x: jax.Array, g: jax.Array, pads) -> jax.Array:
     def product(index):
         pixels = strips.rows * _STEP
         part = jax.lax.dynamic_slice_in_dim(g, index * pixels, pixels, axis=1)
-        part = part.reshape(batch, strips.rows, _STEP, strips.columns, _STEP, depth)
-        gs = _transform(_OUTPUT.T, part.transpose(2, 4, 0, 1, 3, 5).reshape(_STEP**2, -1, depth))
+        quads = [part[:, i::_STEP, j::_STEP] for i, j in np.ndindex(_STEP, _STEP)]
+        gs = _transform(_OUTPUT.T, jnp.stack(quads)).reshape(_TILE**2, -1, depth)
         return jnp.einsum("tnc,tnd->tcd", strips.inputs(index), gs)
 
     total = product(0)
