@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.ends import check_endpoint, check_stride, check_whole
 from wsol_jax.networks.backbones.layers import round_channels
 from wsol_jax.networks.backbones.pooling import adaptive_average_pool, max_pool
 from wsol_jax.networks.backbones.published import PublishedNames, single
@@ -77,10 +78,8 @@ class AlexNet(nn.Module):
           ValueError: an unknown final endpoint or output stride.
         """
         del train, mask
-        if self.output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
-        if self.num_classes is not None and self.final_endpoint != "fc7":
-            raise ValueError("num_classes needs the whole trunk: final_endpoint 'fc7'")
+        check_stride(self.output_stride)
+        check_whole(self.num_classes, self.final_endpoint, "fc7")
         init = nn.initializers.he_normal()
         endpoints: dict[str, jax.Array] = {}
         x, pixels = images, 4  # a cell of conv1's
@@ -111,8 +110,7 @@ class AlexNet(nn.Module):
             x = endpoints[name] = nn.relu(dense(round_channels(4096 * self.width), name=name)(x))
             if name == self.final_endpoint:
                 break
-        if self.final_endpoint not in endpoints:
-            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {list(endpoints)}")
+        check_endpoint(self.final_endpoint, endpoints)
         if self.num_classes is not None:
             endpoints["logits"] = nn.Dense(self.num_classes, name="fc8")(x.astype(jnp.float32))
         return endpoints

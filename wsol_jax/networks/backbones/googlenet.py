@@ -7,9 +7,14 @@ that torchvision published were trained so. The trunk of GoogLeNet-GAP (Zhou et 
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from wsol_jax.networks.backbones.ends import (
+    check_endpoint,
+    check_stride,
+    check_whole,
+    pooled_logits,
+)
 from wsol_jax.networks.backbones.inception_modules import ConvBN, Mixed
 from wsol_jax.networks.backbones.layers import BatchNormMode, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
@@ -99,10 +104,8 @@ class GoogLeNet(nn.Module):
         Raises:
           ValueError: an unknown final endpoint or output stride.
         """
-        if self.output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
-        if self.num_classes is not None and self.final_endpoint != "inception5b":
-            raise ValueError("num_classes needs the whole trunk: final_endpoint 'inception5b'")
+        check_stride(self.output_stride)
+        check_whole(self.num_classes, self.final_endpoint, "inception5b")
         options = dict(batch_norm=self.batch_norm, dtype=self.dtype)
         endpoints: dict[str, jax.Array] = {}
         x, stride = images, 2
@@ -124,9 +127,7 @@ class GoogLeNet(nn.Module):
             endpoints[name] = x
             if name == self.final_endpoint:
                 break
-        if self.final_endpoint not in endpoints:
-            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {list(endpoints)}")
+        check_endpoint(self.final_endpoint, endpoints)
         if self.num_classes is not None:
-            pooled = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-            endpoints["logits"] = nn.Dense(self.num_classes, name="fc")(pooled)
+            endpoints["logits"] = pooled_logits(x, self.num_classes, "fc")
         return endpoints

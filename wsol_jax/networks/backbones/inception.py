@@ -10,9 +10,14 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from wsol_jax.networks.backbones.ends import (
+    check_endpoint,
+    check_stride,
+    check_whole,
+    pooled_logits,
+)
 from wsol_jax.networks.backbones.inception_blocks import BLOCKS
 from wsol_jax.networks.backbones.inception_modules import ConvBN, Mixed
 from wsol_jax.networks.backbones.layers import BatchNormMode, round_channels
@@ -111,11 +116,9 @@ class InceptionV3(nn.Module):
             raise ValueError(f"geometry must be spg or standard, not {self.geometry!r}")
         spg = self.geometry == "spg"
         output_stride = self.output_stride or (8 if spg else 32)
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride must be 8, 16 or 32, not {output_stride}")
+        check_stride(output_stride)
         final = self.final_endpoint or ("Mixed_6e" if spg else "Mixed_7c")
-        if self.num_classes is not None and final != "Mixed_7c":
-            raise ValueError("num_classes needs the whole trunk: final_endpoint 'Mixed_7c'")
+        check_whole(self.num_classes, final, "Mixed_7c")
 
         pool = {"padding": 1, "ceil_mode": True} if spg else {}
         first = ((1, 1), (1, 1)) if spg else "VALID"
@@ -164,9 +167,7 @@ class InceptionV3(nn.Module):
                 dtype=self.dtype,
                 name=name,
             )(x, train, mask)
-        if final not in endpoints:
-            raise ValueError(f"no endpoint {final!r}; there are {list(endpoints)}")
+        check_endpoint(final, endpoints)
         if self.num_classes is not None:
-            pooled = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-            endpoints["logits"] = nn.Dense(self.num_classes, name="fc")(pooled)
+            endpoints["logits"] = pooled_logits(x, self.num_classes, "fc")
         return endpoints

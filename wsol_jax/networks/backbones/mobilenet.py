@@ -8,10 +8,10 @@ import functools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.ends import check_endpoint, check_stride, pooled_logits
 from wsol_jax.networks.backbones.layers import (
     BatchNormMode,
     DepthwiseConv,
@@ -99,8 +99,7 @@ class MobileNetV2(nn.Module):
         Returns:
           name -> (B, H', W', C): the block's output, or its expansion after ReLU6.
         """
-        if self.output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
+        check_stride(self.output_stride)
         pad = 1 if self.padding == "symmetric" else "SAME"
         conv = functools.partial(
             nn.Conv,
@@ -159,9 +158,7 @@ class MobileNetV2(nn.Module):
         x = conv(round_channels(1280 * max(self.width, 1.0)), (1, 1), name="Conv_1")(x)
         x = nn.relu6(norm(x, "Conv_1_bn"))
         endpoints["Conv_1"] = x
-        if self.final_endpoint not in endpoints:
-            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {list(endpoints)}")
+        check_endpoint(self.final_endpoint, endpoints)
         if self.num_classes is not None:
-            pooled = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-            endpoints["logits"] = nn.Dense(self.num_classes, name="predictions")(pooled)
+            endpoints["logits"] = pooled_logits(x, self.num_classes, "predictions")
         return endpoints

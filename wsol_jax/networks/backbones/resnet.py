@@ -11,10 +11,15 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.ends import (
+    check_endpoint,
+    check_stride,
+    check_whole,
+    pooled_logits,
+)
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
 from wsol_jax.networks.backbones.published import Module, PublishedNames
@@ -167,19 +172,15 @@ class ResNet(nn.Module):
         for name, options in self._plan(names.index(self.final_endpoint) - 1):
             x = endpoints[name] = _Bottleneck(**options, name=name)(x, conv, norm)
         if self.num_classes is not None:
-            pooled = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-            endpoints["logits"] = nn.Dense(self.num_classes, name="fc")(pooled)
+            endpoints["logits"] = pooled_logits(x, self.num_classes, "fc")
         return endpoints
 
     def _check(self, names: list[str]) -> None:
-        if self.output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
+        check_stride(self.output_stride)
         if self.strided_conv not in ("3x3", "1x1"):
             raise ValueError(f"strided_conv, which strides, is 3x3 or 1x1, not {self.strided_conv}")
-        if self.final_endpoint not in names:
-            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {names}")
-        if self.num_classes is not None and self.final_endpoint != names[-1]:
-            raise ValueError(f"num_classes needs the whole trunk: final_endpoint {names[-1]!r}")
+        check_endpoint(self.final_endpoint, names)
+        check_whole(self.num_classes, self.final_endpoint, names[-1])
 
     def _plan(self, count: int) -> Iterator[tuple[str, dict]]:
         """(name, fields) of the first ``count`` units."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv_general_dilated
+from wsol_jax.networks.backbones.ends import check_endpoint, check_stride, check_whole
 from wsol_jax.networks.backbones.layers import round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
 from wsol_jax.networks.backbones.published import PublishedNames
@@ -111,10 +112,8 @@ class SqueezeNet(nn.Module):
           ValueError: an unknown final endpoint or output stride.
         """
         del train, mask
-        if self.output_stride not in (4, 8, 16):
-            raise ValueError(f"output_stride must be 4, 8 or 16, not {self.output_stride}")
-        if self.num_classes is not None and self.final_endpoint != "fire9":
-            raise ValueError("num_classes needs the whole trunk: final_endpoint 'fire9'")
+        check_stride(self.output_stride, (4, 8, 16))
+        check_whole(self.num_classes, self.final_endpoint, "fire9")
         scaled = lambda channels: round_channels(channels * self.width)
         first = _conv(scaled(96), 7, "conv1", self.dtype, strides=2, padding="VALID")
         x, stride = nn.relu(first(images)), 2
@@ -130,8 +129,7 @@ class SqueezeNet(nn.Module):
             else:
                 x = max_pool(x, 3, 1, padding=1)
             endpoints[name] = x
-        if self.final_endpoint not in endpoints:
-            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {list(endpoints)}")
+        check_endpoint(self.final_endpoint, endpoints)
         if self.num_classes is not None:
             last = _conv(self.num_classes, 1, "conv10", jnp.float32)
             scores = nn.relu(last(x.astype(jnp.float32)))

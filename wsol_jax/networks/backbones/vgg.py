@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from wsol_jax.networks.backbones.convolution import conv2d
+from wsol_jax.networks.backbones.ends import check_endpoint, check_stride, check_whole
 from wsol_jax.networks.backbones.layers import BatchNormMode, batch_norm, round_channels
 from wsol_jax.networks.backbones.pooling import max_pool
 from wsol_jax.networks.backbones.published import PublishedNames, single
@@ -118,16 +119,14 @@ class VGG16(nn.Module):
         Raises:
           ValueError: an unknown final endpoint, output stride or kind of pool.
         """
-        if self.output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride must be 8, 16 or 32, not {self.output_stride}")
+        check_stride(self.output_stride)
         if self.relaxed_pools not in ("stride1", "absent"):
             raise ValueError(f"relaxed_pools must be stride1 or absent, not {self.relaxed_pools!r}")
         if self.stem_stride not in (1, 2):
             raise ValueError(f"stem_stride must be 1 or 2, not {self.stem_stride}")
         if self.pool_window not in (2, 3):
             raise ValueError(f"pool_window must be 2 or 3, not {self.pool_window}")
-        if self.num_classes is not None and self.final_endpoint != "pool5":
-            raise ValueError("num_classes needs the whole trunk: final_endpoint 'pool5'")
+        check_whole(self.num_classes, self.final_endpoint, "pool5")
         # he_normal keeps the features' scale through thirteen layers without normalisation.
         init = nn.initializers.he_normal()
         endpoints: dict[str, jax.Array] = {}
@@ -176,8 +175,7 @@ class VGG16(nn.Module):
             x = endpoints[f"pool{block}"] = nn.relu(before + bias)
             if f"pool{block}" == self.final_endpoint:
                 break
-        if self.final_endpoint not in endpoints:
-            raise ValueError(f"no endpoint {self.final_endpoint!r}; there are {list(endpoints)}")
+        check_endpoint(self.final_endpoint, endpoints)
         if self.num_classes is not None:
             dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init)
             x = x.reshape(x.shape[0], -1)
