@@ -168,23 +168,22 @@ def cams2i(config: Config, num_classes: int) -> Method:
             total += ce_2 + w0 * (options.weight_int * l_int + options.weight_adn * l_adn)
             metrics |= {"classification_2": ce_2, "interaction": l_int, "agreement": l_adn}
         if options.inter:
-            l_inter, metrics["pairs"] = inter_sample(variables, batch, outputs, taps)
+            l_inter, metrics["pairs"] = inter_sample(variables, batch, outputs, objects, taps)
             total += (w0 if options.ramp_inter else 1.0) * options.weight_inter * l_inter
             metrics["inter_sample"] = l_inter
         metrics["loss"] = total
         pictures = _pictures(outputs, objects, labels, fuse, batch["image"].shape[1:3])
         return total, Aux(metrics, dict(updates), pictures)
 
-    def inter_sample(variables, batch, outputs, taps):
+    def inter_sample(variables, batch, outputs, objects, taps):
         """Eqs. 8 to 10, summed over the classifiers; and how many pairs there were."""
         shown = {name: batch[name] for name in ("image", "labels", "valid")}
         first = lambda x: x[: options.compared or None]
-        shown, outputs, taps = jax.tree.map(first, (shown, outputs, taps))
+        shown, outputs, objects, taps = jax.tree.map(first, (shown, outputs, objects, taps))
         labels, images = jnp.argmax(shown["labels"], axis=-1), _shrunk(shown["image"], size)
         weights = []  # of each classifier: where it sees the object, and where no class at all
-        for _, maps in outputs:
-            weights.append(squash(cam_ops.select_map(maps, labels)))
-            weights.append(1 - squash(jnp.max(maps, axis=-1)))
+        for (_, maps), foreground in zip(outputs, objects, strict=True):
+            weights += [foreground, 1 - squash(jnp.max(maps, axis=-1))]
         found = compare(network, variables, images, jnp.stack(weights, axis=1), taps)
         total = 0.0
         for t in range(len(outputs)):
