@@ -78,14 +78,8 @@ class Submission:
         Raises:
           UserError: it is no such folder, or lacks the list or one of its photos.
         """
-        for folder in ("JPEGImages", "ImageSets"):
-            if not (pathlib.Path(root) / folder).is_dir():
-                raise UserError(
-                    f"--images={root}: --voc_server expects VOC's own folder of the test photos, "
-                    f"and this one has no {folder}: unpack VOC2012test.tar."
-                )
         try:
-            paths = list_photos(root, f"Segmentation/{self.list_name}")
+            paths = list_photos(root, f"Segmentation/{self.list_name}", "VOC2012test.tar")
         except UserError as error:
             raise UserError(
                 f"--voc_server reads the list {self.list_name!r} of --images={root} "

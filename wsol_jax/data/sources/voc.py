@@ -166,16 +166,18 @@ def _files(folder: pathlib.Path) -> frozenset[str]:
     return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
 
 
-def list_photos(root: str | os.PathLike, list_name: str) -> dict[str, str]:
+def list_photos(root: str | os.PathLike, list_name: str, archive: str) -> dict[str, str]:
     """Finds the photos of a list: image id -> path. Nothing is asked of their annotations.
 
     Args:
       root, list_name: as for ``open_voc``.
+      archive: where such a folder comes from.
 
     Raises UserError naming what is missing or wrong.
     """
     root = pathlib.Path(root)
-    ids = _read_ids(root, _list_path(root, list_name, ("JPEGImages", "ImageSets")))
+    _check_folders(root, ("JPEGImages", "ImageSets"), archive)
+    ids = _read_ids(root, _list_path(root, list_name))
     return {image_id: _photo(root, image_id) for image_id in ids}
 
 
@@ -183,19 +185,18 @@ def _photo(root: pathlib.Path, image_id: str) -> str:
     return str(root / "JPEGImages" / f"{image_id}.jpg")
 
 
-_FOLDERS = ("JPEGImages", "Annotations", "ImageSets")
-
-
-def _list_path(
-    root: pathlib.Path, list_name: str, folders: Sequence[str] = _FOLDERS
-) -> pathlib.Path:
-    """The list's file, or a UserError that says what is missing and how to get it."""
+def _check_folders(root: pathlib.Path, folders: Sequence[str], archive: str) -> None:
+    """Raises UserError, which says how to get it, where one is missing."""
     for folder in folders:
         if not (root / folder).is_dir():
             raise UserError(
                 f"VOC folder {root} has no {folder}: expected the VOC2012 layout (JPEGImages, "
-                f"Annotations, ImageSets); unpack {_DOWNLOAD} and give .../VOCdevkit/VOC2012"
+                f"Annotations, ImageSets); unpack {archive} and give .../VOCdevkit/VOC2012"
             )
+
+
+def _list_path(root: pathlib.Path, list_name: str) -> pathlib.Path:
+    """The list's file, or a UserError that says what is there instead."""
     sets = root / "ImageSets"
     if list_name.endswith(".txt"):
         if pathlib.Path(list_name).is_file():
@@ -242,6 +243,7 @@ def _read_list(
     root: pathlib.Path, list_name: str, labels: Mapping[str, Sequence[int]]
 ) -> tuple[list[str], list[Annotation]]:
     """Ids and annotations; one that is missing is empty where ``labels`` has the image."""
+    _check_folders(root, ("JPEGImages", "Annotations", "ImageSets"), _DOWNLOAD)
     ids = _read_ids(root, _list_path(root, list_name))
     annotations = []
     for image_id in ids:
