@@ -38,6 +38,7 @@ from wsol_jax.data.sources.voc_labels import VOC_CLASSES
 from wsol_jax.evaluate import kinds
 from wsol_jax.evaluate.kind import Task
 from wsol_jax.evaluate.localize import localize_list
+from wsol_jax.evaluate.photo_size import segment_probabilities
 from wsol_jax.evaluate.score import score_list
 from wsol_jax.evaluate.segments import Segments
 from wsol_jax.ops.crf_settings import CrfSettings
@@ -134,9 +135,7 @@ def by_pydensecrf(network, source, kept=frozenset()):
     results = kinds.of(network).empty(source.class_names)
     for image in localize_list(network, source, what=PEER):
         truth, record = source.mask(image.index), source[image.index]
-        rest = np.clip(1 - image.maps.sum(-1, keepdims=True), 0, 1)
-        cells = np.concatenate([rest, image.maps], -1).astype(np.float32)
-        probabilities = cv2.resize(cells, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        probabilities = segment_probabilities(image.maps, truth.shape[::-1])
         unary = -np.log(np.clip(probabilities, crf.clip, 1))
         photo = decode_rgb(record.image, record.image_id)
         found = pydensecrf(unary, photo, iterations=settings.iterations, **kernels)
