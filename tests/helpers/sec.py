@@ -8,7 +8,7 @@ import numpy as np
 
 from configs import sec as sec_config
 from helpers.compiling import quick
-from helpers.networks import IMAGES, KEY
+from helpers.networks import IMAGES, KEY, SIDE, assert_trees_equal
 from wsol_jax import methods
 from wsol_jax.losses import sec as losses
 from wsol_jax.methods import shared
@@ -110,3 +110,18 @@ def crf_target():
     found = call(-scores(), jnp.round(small).astype(jnp.uint8))
     found = np.maximum(np.asarray(found, np.float64), 1e-4)
     return found / found.sum(axis=-1, keepdims=True)
+
+
+def assert_padding_changes_nothing(step):
+    """Whatever photo, labels and cues stand in a row that is not valid.
+
+    ``step``: a batch, ``BATCH`` by default -> ((loss, aux), gradient).
+    """
+    (loss, aux), gradient = step()
+    other = {name: value.copy() for name, value in BATCH.items()}
+    other["image"][3] = np.random.default_rng(0).integers(0, 2, (SIDE, SIDE, 3)) * 255
+    other["labels"][3], other["cues"][3] = 0, 255
+    (loss2, aux2), gradient2 = step(other)
+    assert loss == loss2 and np.isfinite(loss)
+    assert_trees_equal(gradient, gradient2)
+    assert_trees_equal(aux.metrics, aux2.metrics)
