@@ -26,7 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.ablation_runs import Pool, Run, share_trainings
 from benchmarks.ablation_tables import make_table, markdown, read_run
-from configs import common
+from configs import keywords
 from configs.hide_and_seek import TABLES, VARIANTS, get_config
 from wsol_jax.base import commands
 from wsol_jax.base.errors import UserError
@@ -133,7 +133,7 @@ def _settle(flags: argparse.Namespace) -> dict[str, Any]:
 def list_runs(flags: argparse.Namespace, data: str) -> list[Run]:
     """Each variant of the tables once a seed; the first seed of all before the second of any."""
     variants = dict.fromkeys(row.variant for name in flags.tables for row in TABLES[name])
-    name, pairs = common.parse(data, {"crf": "hide_and_seek.crf"}, default="voc")
+    name, pairs = keywords.parse(data, {"crf": "hide_and_seek.crf"}, default="voc")
     words = ",".join([name, *(f"{key}={value}" for key, value in pairs.items() if key != "seed")])
     return [
         Run(

@@ -33,12 +33,12 @@ had another solver, two groups in the 3x3 layer, dropout of 0.5 behind it on VGG
 GoogLeNet's weights are torchvision's, whose .pth files are read with PyTorch.
 """
 
-from configs import common, recipes
+from configs import common, keywords, recipes
 
 
 def get_config(arg: str = ""):
     config = common.base()
     config.method = "cam"
     _, pairs = recipes.begin(config, arg)
-    common.apply(config, pairs)
+    keywords.apply(config, pairs)
     return common.finish(config)

@@ -53,7 +53,7 @@ VGG16-base, ``--config.cams2i.inter=false`` VGG16-CAMsIntra, neither VGG16-CAMs2
 
 import ml_collections
 
-from configs import common, recipes
+from configs import common, keywords, recipes
 from wsol_jax.base.errors import UserError
 from wsol_jax.networks.backbones import table
 
@@ -109,7 +109,7 @@ def get_config(arg: str = ""):
         small_photos(config)
     else:
         published(config, name)
-    common.apply(config, threshold(name, pairs), KEYS)
+    keywords.apply(config, threshold(name, pairs), KEYS)
     fill(config)
     return common.finish(config)
 

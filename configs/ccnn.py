@@ -28,7 +28,7 @@ as small. Their figures have not been measured: docs/segmentation.md says what w
 
 import ml_collections
 
-from configs import common, recipes, segmentation, two_phase
+from configs import common, keywords, recipes, segmentation, two_phase
 from wsol_jax.base.errors import UserError
 
 VARIANTS = {"plain": 0, "first": 1, "two_phase": 2}  # how many networks' maps vote
@@ -45,7 +45,7 @@ def get_config(arg: str = ""):
     config.free = (*config.free, "ccnn.variant")
     name, pairs = recipes.begin(config, arg, KEYS, default="voc")
     two_phase.recipe(config, name, pairs)
-    common.apply(config, pairs, KEYS)
+    keywords.apply(config, pairs, KEYS)
     stages(config, name, pairs)
     return common.finish(config)
 
@@ -67,7 +67,7 @@ def stages(config, name: str, pairs: dict[str, str]) -> None:
     """Adds the classifiers whose maps are read, their cues, and the segmenter."""
     variant = config.ccnn.variant
     if variant not in VARIANTS:
-        raise UserError(f"config: no variant {variant!r}{common.nearest(variant, VARIANTS)}")
+        raise UserError(f"config: no variant {variant!r}{keywords.nearest(variant, VARIANTS)}")
     phases, names = VARIANTS[variant], ()
     if phases:
         names = (*two_phase.stages(config, phases), "cues")

@@ -1,47 +1,19 @@
-"""Fields that every method's config has, and the ``:DATASET,key=value,...`` after its path.
+"""Fields that every method's config has.
 
 ``get_config(arg)`` of a method's file starts from ``base()``, adds the method's own section and
-recipes, and ends with ``apply(config, arg)``. Fields left as None are filled by ``finish``: a size
-or an endpoint that depends on the data set or the backbone.
+recipes, writes what stands after its path into the fields (``configs/keywords.py``), and ends with
+``finish``, which fills fields left as None: a size or an endpoint that depends on the data set or
+the backbone.
 """
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import ml_collections
 
-from wsol_jax.base import fields
+from configs import keywords
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import sources
 from wsol_jax.networks.backbones import table
-
-# What may stand after the data set's name, and the field that it sets.
-KEYS = {
-    "root": "data.root",
-    "train": "data.train",
-    "tune": "data.tune",
-    "test": "data.test",
-    "boxes": "data.boxes",
-    "labels": "data.labels",
-    "coco": "data.coco",
-    "masks": "data.masks",
-    "layout": "data.layout",
-    "multi_label": "data.multi_label",
-    "strict": "data.strict",
-    "parts": "data.parts",
-    "backbone": "model.backbone",
-    "weights": "model.weights",
-    "width": "model.width",
-    "output_stride": "model.output_stride",
-    "size": "data.crop",
-    "batch": "train.batch_size",
-    "accumulate": "train.accumulate",
-    "epochs": "train.epochs",
-    "lr": "optimizer.backbone_lr",
-    "seed": "seed",
-    "dtype": "dtype",
-    "recipe": "recipe",
-}
 
 
 def base() -> ml_collections.ConfigDict:
@@ -180,76 +152,6 @@ def base() -> ml_collections.ConfigDict:
     return c
 
 
-def nearest(word: str, known) -> str:
-    """Ends a sentence that refuses ``word`` with the known name that is most like it."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.0)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _value(text: str, kind: type, key: str):
-    """Converts a key's text to the type of its field."""
-    try:
-        if kind is bool:
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return kind(text)
-    except (KeyError, ValueError):
-        words = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise UserError(
-            f"config key {key}={text}: expected {words.get(kind, kind.__name__)}."
-        ) from None
-
-
-def parse(
-    arg: str, keys: Mapping[str, str] | None = None, default: str = "cub"
-) -> tuple[str, dict[str, str]]:
-    """Splits ``DATASET,key=value,...``; the data set may be left out.
-
-    Args:
-      keys: what may stand after this method's data set beside KEYS, and the fields it sets.
-      default: the data set where none is named.
-
-    Raises:
-      UserError: an unknown data set or key (with the nearest known name), or a word without "=".
-    """
-    words = [word for word in arg.split(",") if word]
-    name = words.pop(0) if words and "=" not in words[0] else default
-    known = {**KEYS, **(keys or {})}
-    if name not in sources.DATASETS:
-        raise UserError(f"config: no data set {name!r}{nearest(name, sources.DATASETS)}")
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"config: {word!r} after the data set should read key=value.")
-        if key not in known:
-            raise UserError(f"config: no key {key!r}{nearest(key, known)}")
-        pairs[key] = value
-    return name, pairs
-
-
-def apply(
-    config: ml_collections.ConfigDict,
-    pairs: dict[str, str],
-    keys: Mapping[str, str] | None = None,
-) -> None:
-    """Writes the ``key=value`` pairs into their fields; ``keys`` as for ``parse``.
-
-    A ``size`` scales the resize before the crop with it, so that a crop shows as much of the photo
-    as the recipe's does.
-    """
-    proportion = config.data.resize / config.data.crop
-    for key, text in pairs.items():
-        path = {**KEYS, **(keys or {})}[key]
-        *sections, field = path.split(".")
-        section = config
-        for name in sections:
-            section = section[name]
-        section[field] = _value(text, section.get_type(field), key)
-        fields.check_value(path, section[field], f"config key {key}={text}")
-    if "size" in pairs:
-        config.data.resize = round(config.data.crop * proportion)
-
-
 def stage(
     config: ml_collections.ConfigDict, name: str, reads: Sequence[str] = ()
 ) -> ml_collections.ConfigDict:
@@ -295,7 +197,7 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     name = config.model.backbone
     if name not in table.BACKBONES:
-        raise UserError(f"config: no backbone {name!r}{nearest(name, table.BACKBONES)}")
+        raise UserError(f"config: no backbone {name!r}{keywords.nearest(name, table.BACKBONES)}")
     fill(config.model, table.BACKBONES[name].model)
     row = sources.DATASETS[config.data.name]
     fill(config.data, row.lists)

@@ -45,7 +45,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from configs import common, recipes
+from configs import common, keywords, recipes
 from wsol_jax.base.errors import UserError
 from wsol_jax.networks.backbones import table
 
@@ -153,7 +153,7 @@ def get_config(arg: str = ""):
         embedded(config, pairs.get("backbone", "vgg16"))
     else:
         published(config, pairs.get("backbone", "vgg16"))
-    common.apply(config, pairs, KEYS)
+    keywords.apply(config, pairs, KEYS)
     choose_variant(config, config.hide_and_seek.variant)  # a row without a CRF stays without
     common.fill(config.hide_and_seek, table.taps(config.model.backbone, "hide_and_seek"))
     return common.finish(config)
@@ -213,7 +213,7 @@ def sections(config) -> None:
 def choose_variant(config, name: str) -> None:
     """Sets what a row of the paper's tables does otherwise than the full method."""
     if name not in VARIANTS:
-        raise UserError(f"config: no variant {name!r}{common.nearest(name, VARIANTS)}")
+        raise UserError(f"config: no variant {name!r}{keywords.nearest(name, VARIANTS)}")
     variant, own = VARIANTS[name], config.hide_and_seek
     for field, value in variant.fields.items():
         own[field] = value

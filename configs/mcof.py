@@ -25,7 +25,7 @@ Embedded: just under 8 minutes, for the way through all stages; its mean IoU of 
 
 import ml_collections
 
-from configs import common, recipes, two_phase
+from configs import common, keywords, recipes, two_phase
 from wsol_jax.base.errors import UserError
 from wsol_jax.networks.backbones import table
 
@@ -57,7 +57,7 @@ def get_config(arg: str = ""):
     two_phase.recipe(config, name, pairs)
     if name == "embedded":
         config.data.multi_label, config.mcof.rounds = True, 2
-    common.apply(config, pairs, KEYS)
+    keywords.apply(config, pairs, KEYS)
     choose_variant(config, pairs)
     config.eval.labels = name in ("voc", "embedded")  # which have masks of the training images
     stages(config, name, pairs)
@@ -68,7 +68,7 @@ def choose_variant(config, pairs: dict[str, str]) -> None:
     """Sets what a row of the paper does otherwise than the full method."""
     variant = config.mcof.variant
     if variant not in VARIANTS:
-        raise UserError(f"config: no variant {variant!r}{common.nearest(variant, VARIANTS)}")
+        raise UserError(f"config: no variant {variant!r}{keywords.nearest(variant, VARIANTS)}")
     for field, value in VARIANTS[variant].items():
         if field in pairs:
             raise UserError(
@@ -259,7 +259,7 @@ def published(config, own, kind: str, backbone: str) -> None:
         if chosen not in table.BACKBONES:
             raise UserError(
                 f"config key pixel_backbone: no backbone {chosen!r}"
-                f"{common.nearest(chosen, table.BACKBONES)}"
+                f"{keywords.nearest(chosen, table.BACKBONES)}"
             )
         own.model.update({"backbone": chosen, "weights": config.mcof.pixel_weights})
         own.model.final_endpoint = table.BACKBONES[chosen].model["final_endpoint"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from configs import common
+from configs import keywords
 from wsol_jax.base.errors import UserError
 
 RECIPES = ("paper", "released")
@@ -15,12 +15,12 @@ def begin(
     """Reads what stands after a config's path and sets what all methods share on that data set.
 
     Args:
-      keys, default: see ``common.parse``.
+      keys, default: see ``keywords.parse``.
 
     Returns:
-      The data set and the pairs, for the method's own recipe and ``common.apply``.
+      The data set and the pairs, for the method's own recipe and ``keywords.apply``.
     """
-    name, pairs = common.parse(arg, keys, default)
+    name, pairs = keywords.parse(arg, keys, default)
     config.data.name = name
     shared(config, name, pairs)
     return name, pairs
@@ -34,7 +34,7 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
     """
     recipe = pairs.get("recipe", config.recipe)
     if recipe not in RECIPES:
-        raise UserError(f"config: no recipe {recipe!r}{common.nearest(recipe, RECIPES)}")
+        raise UserError(f"config: no recipe {recipe!r}{keywords.nearest(recipe, RECIPES)}")
     if name == "embedded":
         embedded(config, pairs.get("backbone", "vgg16"))
     elif is_small_photos(name, pairs):

@@ -22,7 +22,7 @@ that needs an accelerator.
 ``configs/two_phase.py:voc,segment=true`` is two-phase learning's.
 """
 
-from configs import common, recipes, segmentation, two_phase
+from configs import common, keywords, recipes, segmentation, two_phase
 
 
 def get_config(arg: str = ""):
@@ -32,7 +32,7 @@ def get_config(arg: str = ""):
     segmentation.sections(config)
     name, pairs = recipes.begin(config, arg, default="voc")
     two_phase.recipe(config, name, pairs)
-    common.apply(config, pairs)
+    keywords.apply(config, pairs)
     names = two_phase.stages(config, 1)
     segmentation.stages(config, name, pairs, names)
     return common.finish(config)

@@ -61,7 +61,7 @@ def at_cells(sec, cells: int, stride: int) -> None:
 def stages(config, name: str, pairs: dict[str, str], trainings: tuple[str, ...]) -> None:
     """Adds SEC's cues and segmentation behind the classifiers' stages ``trainings``.
 
-    Call it after ``common.apply``, whose keys decide sizes and rates.
+    Call it after ``keywords.apply``, whose keys decide sizes and rates.
     """
     cues(config, trainings)
     own = segmenter(config, "sec", losses(), labels="cues=cues")

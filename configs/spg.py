@@ -36,7 +36,7 @@ A's mask teaches B1 too (35.58), B1 and B2 share no layers (36.31), no SPG-C (36
 
 import ml_collections
 
-from configs import common, recipes
+from configs import common, keywords, recipes
 from wsol_jax.networks.backbones import table
 
 
@@ -76,7 +76,7 @@ def get_config(arg: str = ""):
         small_photos(config)
     else:
         published(config, pairs.get("recipe", config.recipe))
-    common.apply(config, pairs)
+    keywords.apply(config, pairs)
     common.fill(config.spg, table.taps(config.model.backbone, "spg"))
     return common.finish(config)
 

@@ -38,7 +38,7 @@ for each phase.
 
 import ml_collections
 
-from configs import common, recipes, segmentation
+from configs import common, keywords, recipes, segmentation
 from wsol_jax.base.errors import UserError
 
 _PHASES = ("first", "second", "third")
@@ -54,7 +54,7 @@ def get_config(arg: str = ""):
     recipe(config, name, pairs)
     if pairs.get("segment", "").lower() in ("true", "1"):
         segmentation.sections(config)
-    common.apply(config, pairs, KEYS)
+    keywords.apply(config, pairs, KEYS)
     names = stages(config, config.two_phase.phases)
     if config.two_phase.segment:
         segmentation.stages(config, name, pairs, names)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import cam, cams2i, common, spg, two_phase
+from configs import cam, cams2i, keywords, spg, two_phase
 from wsol_jax.base import sharding
 from wsol_jax.base.errors import UserError
 from wsol_jax.data import sources
@@ -49,7 +49,7 @@ def field(config, path):
 
 
 def test_every_key_has_a_case_here():
-    assert VALUES.keys() == common.KEYS.keys()
+    assert VALUES.keys() == keywords.KEYS.keys()
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -58,7 +58,7 @@ def test_every_key_has_a_case_here():
 def test_every_key_sets_its_field(file, dataset, key):
     text, value = VALUES[key]
     config = FILES[file].get_config(f"{dataset},{key}={text}")
-    found = field(config, common.KEYS[key])
+    found = field(config, keywords.KEYS[key])
     assert found == value and type(found) is type(value)
     assert config.data.name == dataset and config.method == file
 
@@ -68,7 +68,7 @@ def test_all_keys_at_once(file):
     words = ",".join(f"{key}={text}" for key, (text, _) in VALUES.items())
     config = FILES[file].get_config(f"voc,{words}")
     for key, (_, value) in VALUES.items():
-        assert field(config, common.KEYS[key]) == value, key
+        assert field(config, keywords.KEYS[key]) == value, key
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -108,6 +108,22 @@ def test_a_run_may_have_no_tune_list(file, dataset):
     config = FILES[file].get_config(f"{dataset},tune=none")
     assert config.data.tune == ""
     assert config.data.train and config.data.test
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("voc,sede=3", "no key 'sede'; did you mean 'seed'\\?"),
+        ("voc,qqqq=3", "no key 'qqqq'; expected root, train, "),
+        ("vocs", "no data set 'vocs'; did you mean 'voc'\\?"),
+        ("7", "no data set '7'; expected .*embedded"),
+        ("voc,seed=0,epochs=3,seed=1", "the key 'seed' stands twice after the data set\\."),
+        ("voc,seed", "'seed' after the data set should read key=value"),
+    ],
+)
+def test_what_cannot_be_read_after_a_config_is_refused(arg, message):
+    with pytest.raises(UserError, match=message):
+        spg.get_config(arg)
 
 
 def test_the_threshold_of_cams2i_is_the_papers_the_tune_lists_or_a_number():
@@ -262,7 +278,7 @@ def test_an_override_on_the_command_line(monkeypatch):
 
 @pytest.mark.parametrize("file", [cam, cams2i, spg, two_phase], ids=lambda file: file.__name__)
 def test_a_field_that_comes_too_late_has_a_key_of_its_last_name(file):
-    config, keys = file.get_config(), common.KEYS | getattr(file, "KEYS", {})
+    config, keys = file.get_config(), keywords.KEYS | getattr(file, "KEYS", {})
     assert {"recipe", "model.backbone"} <= set(config.early)
     for path in config.early:
         assert keys[path.rpartition(".")[2]] == path

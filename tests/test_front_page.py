@@ -9,12 +9,12 @@ import pytest
 from helpers import page_commands as pages
 from helpers.page_commands import ROOT, Command
 
-from configs import common
+from configs import keywords
 from wsol_jax import __main__ as front
 from wsol_jax import main
 from wsol_jax.data.sources import DATASETS
 
-NO_METHOD = {"__init__", "common", "recipes", "segmentation"}
+NO_METHOD = {"__init__", "common", "keywords", "recipes", "segmentation"}
 METHODS = {path.stem for path in (ROOT / "configs").glob("*.py")} - NO_METHOD
 LINES = front.PAGE.replace("\\\n", " ").splitlines()
 COMMANDS = [
@@ -44,7 +44,7 @@ def test_it_and_the_help_name_every_method_and_data_set():
     for text in (front.PAGE, main.__doc__):
         assert METHODS | DATASETS.keys() <= words_of(text)
         assert "configs/common.py" in text
-    assert common.KEYS.keys() <= words_of(main.__doc__)
+    assert keywords.KEYS.keys() <= words_of(main.__doc__)
     assert "%" not in main.__doc__  # absl would fill it in
 
 

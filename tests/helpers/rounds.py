@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import common
+from configs import common, keywords
 from wsol_jax.data.label_formats import cells, soft_maps
 from wsol_jax.losses.classification import masked_mean, softmax_cross_entropy
 from wsol_jax.methods import Aux, Labeller, LabelSpec, Localization, Method
@@ -67,8 +67,8 @@ def bright(config, num_classes):
 def get_config(arg=""):
     config = common.base()
     config.method, config.rounds = "helpers.rounds.rounds", {}
-    config.data.name, pairs = common.parse(arg)
-    common.apply(config, pairs)
+    config.data.name, pairs = keywords.parse(arg)
+    keywords.apply(config, pairs)
     config.stages = ("one", "label_one", "two", "label_two", "three", "evaluate")
     reads = {"label_one": {"net": "one"}, "label_two": {"net": "two", "last": "label_one"}}
     for before, name in (("", "one"), ("label_one", "two"), ("label_two", "three")):
