@@ -5,8 +5,9 @@
     python benchmarks/reproduce.py photos --root=VOC2012 --weights=FILE --out=runs/photos
 
 OUT/NAME0, OUT/NAME1, ... are the runs' workdirs. A finished run is left alone, an interrupted one
-goes on. OUT/table.json has the comparisons, the commands, the git revision and what ran where;
-lists of photos are your own (``wsol_train`` and so on below ImageSets of the VOC folder).
+goes on. OUT/table.json has the comparisons, each run's command with the git revision that made it,
+and what ran where; lists of photos are your own (``wsol_train`` and so on below ImageSets of the
+VOC folder).
 """
 
 import argparse
@@ -124,6 +125,17 @@ TABLES = {
             ("sec:cam", "two_phase:cam"),
         ],
     ),
+    "photos_ccnn": Table(
+        "CCNN",
+        {
+            variant: (
+                f"configs/ccnn.py:{_SEVERAL}{_MOBILENET},variant={variant}",
+                *(_VOTED_CUTS, _MEAN),
+            )
+            for variant in ("plain", "two_phase")
+        },
+        [("plain", "two_phase"), ("plain:before_crf", "two_phase:before_crf")],
+    ),
     "photos_hide_and_seek": Table(
         "Real photos, Hide-and-Seek segmentation",
         {
@@ -214,19 +226,23 @@ def run(words: Sequence[str]) -> None:
 
 def reproduce(flags: argparse.Namespace) -> None:
     """Makes the runs and the comparisons of a table."""
+    git = machine.git(pathlib.Path(__file__).parent)
     content: dict[str, Any] = {
         "table": flags.table,
         "date": common.now(),
-        "git": machine.git(pathlib.Path(__file__).parent),
+        "git": git,
         "machine": machine.describe(),
         "versions": machine.versions(),
-        "commands": [],
+        "runs": {},
         "comparisons": {},
     }
     for workdir, words in trainings(flags).items():
-        content["commands"].append(f"python {shlex.join(words)}")
+        stamp = flags.out / f"{workdir.name}.made.json"  # a later call may be of another revision
         if not (workdir / "metrics.json").is_file():
             run(words)
+            write_whole(stamp, json.dumps({"git": git, "date": common.now()}) + "\n")
+        made = json.loads(stamp.read_text()) if stamp.is_file() else {"git": None}
+        content["runs"][workdir.name] = {"command": f"python {shlex.join(words)}", **made}
     for title, words in comparisons(flags).items():
         run(words)
         file = pathlib.Path(words[-1].partition("=")[2])

@@ -60,13 +60,16 @@ def test_runs_are_made_once_and_compared(tmp_path, monkeypatch):
             (path / "metrics.json").write_text("{}")
 
     monkeypatch.setattr(reproduce, "run", run)
-    monkeypatch.setattr(reproduce.machine, "git", lambda folder: {"revision": "abc", "clean": True})
+    revision = {"revision": "abc", "clean": True}
+    monkeypatch.setattr(reproduce.machine, "git", lambda folder: dict(revision))
     words = ["embedded", "--seeds=0,1", f"--out={tmp_path}"]
     assert reproduce.main(words) == 2
     assert not (tmp_path / "table.json").exists()
     before = len(called)
     assert before == 4
     fails.clear()
+    revision["revision"] = "abd"
+    (tmp_path / "cam0.made.json").unlink()  # made by hand
     assert reproduce.main(words) == 0
     assert [one[-1] for one in called[before:-1]] == [f"--workdir={tmp_path / 'spg1'}"]
     assert called[-1][:2] == [
@@ -74,6 +77,8 @@ def test_runs_are_made_once_and_compared(tmp_path, monkeypatch):
         f"{tmp_path}/spg0,{tmp_path}/spg1",
     ]
     found = json.loads((tmp_path / "table.json").read_text())
-    assert found["git"] == {"revision": "abc", "clean": True}
+    assert found["git"] == {"revision": "abd", "clean": True}
+    of = {name: made["git"] and made["git"]["revision"] for name, made in found["runs"].items()}
+    assert of == {"cam0": None, "cam1": "abc", "spg0": "abc", "spg1": "abd"}
     assert found["comparisons"] == {"spg against cam": {"test": {"b-a": 1}}}
-    assert len(found["commands"]) == 4 and "seed=1" in found["commands"][1]
+    assert "seed=1" in found["runs"]["cam1"]["command"]
