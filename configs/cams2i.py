@@ -34,6 +34,13 @@ number is one: ``configs/cams2i.py:cub,threshold=0.5``. With the paper's no imag
 
     python -m wsol_jax.main --config=configs/cams2i.py:cub,train=train,tune=none --workdir=W
 
+Where the paper contradicts itself or is silent: eqs. 3 to 5 take maps squashed by eq. 8's sigmoid,
+since raw ones leave L_int no least value; eq. 7's 1 / w0, infinite at the first step, is w0 as its
+text says, from 0 to 1 in 1,000 steps; eq. 10 is a mean over a batch's pairs of one class, which are
+30 in batches of 10 x 3 (``--config.cams2i.weight_inter=30`` is its sum); S2 teaches S1, and y1
+teaches y2, without a gradient back; the class scores are y1's; at test time the two maps are
+stretched to 0..1 and averaged; eq. 9's c is the features' dimension.
+
 On small data (``embedded``, ``small_photos``) eq. 4 runs both ways and without the uncertain
 pixels, and the maps are squashed otherwise: see ``guided``. The paper's there are
 ``--config.cams2i.mutual=false --config.cams2i.explore=1 --config.cams2i.squash=sigmoid``.

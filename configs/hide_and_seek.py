@@ -19,8 +19,9 @@ three seeds on the 281 photos of docs/results.md, whose command names the classe
 
 ``voc`` alone is the paper's recipe on VOC 2012 trainaug: VGG16 as DeepLab-LargeFOV, fc6 and fc7
 from its own fully connected layers, crops of 321x321 of the photos as they are, class maps at 224
-pixels, 80,000 steps of one photo at 1e-4 and then 1e-5. Neither time nor figures have been measured
-there: that needs an accelerator.
+pixels, 80,000 steps of one photo at 1e-4 and then 1e-5; whole photos warped to 321x321 at test
+time, of which the paper says nothing. Neither time nor figures have been measured there: that needs
+an accelerator.
 
 ``variant=`` is a row of the paper's tables; its mean IoU in % on VOC 2012 val, before the CRF at
 test time / after it:

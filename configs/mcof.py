@@ -222,6 +222,7 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
         config.mcof.update({"min_size": 20, "regions": 64, "share": 0.2, "sharpen": False})
     else:
         config.mcof.regions = 300  # 99 of 100 photos of 500 pixels have fewer
+        config.mcof.sharpen = False  # algorithm 1, line 10: PixelNet's masks as they are
         if pairs.get("backbone", "vgg16") != "vgg16":  # no fully connected layers to begin as
             config.region_net.channels = 1024
 

@@ -43,6 +43,12 @@ def test_the_paper_has_five_rounds():
     assert "pixel_5" in names and "pixel_6" not in names
 
 
+def test_the_papers_masks_are_pixel_nets_as_they_are():
+    """Algorithm 1, line 10; the recipe for small photos brings them to the photo's edges."""
+    assert not mcof.get_config("voc").mcof.sharpen
+    assert mcof.get_config("voc,backbone=mobilenet_v2").mcof.sharpen
+
+
 def test_without_saliency_the_objects_are_learnt_as_they_are():
     config = mcof.get_config("voc,variant=without_saliency,rounds=2")
     assert not {"saliency", "refined_1"} & set(config.stages)

@@ -40,6 +40,8 @@ RELEASED_SPG = {
     "spg.c_layers": 1,
     "spg.seed_size": 224,
     "spg.min_foreground": 30,
+    "spg.b1_endpoint": "Mixed_5d",
+    "spg.b2_endpoint": "Mixed_6d",
     "spg.cascade": True,
     "spg.share_b": True,
 }
@@ -65,6 +67,9 @@ PAPER = {
     "spg.channels": 512,
     "spg.c_layers": 2,
     "spg.seed_size": 0,
+    "spg.min_foreground": 0,  # eq. 1 has no such rule
+    "spg.b1_endpoint": "Mixed_5d",  # A1's output
+    "spg.b2_endpoint": "Mixed_6e",  # A2's
 }
 
 

@@ -29,7 +29,8 @@ from wsol_jax.ops import cam as cam_ops
 from wsol_jax.ops.images import normalise, resize_maps
 from wsol_jax.ops.seeds import deviation_mask
 
-# Raw class maps (B, h, w) -> [0, 1]: what the paper's sigma does, in eqs. 3 to 8.
+# Raw class maps (B, h, w) -> [0, 1]: the paper's sigma, which it writes in eq. 8 alone. Raw maps in
+# eqs. 3 to 5 would leave L_int, whose mask has negative weights, without a least value.
 SQUASH = {
     "sigmoid": jax.nn.sigmoid,
     "min_max": cam_ops.min_max,

@@ -136,7 +136,8 @@ class SpgBranches(nn.Module):
     that both look for the same regions. Every branch ends in one logit a cell.
 
     Attributes:
-      channels: width of the branches, 512 in the paper.
+      channels: width of the branches, 512. The 288 and 768 of the paper's first layers are read as
+        the channels that come in, since the layer behind them is shared.
       share_b: False: the layers after the first are B1's and B2's own too (section 4.3).
       c_layers: 3x3 layers of SPG-C: 2 in the paper, 1 in its code; 0: there is no SPG-C.
       c_start: how SPG-C's weights begin. "random" as the other layers'; "non_negative" makes it a

@@ -72,7 +72,8 @@ DATASETS: dict[str, DataSet] = {
     ),
     # CUB has no validation list: a tenth of each training class is held out for the threshold.
     "cub": DataSet(f"{_HERE}.cub", "fit", "tune", "test", 200, needs_root=False),
-    # ILSVRC's training boxes cover half of it: a tenth of val chooses, the rest of it is scored.
+    # ILSVRC's training boxes cover half of it: a tenth of val chooses, the rest of it is scored
+    # (all of val in the papers' recipes).
     "ilsvrc": DataSet(f"{_HERE}.ilsvrc", "train", "val_tune", "val_rest", 1000),
     # No list of the VOC devkit is single-label: name lists of your own.
     "voc": DataSet(f"{_HERE}.voc", "train", "", "val", 20, several=True, label_file=True),
