@@ -18,8 +18,8 @@ of 30 epochs (on ILSVRC every one of 3; the paper gives no number), no dropout, 
 by eq. 1 alone, two 3x3 layers in SPG-C. ``recipe=released`` is the authors' code, and as different
 as docs/spg.md says, with what of it is left out: shorter side 356, crop 321, batch 20, 5 epochs of
 a constant 1e-3 on all layers, 2e-3 on biases, Nesterov momentum, the code's seeds, cut at 224
-pixels, the middle of a photo at test time. Neither time nor figures have been measured on CUB or ILSVRC: that
-needs an accelerator.
+pixels, the middle of a photo at test time. Neither time nor figures have been measured on CUB or
+ILSVRC: that needs an accelerator.
 
 The ablation's rows (section 4.3), with their GT-known error in % on ILSVRC, SPG's being 35.31:
 
