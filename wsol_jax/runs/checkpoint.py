@@ -14,7 +14,7 @@ from orbax.checkpoint import checkpoint_managers
 from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 from wsol_jax.base.types import Config, Json
-from wsol_jax.runs import lock, mirror, workdirs
+from wsol_jax.runs import lock, mirror, older, workdirs
 from wsol_jax.runs.state import TrainState, fingerprint
 
 NOT_MEASURED = -1.0  # stands for the tune metric, a fraction, where it was not measured
@@ -236,7 +236,7 @@ class Checkpoints:
 
     def _check_config(self, step: int, saved: Json) -> None:
         try:
-            before, now = (workdirs.with_newer_fields(x) for x in (saved, self._config.to_dict()))
+            before, now = (older.with_newer_fields(x) for x in (saved, self._config.to_dict()))
         except (AttributeError, TypeError, KeyError) as error:
             place = self.folder / str(step)
             raise UserError(f"{place} is damaged: what it says of its config is none.") from error
