@@ -28,6 +28,12 @@ from wsol_jax.base.errors import UserError
 from wsol_jax.base.files import write_whole
 
 _ONE = "voc,root={root},train=wsol_train,tune=wsol_tune,test=wsol_test+wsol_test_hard"
+# Other data sets of the kind: two of its classes, the other three, and photos that it lacks.
+_OTHERS = {
+    "pets": "test=pets_test+pets_test_hard",
+    "farm": "test=farm_test+farm_test_hard",
+    "company": "test=company_test",
+}
 _SEVERAL = "voc,root={root},train=wsss_train,test=wsss_val"
 _MOBILENET = ",backbone=mobilenet_v2,weights={weights}"
 _SHRUNK = "--config.eval.tolerance=12"  # pixels: of photos whose long side is 320
@@ -90,6 +96,18 @@ TABLES = {
         "Real photos, one label",
         {name: (f"configs/{name}.py:{_ONE}{_MOBILENET}",) for name in ("cam", "spg", "cams2i")},
         [("cam", "spg"), ("cam", "cams2i")],
+    ),
+    "photos_others": Table(
+        "SPG on other data sets",
+        {
+            f"{method}_{name}": (
+                f"configs/{method}.py:voc,root={{root}},train={name}_train,tune={name}_tune,{test}"
+                f"{_MOBILENET}",
+            )
+            for name, test in _OTHERS.items()
+            for method in ("cam", "spg")
+        },
+        [(f"cam_{name}", f"spg_{name}") for name in _OTHERS],
     ),
     "photos_inter": Table(
         "The inter-sample criterion",

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import subprocess
 
 import pytest
 from helpers import page_commands as pages
@@ -18,6 +19,21 @@ GIVEN = ("--root=ROOT", "--weights=FILE")
 def test_each_table_stands_on_the_page():
     heads = re.findall(r"^##+ (.*)$", (ROOT / "docs/results.md").read_text(), re.MULTILINE)
     assert {table.section for table in reproduce.TABLES.values()} <= set(heads)
+
+
+def test_each_table_names_its_figures_and_their_revision():
+    """Each file is there, and the revision one that wrote it, where the history is here."""
+    page = (ROOT / "docs/results.md").read_text()
+    rows = re.findall(
+        r"^\| (.+) \| (\S+\.json) \| ([0-9a-f]{7,}) \| [0-9-]+ \|$", page, re.MULTILINE
+    )
+    assert {f"`{name}`" for name in reproduce.TABLES} <= {name for name, _, _ in rows}
+    results = ROOT / "benchmarks/results"
+    assert {file for _, file, _ in rows} == {path.name for path in results.glob("*_3_seeds.json")}
+    for _, file, revision in rows:
+        log = ["git", "log", "--format=%H", "--", f"benchmarks/results/{file}"]
+        found = subprocess.run(log, cwd=ROOT, capture_output=True, text=True).stdout.split()
+        assert not found or any(one.startswith(revision) for one in found), file
 
 
 def test_every_command_is_taken():
