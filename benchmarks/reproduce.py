@@ -254,13 +254,16 @@ def reproduce(flags: argparse.Namespace) -> None:
         "runs": {},
         "comparisons": {},
     }
-    for workdir, words in trainings(flags).items():
+    # As on the page, without this machine's paths.
+    places = {"root": "ROOT", "weights": "FILE", "out": pathlib.Path("runs")}
+    shown = trainings(argparse.Namespace(**vars(flags) | places)).values()
+    for (workdir, words), command in zip(trainings(flags).items(), shown, strict=True):
         stamp = flags.out / f"{workdir.name}.made.json"  # a later call may be of another revision
         if not (workdir / "metrics.json").is_file():
             run(words)
             write_whole(stamp, json.dumps({"git": git, "date": common.now()}) + "\n")
         made = json.loads(stamp.read_text()) if stamp.is_file() else {"git": None}
-        content["runs"][workdir.name] = {"command": f"python {shlex.join(words)}", **made}
+        content["runs"][workdir.name] = {"command": f"python {shlex.join(command)}", **made}
     for title, words in comparisons(flags).items():
         run(words)
         file = pathlib.Path(words[-1].partition("=")[2])
