@@ -5,9 +5,9 @@
     python benchmarks/reproduce.py photos --root=VOC2012 --weights=FILE --out=runs/photos
 
 OUT/NAME0, OUT/NAME1, ... are the runs' workdirs. A finished run is left alone, an interrupted one
-goes on. OUT/table.json has the comparisons, each run's command with the git revision that made it,
-and what ran where; lists of photos are your own (``wsol_train`` and so on below ImageSets of the
-VOC folder).
+goes on. OUT/NAME0.made.json has the git revision of each time that it was begun or went on,
+OUT/table.json the comparisons, each run's command with these revisions, and what ran where. Lists
+of photos are your own (``wsol_train`` and so on below ImageSets of the VOC folder).
 """
 
 import argparse
@@ -36,6 +36,7 @@ _OTHERS = {
 }
 _SEVERAL = "voc,root={root},train=wsss_train,test=wsss_val"
 _MOBILENET = ",backbone=mobilenet_v2,weights={weights}"
+_PLACES = {"root": "ROOT", "weights": "FILE"}  # as the page has them
 _SHRUNK = "--config.eval.tolerance=12"  # pixels: of photos whose long side is 320
 _MEAN = "--config.eval.mean_classes=('cat','cow','dog','horse','sheep','person')"
 _CUTS = "--config.eval.map_thresholds=(0.1,0.7)"
@@ -192,13 +193,18 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     if flags.list:
         return flags
     if flags.table not in TABLES:
-        raise UserError(f"no table {flags.table!r}; there are {', '.join(TABLES)}.")
-    flags.seeds = flags.seeds.split(",")
+        wrong = f"no table {flags.table!r}" if flags.table else "name a table"
+        raise UserError(f"{wrong}; there are {', '.join(TABLES)}.")
+    seeds, flags.seeds = flags.seeds, flags.seeds.split(",")
     if not all(seed.isdecimal() for seed in flags.seeds):
-        raise UserError(f"--seeds={','.join(flags.seeds)}: expected numbers, such as 0,1,2.")
+        raise UserError(f"--seeds={seeds}: expected numbers, such as 0,1,2.")
+    if len(set(flags.seeds)) < len(flags.seeds):
+        raise UserError(f"--seeds={seeds}: one is there twice, and would count as two runs.")
     for name in TABLES[flags.table].needs:
         if not getattr(flags, name):
-            raise UserError(f"--{name}: table {flags.table!r} needs it.")
+            if not flags.print_only:
+                raise UserError(f"--{name}: table {flags.table!r} needs it.")
+            setattr(flags, name, _PLACES[name])
     return flags
 
 
@@ -242,28 +248,35 @@ def run(words: Sequence[str]) -> None:
         raise UserError(f"the command above ended with status {status}; the same table goes on.")
 
 
+def _revision() -> dict[str, Any] | None:
+    return machine.git(pathlib.Path(__file__).parent)
+
+
 def reproduce(flags: argparse.Namespace) -> None:
     """Makes the runs and the comparisons of a table."""
-    git = machine.git(pathlib.Path(__file__).parent)
     content: dict[str, Any] = {
         "table": flags.table,
         "date": common.now(),
-        "git": git,
+        "git": _revision(),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "runs": {},
         "comparisons": {},
     }
     # As on the page, without this machine's paths.
-    places = {"root": "ROOT", "weights": "FILE", "out": pathlib.Path("runs")}
+    places = _PLACES | {"out": pathlib.Path("runs")}
     shown = trainings(argparse.Namespace(**vars(flags) | places)).values()
     for (workdir, words), command in zip(trainings(flags).items(), shown, strict=True):
-        stamp = flags.out / f"{workdir.name}.made.json"  # a later call may be of another revision
+        stamp = flags.out / f"{workdir.name}.made.json"
+        made = json.loads(stamp.read_text()) if stamp.is_file() else []
         if not (workdir / "metrics.json").is_file():
+            # Now, and not when the table began: the code may have changed since.
+            made.append({"git": _revision(), "date": common.now()})
+            flags.out.mkdir(parents=True, exist_ok=True)
+            write_whole(stamp, json.dumps(made) + "\n")
             run(words)
-            write_whole(stamp, json.dumps({"git": git, "date": common.now()}) + "\n")
-        made = json.loads(stamp.read_text()) if stamp.is_file() else {"git": None}
-        content["runs"][workdir.name] = {"command": f"python {shlex.join(command)}", **made}
+        entry = {"command": f"python {shlex.join(command)}", "made": made}
+        content["runs"][workdir.name] = entry
     for title, words in comparisons(flags).items():
         run(words)
         file = pathlib.Path(words[-1].partition("=")[2])

@@ -40,7 +40,7 @@ KEYS = {
 
 def nearest(word: str, known) -> str:
     """Ends a sentence that refuses ``word``: the known name that is like it, or all of them."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; expected {', '.join(known)}."
 
 
@@ -67,8 +67,8 @@ def parse(
       default: the data set where none is named.
 
     Raises:
-      UserError: an unknown data set or key (with the nearest known name), a key that is given
-        twice, or a word without "=".
+      UserError: an unknown data set or key (with the nearest known name, or all), a key given twice,
+        or a word without "=".
     """
     words = [word for word in arg.split(",") if word]
     name = words.pop(0) if words and "=" not in words[0] else default

@@ -98,7 +98,7 @@ def sections(config) -> None:
     own.maps = "first"  # the stage whose class maps give the seeds
     own.share = 0.5  # of a class's highest region: a seed
     own.peak = 0.0  # a local maximum is one above this share
-    own.sharpen = True  # PixelNet's masks through the CRF
+    own.sharpen = True  # PixelNet's masks through the CRF; False in the paper's recipe
     own.crf = ml_collections.ConfigDict()  # on the photo's pixels: weight, sxy, srgb; weight, sxy
     own.crf.bilateral = (5.0, 50.0, 10.0)
     own.crf.spatial = (3.0, 3.0)

@@ -106,7 +106,7 @@ def guided(config) -> None:
         (0.6, 0.3),
     )
     config.spg.c_start, config.spg.weight_c = "non_negative", 5.0
-    config.spg.ramp_steps = 20  # at 50 it never came whole to sets of 40 to 60 steps
+    config.spg.ramp_steps = 20  # at 50 it came whole at the end of sets of 40 to 60 steps, or never
 
 
 def embedded(config, backbone: str = "vgg16") -> None:

@@ -33,9 +33,12 @@ def test_each_table_names_its_figures_and_their_revision():
     assert {file for _, file, _ in rows} == {path.name for path in results.glob("*_3_seeds.json")}
     whole = _git("rev-parse", "--is-shallow-repository") == ["false"]
     for _, file, revision in rows:
-        runs = json.loads((results / file).read_text()).get("runs", {}).values()
-        found = [run["git"]["revision"] for run in runs]
-        if not found and whole:
+        content = json.loads((results / file).read_text())
+        made = [at for run in content.get("runs", {}).values() for at in run.get("made", [])]
+        found = [at["git"]["revision"] for at in made]
+        if not found and "revision" in content:
+            found = [content["revision"]]
+        elif not found and whole:
             found = _git("log", "--format=%H", "--", f"benchmarks/results/{file}")
         assert not found or any(one.startswith(revision) for one in found), file
 
@@ -62,6 +65,8 @@ def test_every_command_is_taken():
     ("words", "said"),
     [
         (["photo"], "no table 'photo'; there are embedded,"),
+        ([], "name a table; there are embedded,"),
+        (["embedded", "--seeds=0,1,0"], "--seeds=0,1,0: one is there twice"),
         (["photos", "--root=R"], "--weights: table 'photos' needs it."),
         (["embedded", "--seeds=0,x"], "--seeds=0,x: expected numbers"),
     ],
@@ -80,33 +85,48 @@ def test_runs_are_made_once_and_compared(tmp_path, monkeypatch):
         path = pathlib.Path(words[-1].partition("=")[2])
         if words[1] == "wsol_jax.compare":
             path.write_text('{"test": {"b-a": 1}}')
-        elif path.name in fails:
+            return
+        revision["revision"] += "+"  # somebody commits while it runs
+        if path.name in fails:
             raise UserError("it failed.")
-        else:
-            path.mkdir(parents=True)
-            (path / "metrics.json").write_text("{}")
+        path.mkdir(parents=True)
+        (path / "metrics.json").write_text("{}")
 
+    revision = {"revision": "a"}
     monkeypatch.setattr(reproduce, "run", run)
-    revision = {"revision": "abc", "clean": True}
     monkeypatch.setattr(reproduce.machine, "git", lambda folder: dict(revision))
-    words = ["embedded", "--seeds=0,1", f"--out={tmp_path}"]
+    places = ["--root=/mine/voc", "--weights=/mine/w.h5"]
+    words = ["photos", "--seeds=0,1", *places, f"--out={tmp_path}/runs"]
     assert reproduce.main(words) == 2
-    assert not (tmp_path / "table.json").exists()
+    out = tmp_path / "runs"
+    assert not (out / "table.json").exists()
     before = len(called)
     assert before == 4
     fails.clear()
-    revision["revision"] = "abd"
-    (tmp_path / "cam0.made.json").unlink()  # made by hand
+    (out / "cam0.made.json").unlink()  # made by hand
     assert reproduce.main(words) == 0
-    assert [one[-1] for one in called[before:-1]] == [f"--workdir={tmp_path / 'spg1'}"]
-    assert called[-1][:2] == [
-        f"{tmp_path}/cam0,{tmp_path}/cam1",
-        f"{tmp_path}/spg0,{tmp_path}/spg1",
-    ]
-    found = json.loads((tmp_path / "table.json").read_text())
-    assert found["git"] == {"revision": "abd", "clean": True}
-    of = {name: made["git"] and made["git"]["revision"] for name, made in found["runs"].items()}
-    assert of == {"cam0": None, "cam1": "abc", "spg0": "abc", "spg1": "abd"}
-    assert found["comparisons"] == {"spg against cam": {"test": {"b-a": 1}}}
+    made = [one[-1].rpartition("/")[2] for one in called[before:-2]]
+    assert made == ["spg1", "cams2i0", "cams2i1"]
+    assert called[-2][:2] == [f"{out}/cam0,{out}/cam1", f"{out}/spg0,{out}/spg1"]
+    found = json.loads((out / "table.json").read_text())
+    of = {
+        name: [at["git"]["revision"] for at in one["made"]] for name, one in found["runs"].items()
+    }
+    assert of == {
+        "cam0": [],
+        "cam1": ["a+"],
+        "spg0": ["a++"],
+        "spg1": ["a+++", "a++++"],
+        "cams2i0": ["a+++++"],
+        "cams2i1": ["a++++++"],
+    }
+    assert found["comparisons"]["spg against cam"] == {"test": {"b-a": 1}}
     command = found["runs"]["cam1"]["command"]
-    assert "seed=1" in command and command.endswith("--workdir=runs/cam1")
+    assert "root=ROOT,train=" in command and "weights=FILE,seed=1" in command
+    assert command.endswith("--workdir=runs/cam1") and "mine" not in json.dumps(found["runs"])
+
+
+def test_the_commands_are_printed_without_the_places(capsys):
+    assert reproduce.main(["photos", "--print-only"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 11 and "root=ROOT," in printed[0] and "weights=FILE," in printed[0]

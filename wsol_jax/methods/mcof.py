@@ -15,7 +15,7 @@ A round's networks and labels are stages of their own (``configs/mcof.py``); her
     seeds = share of the mean map, or a peak    first round
     objects = RegionNet's classes of regions
     refined = Bayes(saliency, objects), CRF     first round, images of one class
-    masks = PixelNet's classes, CRF             the next round's seeds
+    masks = PixelNet's classes                  the next round's seeds; with mcof.sharpen, CRF
 """
 
 import functools

@@ -109,8 +109,9 @@ def _resnet(depth: int, torch: str, md5: str, conv4: str) -> Backbone:
 # alone, in the file's name, and those are what is compared; AlexNet's and GoogLeNet's have the
 # whole as other projects pin it. Strides: the papers' maps are 28x28 at 224 pixels (Inception),
 # 14x14 (VGG16-CAM, GoogLeNet-GAP) and 13x13 (AlexNet-GAP). SPG's branches hang where its
-# code has them, on A1's output and within A2, and on their counterparts; CAMs2i's second classifier
-# a block before the trunk's last, at the same stride. A ResNet ends in an average and a classifier,
+# code has them on Inception-v3, on A1's output and within A2 (the paper's recipe takes A2's output,
+# see configs/spg.py), and on like layers of the others; CAMs2i's second classifier a block before
+# the trunk's last, at the same stride. A ResNet ends in an average and a classifier,
 # so its class maps need no layers before them (Zhou et al. 2016); GAP networks of the others one
 # 3x3 layer of 1024 channels.
 BACKBONES: dict[str, Backbone] = {
