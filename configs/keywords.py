@@ -67,7 +67,7 @@ def parse(
       default: the data set where none is named.
 
     Raises:
-      UserError: an unknown data set or key (with the nearest known name, or all), a key given twice,
+      UserError: an unknown data set or key (with the nearest known name, or all), a key twice,
         or a word without "=".
     """
     words = [word for word in arg.split(",") if word]
