@@ -22,9 +22,10 @@ batches, at 1e-3, 9.5e-4 and 9.025e-4 (1e-2 and so on in the new layers); on CUB
 of 180, the last at 2.26e-4. It names no dropout, so there is none. Neither time nor figures have
 been measured there: that needs an accelerator.
 
-The images are compared by AlexNet (torchvision's weights, which are read with PyTorch): a linear
-layer of 2,048 on its fc7, which the paper says no more of. It is random, and both stay as they are,
-since features that may scale themselves lower L_inter without bound;
+The images are compared by AlexNet (torchvision's weights, which are read with PyTorch; the key
+``features=squeezenet`` after the data set takes another backbone, ``--config.features.weights``
+its file): a linear layer of 2,048 on its fc7, which the paper says no more of. It is random, and
+both stay as they are, since features that may scale themselves lower L_inter without bound;
 ``--config.features.freeze=false`` trains both.
 
 The boxes are cut at the paper's thresholds, .6 on CUB and .7 on ILSVRC (``threshold=paper``, the
@@ -64,7 +65,7 @@ from configs import common, keywords, recipes
 from wsol_jax.base.errors import UserError
 from wsol_jax.networks.backbones import table
 
-KEYS = {"threshold": "eval.threshold"}
+KEYS = {"threshold": "eval.threshold", "features": "features.backbone"}
 # The paper's threshold of the boxes (table 6), by data set.
 _THRESHOLDS = {"cub": 0.6, "ilsvrc": 0.7}
 
@@ -98,7 +99,7 @@ def get_config(arg: str = ""):
     config.features = ml_collections.ConfigDict()  # f of eq. 9
     config.features.backbone = "alexnet"
     config.features.width = 1.0
-    config.features.output_stride = 32
+    config.features.output_stride = ml_collections.config_dict.placeholder(int)
     config.features.final_endpoint = ml_collections.config_dict.placeholder(str)
     config.features.trunk = ml_collections.ConfigDict()  # further arguments of its module
     config.features.weights = ml_collections.config_dict.placeholder(str)
@@ -126,7 +127,11 @@ def fill(config) -> None:
     features, model = config.features, config.model
     common.fill(config.cams2i, table.taps(model.backbone, "cams2i"))
     compares = table.BACKBONES.get(features.backbone)
-    common.fill(features, {"final_endpoint": compares.compares if compares else ""})
+    if compares is None:
+        name = features.backbone
+        raise UserError(f"config: no backbone {name!r}{keywords.nearest(name, table.BACKBONES)}")
+    own = {"final_endpoint": compares.compares, "output_stride": compares.compares_stride}
+    common.fill(features, own)
     if features.weights is None:
         same = features.backbone == model.backbone or model.weights in ("", "none")
         features.weights = model.weights if same else "imagenet"
@@ -194,6 +199,7 @@ def small_photos(config) -> None:
     """
     guided(config)
     config.cams2i.inter, config.cams2i.compare, config.cams2i.ramp_inter = False, "trunk", True
+    config.cams2i.weight_inter = 4.0
     config.cams2i.head_kernel = 3
     config.cams2i.endpoint_2 = "block_10"
     config.cams2i.start_step, config.cams2i.ramp_steps = 25, 50

@@ -1,5 +1,7 @@
 """The words after a config's path: what they set, and what they refuse, each in a sentence."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs import cam, cams2i, keywords, spg, two_phase
@@ -140,6 +142,30 @@ def test_the_threshold_of_cams2i_is_the_papers_the_tune_lists_or_a_number():
     for arg, words in refused.items():
         with pytest.raises(UserError, match=words):
             chosen(arg)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "endpoint", "stride"),
+    [
+        ("cub", "alexnet", "fc7", 32),
+        ("cub,features=squeezenet", "squeezenet", "fire9", 16),
+        ("voc,backbone=mobilenet_v2", "mobilenet_v2", "Conv_1", 32),
+        ("voc,backbone=mobilenet_v2,features=squeezenet", "squeezenet", "fire9", 16),
+    ],
+)
+def test_what_compares_images_ends_where_its_backbone_does(words, name, endpoint, stride):
+    features = cams2i.get_config(words).features
+    found = features.backbone, features.final_endpoint, features.output_stride
+    assert found == (name, endpoint, stride)
+    network = backbones.build(features.copy_and_resolve_references())
+    shape = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    made = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x)[0], shape)
+    assert endpoint in made  # a stride that the trunk lacks would be refused
+
+
+def test_a_backbone_that_compares_images_must_be_one():
+    with pytest.raises(UserError, match="no backbone 'alexnot'; did you mean 'alexnet'"):
+        cams2i.get_config("cub,features=alexnot")
 
 
 def test_the_rate_of_cams2i_falls_after_each_epoch_of_ilsvrc():

@@ -241,6 +241,8 @@ def initialiser(
             ) from error
         except ValueError as error:  # a stride that the trunk lacks
             fields = "model.final_endpoint, model.output_stride"
+            if trunks:
+                fields += ", or those of features"
             raise UserError(f"{fields}: {error.args[0] if error.args else error}") from error
         for module, section in {"backbone": model, **trunks}.items():
             if section.weights not in ("", "none"):

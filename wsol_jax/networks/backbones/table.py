@@ -54,6 +54,7 @@ class Backbone:
       taps: section of a method -> its fields that name endpoints.
       compares: the endpoint that compares images (CAMs2i's ``features``): the last layer before
         the classifier.
+      compares_stride: its output stride there, with no pool relaxed.
     """
 
     module: str
@@ -63,6 +64,7 @@ class Backbone:
     model: Fields = dataclasses.field(default_factory=dict)
     taps: Mapping[str, Fields] = dataclasses.field(default_factory=dict)
     compares: str = ""
+    compares_stride: int = 32
     names: str = "NAMES"
 
     def load(self) -> types.ModuleType:
@@ -261,6 +263,7 @@ BACKBONES: dict[str, Backbone] = {
             "hide_and_seek": dict(conv5="fire9"),
         },
         compares="fire9",
+        compares_stride=16,
     ),
 }
 
