@@ -8,9 +8,9 @@
 ``embedded``: under three minutes on two CPU cores. Expect GT-known 69.3 (63.7-72.2) and PxAP 64.5
 (62.2-66.2) in %, mean of three seeds; CAM has 9.5 and 39.3.
 
-Own photos on MobileNetV2: 221 to 223 s for 375 VOC photos on two cores. Expect PxAP 76.1
-(75.7-76.5) and GT-known 69.6 (67.7-70.9) on the 158 test photos of docs/results.md, 8.6 and 5.5
-above CAM.
+Own photos on MobileNetV2: 230 to 270 s for 375 VOC photos on one core. Expect PxAP 78.1
+(76.4-79.5) and GT-known 75.5 (74.7-77.2) on the 158 test photos of docs/results.md, 10.5 and 11.4
+above CAM; on 150 to 225 photos less, or nothing.
 
 Bare (``configs/spg.py``) it is CUB-200-2011 on the paper's Inception-v3. ``recipe=paper`` (the
 default): 256 pixels, random crop of 224, batch 30, learning rate 1e-3 and 1e-2, times 0.1 every 10
