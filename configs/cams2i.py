@@ -10,8 +10,8 @@
 
 Own photos on MobileNetV2 (the intra part alone): 160 to 199 s for 375 VOC photos on one core.
 Expect PxAP 78.5 (78.4-78.7) and GT-known 77.6 (77.2-78.5) on the 158 test photos of
-docs/results.md, 11.0 and 13.5 above CAM; with ``--config.cams2i.inter=true`` 78.8 (78.7-79.0) and
-78.3 (77.2-79.1).
+docs/results.md, 11.0 and 13.5 above CAM; with ``--config.cams2i.inter=true`` 79.3 (79.0-79.4) and
+79.7 (79.1-80.4).
 
 Bare (``configs/cams2i.py``) it is CUB-200-2011 with the paper's recipe: VGG16 whose pool4 and pool5
 do not stride (two maps of 28x28 at 224 pixels), learning rate 1e-3, times .95 every epoch, SGD with
@@ -41,6 +41,10 @@ text says, from 0 to 1 in 1,000 steps; eq. 10 is a mean over a batch's pairs of 
 30 in batches of 10 x 3 (``--config.cams2i.weight_inter=30`` is its sum); S2 teaches S1, and y1
 teaches y2, without a gradient back; the class scores are y1's; at test time the two maps are
 stretched to 0..1 and averaged; eq. 9's c is the features' dimension.
+
+Fewer than 300 photos are fewer than 75 steps, after which the maps teach each other in full: give
+``--config.cams2i.start_step`` a quarter of the steps and ``--config.cams2i.ramp_steps`` a half
+(docs/results.md: 10 and 20 gain 2 to 11 points there).
 
 On small data (``embedded``, ``small_photos``) eq. 4 runs both ways and without the uncertain
 pixels, and the maps are squashed otherwise: see ``guided``. The paper's there are
