@@ -334,7 +334,7 @@ def test_masks_follow_the_photos_edges():
     rough = np.zeros((3, 4, 5), np.float32)
     rough[:, :2, 0], rough[:, 2:, 0] = 0.9, 0.1
     rough[..., 2] = 1 - rough[..., 0]
-    changes = {"crf.bilateral": (10.0, 20.0, 10.0)}
+    changes = {"sharpen": True, "crf.bilateral": (10.0, 20.0, 10.0)}
     found = labeller_of("masks_1", **changes).finish(
         photo(1, pixels=pixels), {"probabilities": rough}, {}
     )["masks"]

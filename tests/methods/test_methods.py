@@ -226,6 +226,7 @@ def test_guidance_waits_for_start_step(built):
 def test_seeds_of_stretched_branches_and_of_maps_against_their_mean(built):
     """Fresh branches say one half everywhere; stretched, each has its object and background."""
     on = {"spg.stretch": True, "spg.against_mean": True, "model.dropout": 0.0}
+    on["spg.min_foreground"] = 30  # which ``seeds`` has
     plain = built("spg", gradient=False, **{"model.dropout": 0.0})[2](BATCH)[1].pictures
     found = built("spg", gradient=False, **on)[2](BATCH)[1].pictures
     valid = BATCH["valid"]
