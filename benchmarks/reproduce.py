@@ -149,7 +149,8 @@ TABLES = {
         {
             variant: (
                 f"configs/ccnn.py:{_SEVERAL}{_MOBILENET},variant={variant}",
-                *(_VOTED_CUTS, _MEAN),
+                _VOTED_CUTS,
+                _MEAN,
             )
             for variant in ("plain", "two_phase")
         },
@@ -275,8 +276,7 @@ def reproduce(flags: argparse.Namespace) -> None:
             flags.out.mkdir(parents=True, exist_ok=True)
             write_whole(stamp, json.dumps(made) + "\n")
             run(words)
-        entry = {"command": f"python {shlex.join(command)}", "made": made}
-        content["runs"][workdir.name] = entry
+        content["runs"][workdir.name] = {"command": f"python {shlex.join(command)}", "made": made}
     for title, words in comparisons(flags).items():
         run(words)
         file = pathlib.Path(words[-1].partition("=")[2])

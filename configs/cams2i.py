@@ -130,11 +130,9 @@ def fill(config) -> None:
     """Fills what follows from the two backbones: endpoints, and whose weights the features have."""
     features, model = config.features, config.model
     common.fill(config.cams2i, table.taps(model.backbone, "cams2i"))
-    compares = table.BACKBONES.get(features.backbone)
-    if compares is None:
-        name = features.backbone
-        raise UserError(f"config: no backbone {name!r}{keywords.nearest(name, table.BACKBONES)}")
-    own = {"final_endpoint": compares.compares, "output_stride": compares.compares_stride}
+    keywords.check_name("backbone", features.backbone, table.BACKBONES)
+    row = table.BACKBONES[features.backbone]
+    own = {"final_endpoint": row.compares, "output_stride": row.compares_stride}
     common.fill(features, own)
     if features.weights is None:
         same = features.backbone == model.backbone or model.weights in ("", "none")

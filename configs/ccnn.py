@@ -31,7 +31,6 @@ whose table names the classes. ``embedded`` has not been measured.
 import ml_collections
 
 from configs import common, keywords, recipes, segmentation, two_phase
-from wsol_jax.base.errors import UserError
 
 VARIANTS = {"plain": 0, "first": 1, "two_phase": 2}  # how many networks' maps vote
 KEYS = {"variant": "ccnn.variant"}
@@ -68,8 +67,7 @@ def bounds() -> ml_collections.ConfigDict:
 def stages(config, name: str, pairs: dict[str, str]) -> None:
     """Adds the classifiers whose maps are read, their cues, and the segmenter."""
     variant = config.ccnn.variant
-    if variant not in VARIANTS:
-        raise UserError(f"config: no variant {variant!r}{keywords.nearest(variant, VARIANTS)}")
+    keywords.check_name("variant", variant, VARIANTS)
     phases, names = VARIANTS[variant], ()
     if phases:
         names = (*two_phase.stages(config, phases), "cues")

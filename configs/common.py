@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import ml_collections
 
 from configs import keywords
-from wsol_jax.base.errors import UserError
 from wsol_jax.data import sources
 from wsol_jax.networks.backbones import table
 
@@ -196,8 +195,7 @@ def finish(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       UserError: an unknown backbone.
     """
     name = config.model.backbone
-    if name not in table.BACKBONES:
-        raise UserError(f"config: no backbone {name!r}{keywords.nearest(name, table.BACKBONES)}")
+    keywords.check_name("backbone", name, table.BACKBONES)
     fill(config.model, table.BACKBONES[name].model)
     row = sources.DATASETS[config.data.name]
     fill(config.data, row.lists)

@@ -47,7 +47,6 @@ from typing import NamedTuple
 import ml_collections
 
 from configs import common, keywords, recipes
-from wsol_jax.base.errors import UserError
 from wsol_jax.networks.backbones import table
 
 _BASE = {"crf": "none", "filter": "none", "switching": "none"}  # "our architecture" of table IV
@@ -213,8 +212,7 @@ def sections(config) -> None:
 
 def choose_variant(config, name: str) -> None:
     """Sets what a row of the paper's tables does otherwise than the full method."""
-    if name not in VARIANTS:
-        raise UserError(f"config: no variant {name!r}{keywords.nearest(name, VARIANTS)}")
+    keywords.check_name("variant", name, VARIANTS)
     variant, own = VARIANTS[name], config.hide_and_seek
     for field, value in variant.fields.items():
         own[field] = value

@@ -1,7 +1,7 @@
 """The ``:DATASET,key=value,...`` after a config's path."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import ml_collections
 
@@ -38,10 +38,22 @@ KEYS = {
 }
 
 
-def nearest(word: str, known) -> str:
-    """Ends a sentence that refuses ``word``: the known name that is like it, or all of them."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; expected {', '.join(known)}."
+def check_name(kind: str, name: str, known: Iterable[str], where: str = "config") -> None:
+    """Checks that a name is a known one.
+
+    Args:
+      kind: what it names, such as "backbone".
+      where: begins the sentence that refuses it.
+
+    Raises:
+      UserError: it is none; the sentence has the known name that is like it, or all of them.
+    """
+    known = list(known)
+    if name in known:
+        return
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    end = f"; did you mean {close[0]!r}?" if close else f"; expected {', '.join(known)}."
+    raise UserError(f"{where}: no {kind} {name!r}{end}")
 
 
 def _value(text: str, kind: type, key: str):
@@ -73,15 +85,13 @@ def parse(
     words = [word for word in arg.split(",") if word]
     name = words.pop(0) if words and "=" not in words[0] else default
     known = {**KEYS, **(keys or {})}
-    if name not in sources.DATASETS:
-        raise UserError(f"config: no data set {name!r}{nearest(name, sources.DATASETS)}")
+    check_name("data set", name, sources.DATASETS)
     pairs = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"config: {word!r} after the data set should read key=value.")
-        if key not in known:
-            raise UserError(f"config: no key {key!r}{nearest(key, known)}")
+        check_name("key", key, known)
         if key in pairs:
             raise UserError(f"config: the key {key!r} stands twice after the data set.")
         pairs[key] = value

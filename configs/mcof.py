@@ -67,8 +67,7 @@ def get_config(arg: str = ""):
 def choose_variant(config, pairs: dict[str, str]) -> None:
     """Sets what a row of the paper does otherwise than the full method."""
     variant = config.mcof.variant
-    if variant not in VARIANTS:
-        raise UserError(f"config: no variant {variant!r}{keywords.nearest(variant, VARIANTS)}")
+    keywords.check_name("variant", variant, VARIANTS)
     for field, value in VARIANTS[variant].items():
         if field in pairs:
             raise UserError(
@@ -98,7 +97,7 @@ def sections(config) -> None:
     own.maps = "first"  # the stage whose class maps give the seeds
     own.share = 0.5  # of a class's highest region: a seed
     own.peak = 0.0  # a local maximum is one above this share
-    own.sharpen = True  # PixelNet's masks through the CRF; False in the paper's recipe
+    own.sharpen = False  # PixelNet's masks through the CRF, which algorithm 1 does not (line 10)
     own.crf = ml_collections.ConfigDict()  # on the photo's pixels: weight, sxy, srgb; weight, sxy
     own.crf.bilateral = (5.0, 50.0, 10.0)
     own.crf.spatial = (3.0, 3.0)
@@ -213,16 +212,15 @@ def recipe(config, name: str, pairs: dict[str, str]) -> None:
     if config.mcof.pixel_backbone:
         trunk_of_each(config)
     if small:
-        config.mcof.share = 0.3
+        config.mcof.share, config.mcof.sharpen = 0.3, True
         config.pixel_net.update({"channels": 256, "dilation": 4, "cells": 20})
         config.region_net.update({"channels": 256, "size": 3, "drawn": 32, "cells": 80})
     elif name == "embedded":
         config.pixel_net.update({"channels": 128, "dilation": 3, "cells": 12})
         config.region_net.update({"channels": 128, "size": 3, "drawn": 16, "cells": 48})
-        config.mcof.update({"min_size": 20, "regions": 64, "share": 0.2, "sharpen": False})
+        config.mcof.update({"min_size": 20, "regions": 64, "share": 0.2})
     else:
         config.mcof.regions = 300  # 99 of 100 photos of 500 pixels have fewer
-        config.mcof.sharpen = False  # algorithm 1, line 10: PixelNet's masks as they are
         if pairs.get("backbone", "vgg16") != "vgg16":  # no fully connected layers to begin as
             config.region_net.channels = 1024
 
@@ -257,11 +255,7 @@ def published(config, own, kind: str, backbone: str) -> None:
     own.model.output_stride = 8
     if config.mcof.pixel_backbone:
         chosen = config.mcof.pixel_backbone
-        if chosen not in table.BACKBONES:
-            raise UserError(
-                f"config key pixel_backbone: no backbone {chosen!r}"
-                f"{keywords.nearest(chosen, table.BACKBONES)}"
-            )
+        keywords.check_name("backbone", chosen, table.BACKBONES, "config key pixel_backbone")
         own.model.update({"backbone": chosen, "weights": config.mcof.pixel_weights})
         own.model.final_endpoint = table.BACKBONES[chosen].model["final_endpoint"]
         backbone = chosen

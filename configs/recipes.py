@@ -33,8 +33,7 @@ def shared(config, name: str, pairs: dict[str, str]) -> None:
       UserError: an unknown recipe, or "released" where that is none.
     """
     recipe = pairs.get("recipe", config.recipe)
-    if recipe not in RECIPES:
-        raise UserError(f"config: no recipe {recipe!r}{keywords.nearest(recipe, RECIPES)}")
+    keywords.check_name("recipe", recipe, RECIPES)
     if name == "embedded":
         embedded(config, pairs.get("backbone", "vgg16"))
     elif is_small_photos(name, pairs):
